@@ -1,0 +1,6 @@
+//! Run any OCI image in a *box*: a real virtual machine that starts in a blink, streams its
+//! output, and keeps its disk.
+
+pub mod error;
+
+pub use error::{Code, Error, Result};
