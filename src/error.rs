@@ -139,11 +139,7 @@ impl Error {
             errno,
             Some(libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::ENFILE | libc::ENOMEM)
         );
-        let code = if exhausted {
-            Code::ResourceExhausted
-        } else {
-            code
-        };
+        let code = if exhausted { Code::ResourceExhausted } else { code };
         let mut error = Error::new(code, format!("{what}: {cause}"));
         error.0.errno = errno;
         error
