@@ -1,0 +1,380 @@
+//! The event loop: one thread, edge-triggered, never waiting for anything but events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use boxlite_protocol::message::{
+    Exec, Failure, FailureKind, Request, Response, Shutdown, Signal, ToGuest, request, to_guest,
+    to_host,
+};
+use boxlite_spawn::Exit;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal as Sig};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+use crate::port::{Change, Port};
+use crate::process::{Event, Process, failure};
+use crate::setup;
+
+const PORT: u64 = u64::MAX;
+const SIGNALS: u64 = u64::MAX - 1;
+/// Pipes of ended execs that background processes still write to.
+const DISCARD: u64 = 1 << 40;
+
+/// How long processes may take to end after SIGKILL before the machine goes without them.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+enum State {
+    /// A machine, not yet a box.
+    Blank,
+    Box,
+    /// Ending: the request to answer, and when patience ends.
+    Ending {
+        request: u64,
+        deadline: Instant,
+        killed: bool,
+    },
+    Over,
+}
+
+struct Agent {
+    epoll: Epoll,
+    port: Port,
+    signals: SignalFd,
+    processes: BTreeMap<u32, Process>,
+    discards: HashMap<RawFd, OwnedFd>,
+    state: State,
+    /// The exec that moved bytes last.
+    served: u32,
+}
+
+/// Serves until the box is shut down.
+pub fn run() -> io::Result<()> {
+    let mut mask = SigSet::empty();
+    mask.add(Sig::SIGCHLD);
+    mask.thread_block()?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let port = Port::open()?;
+    epoll.add(port.fd(), edge(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, PORT))?;
+    epoll.add(signals.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+    let mut agent = Agent {
+        epoll,
+        port,
+        signals,
+        processes: BTreeMap::new(),
+        discards: HashMap::new(),
+        state: State::Blank,
+        served: 0,
+    };
+    while !matches!(agent.state, State::Over) {
+        agent.turn()?;
+    }
+    Ok(())
+}
+
+fn edge(flags: EpollFlags, token: u64) -> EpollEvent {
+    EpollEvent::new(flags | EpollFlags::EPOLLET, token)
+}
+
+fn token(exec: u32, stream: u32) -> u64 {
+    u64::from(exec) << 2 | u64::from(stream)
+}
+
+impl Agent {
+    /// Waits for events and acts on them until nothing more can move.
+    fn turn(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 64];
+        let count = match self.epoll.wait(&mut events, self.timeout()) {
+            Err(Errno::EINTR) => 0,
+            other => other?,
+        };
+        for event in &events[..count] {
+            match event.data() {
+                PORT => {
+                    let present = !event.events().contains(EpollFlags::EPOLLHUP);
+                    if self.port.set_present(present)? != Change::None {
+                        self.end_all();
+                    }
+                }
+                SIGNALS => self.reap()?,
+                token if token & DISCARD != 0 => self.discard((token & !DISCARD) as RawFd),
+                token => {
+                    if let Some(process) = self.processes.get_mut(&((token >> 2) as u32)) {
+                        process.ready((token & 3) as u32);
+                    }
+                }
+            }
+        }
+        self.receive()?;
+        self.pump()?;
+        self.finish()
+    }
+
+    /// Reads and acts on what the host sent. A host that breaks the protocol loses its session.
+    fn receive(&mut self) -> io::Result<()> {
+        loop {
+            match self.port.receive() {
+                Ok(Some(message)) => self.act(message)?,
+                Ok(None) => return Ok(()),
+                Err(e) => {
+                    crate::console(&format!("bad message from the host: {e}"));
+                    self.end_all();
+                    self.port.set_present(false)?;
+                    self.port.set_present(true)?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, message: ToGuest) -> io::Result<()> {
+        match message.body {
+            Some(to_guest::Body::Request(request)) => self.request(request),
+            Some(to_guest::Body::Data(data)) => {
+                let exec = data.exec;
+                // An exec that has ended meanwhile: the bytes have nobody to go to.
+                if self.processes.get_mut(&exec).is_some_and(|p| !p.accept(data)) {
+                    crate::console(&format!("exec {exec}: stdin beyond its credit"));
+                }
+                Ok(())
+            }
+            Some(to_guest::Body::Credit(credit)) => {
+                let process = self.processes.get_mut(&credit.exec);
+                if process.is_some_and(|p| !p.grant(credit.stream, credit.bytes)) {
+                    crate::console(&format!("exec {}: absurd credit", credit.exec));
+                }
+                Ok(())
+            }
+            // A newer host's message: nothing this agent promised to know.
+            None => Ok(()),
+        }
+    }
+
+    fn request(&mut self, request: Request) -> io::Result<()> {
+        let id = request.id;
+        let outcome = match request.op {
+            Some(request::Op::Ping(_)) => Ok(()),
+            Some(request::Op::Init(init)) => match self.state {
+                State::Blank => {
+                    let outcome = setup::become_box(&init);
+                    if outcome.is_ok() {
+                        self.state = State::Box;
+                    }
+                    outcome
+                }
+                _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
+            },
+            Some(request::Op::Exec(exec)) => self.exec(exec),
+            Some(request::Op::Signal(signal)) => self.signal(signal),
+            Some(request::Op::SetClock(time)) => setup::set_clock(time).map_err(|e| {
+                let errno = e.raw_os_error().unwrap_or(0);
+                failure(FailureKind::Invalid, format!("set the clock: {e}"), errno)
+            }),
+            Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
+            None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
+        };
+        self.respond(id, outcome);
+        Ok(())
+    }
+
+    fn respond(&mut self, id: u64, outcome: Result<(), Failure>) {
+        self.port.send(to_host::Body::Response(Response { id, failure: outcome.err() }));
+    }
+
+    fn exec(&mut self, request: Exec) -> Result<(), Failure> {
+        match self.state {
+            State::Box => {}
+            State::Blank => return Err(failure(FailureKind::State, "the box is not set up", 0)),
+            _ => return Err(failure(FailureKind::State, "the box is shutting down", 0)),
+        }
+        let id = request.exec;
+        if self.processes.contains_key(&id) {
+            return Err(failure(FailureKind::Invalid, format!("exec {id} is in use"), 0));
+        }
+        let (process, credit) = Process::start(request)?;
+        for (stream, fd) in process.fds() {
+            let flags = if stream == 0 { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+            if let Err(e) = self.epoll.add(fd, edge(flags, token(id, stream))) {
+                // Not watched, it would hang: it may not run at all.
+                let _ = process.signal(libc::SIGKILL);
+                return Err(failure(FailureKind::Resources, e.desc(), e as i32));
+            }
+        }
+        self.processes.insert(id, process);
+        if let Some(credit) = credit {
+            self.port.send(to_host::Body::Credit(credit));
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, request: Signal) -> Result<(), Failure> {
+        let gone = || failure(FailureKind::NoExec, "the process has ended", libc::ESRCH);
+        let process = self.processes.get(&request.exec).ok_or_else(gone)?;
+        process.signal(request.signal).map_err(|e| match e {
+            Errno::ESRCH => gone(),
+            Errno::EINVAL => {
+                let text = format!("there is no signal {}", request.signal);
+                failure(FailureKind::Invalid, text, e as i32)
+            }
+            e => failure(FailureKind::Internal, e.desc(), e as i32),
+        })
+    }
+
+    /// Collects ended processes: execs, and whatever they left to process 1.
+    fn reap(&mut self) -> io::Result<()> {
+        while self.signals.read_signal()?.is_some() {}
+        while let Some((pid, exit)) = reap_one() {
+            if let Some(process) = self.processes.values_mut().find(|p| p.pid() == pid) {
+                process.set_exited(exit);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves bytes on all streams, in turn, until nothing moves or the port is full.
+    fn pump(&mut self) -> io::Result<()> {
+        loop {
+            self.port.flush()?;
+            let mut moved = false;
+            // Who comes after the one served last comes first: a full port starves nobody.
+            let (before, after): (Vec<u32>, Vec<u32>) =
+                self.processes.keys().partition(|id| **id <= self.served);
+            for id in after.into_iter().chain(before) {
+                if !self.port.has_room() {
+                    break;
+                }
+                self.served = id;
+                moved |= self.pump_one(id);
+            }
+            if !moved {
+                return self.port.flush();
+            }
+        }
+    }
+
+    fn pump_one(&mut self, id: u32) -> bool {
+        let (mut events, mut discard) = (Vec::new(), Vec::new());
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.pump(&mut events, &mut discard);
+        }
+        for pipe in discard {
+            self.keep_discarding(pipe);
+        }
+        let moved = !events.is_empty();
+        for event in events {
+            match event {
+                Event::Data(data) => self.port.send(to_host::Body::Data(data)),
+                Event::Credit(credit) => self.port.send(to_host::Body::Credit(credit)),
+                Event::Exited(exited) => {
+                    self.processes.remove(&id);
+                    self.port.send(to_host::Body::Exited(exited));
+                }
+            }
+        }
+        moved
+    }
+
+    /// Goes on reading a pipe that nobody listens to, so that who writes to it is not ended.
+    fn keep_discarding(&mut self, pipe: OwnedFd) {
+        let fd = pipe.as_raw_fd();
+        let mut event = edge(EpollFlags::EPOLLIN, DISCARD | fd as u64);
+        // The change of its token makes a pipe that is not empty report again.
+        if self.epoll.modify(&pipe, &mut event).is_ok() {
+            self.discards.insert(fd, pipe);
+        }
+    }
+
+    fn discard(&mut self, fd: RawFd) {
+        let mut scratch = [0; 4096];
+        let Some(pipe) = self.discards.get(&fd) else { return };
+        loop {
+            match nix::unistd::read(pipe, &mut scratch) {
+                Ok(n) if n > 0 => {}
+                Err(Errno::EAGAIN) => return,
+                _ => break,
+            }
+        }
+        self.discards.remove(&fd);
+    }
+
+    /// Ends all execs: the host that knew them is gone.
+    fn end_all(&mut self) {
+        for process in self.processes.values() {
+            // A process that has ended meanwhile is what we want.
+            let _ = process.signal(libc::SIGKILL);
+        }
+        self.processes.clear();
+    }
+
+    fn shutdown(&mut self, request: u64, shutdown: Shutdown) -> io::Result<()> {
+        if matches!(self.state, State::Ending { .. }) {
+            self.respond(request, Err(failure(FailureKind::State, "already shutting down", 0)));
+            return Ok(());
+        }
+        let grace = Duration::from_millis(u64::from(shutdown.grace_ms));
+        self.state = State::Ending { request, deadline: Instant::now() + grace, killed: false };
+        signal_all(libc::SIGTERM);
+        Ok(())
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let State::Ending { deadline, .. } = self.state else { return EpollTimeout::NONE };
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A millisecond more, so that the deadline has passed when we look.
+        let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
+        EpollTimeout::from(millis)
+    }
+
+    /// While shutting down: goes on to the next step when processes or patience have ended.
+    fn finish(&mut self) -> io::Result<()> {
+        let State::Ending { request, deadline, killed } = &mut self.state else { return Ok(()) };
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let alive = !matches!(waitid(Id::All, look), Err(Errno::ECHILD));
+        if alive && Instant::now() < *deadline {
+            return Ok(());
+        }
+        if alive && !*killed {
+            *killed = true;
+            *deadline = Instant::now() + KILL_PATIENCE;
+            signal_all(libc::SIGKILL);
+            return Ok(());
+        }
+        let request = *request;
+        nix::unistd::sync();
+        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        // Without a box there is no disk; with a stuck process the sync above has to do.
+        if let Err(e) = mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>) {
+            crate::console(&format!("root not unmounted cleanly: {}", e.desc()));
+        }
+        self.respond(request, Ok(()));
+        self.port.flush()?;
+        self.state = State::Over;
+        Ok(())
+    }
+}
+
+/// Signals every process but this one.
+fn signal_all(signal: i32) {
+    // SAFETY: process 1 signals all others; none of them means there is nothing to do.
+    unsafe { libc::kill(-1, signal) };
+}
+
+/// The next child that has ended, if any.
+fn reap_one() -> Option<(i32, Exit)> {
+    let mut status = 0;
+    // SAFETY: a wait for any child that stores one int. (The typed wrapper cannot express death
+    // by a real-time signal.)
+    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+    let exit = if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status))
+    } else {
+        Exit::Signal(libc::WTERMSIG(status))
+    };
+    (pid > 0).then_some((pid, exit))
+}

@@ -1,0 +1,270 @@
+//! One exec: a process of the image with its three streams.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use boxlite_protocol::message::{Credit, Data, Exec, Exited, Failure, FailureKind, stream};
+use boxlite_spawn::{Command, Exit, Step};
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+use crate::output::{self, Output};
+use crate::stdin::Stdin;
+use crate::users::Database;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub struct Process {
+    exec: u32,
+    pid: i32,
+    stdin: Option<Stdin>,
+    outputs: Vec<Output>,
+    exit: Option<Exit>,
+}
+
+/// What a process has to tell the host.
+pub enum Event {
+    Data(Data),
+    Credit(Credit),
+    /// The process has ended and all its output was sent. The pipes are still good for
+    /// discarding what its background processes write.
+    Exited(Exited),
+}
+
+pub fn failure(kind: FailureKind, message: impl Into<String>, errno: i32) -> Failure {
+    Failure { kind: kind as i32, message: message.into(), errno }
+}
+
+impl Process {
+    /// Starts the process and returns it with the grant that opens its stdin.
+    pub fn start(request: Exec) -> Result<(Process, Option<Credit>), Failure> {
+        let command = parse(&request)?;
+        let resources = |e: Errno| {
+            failure(FailureKind::Resources, format!("create pipes: {}", e.desc()), e as i32)
+        };
+        let (stdin, stdin_write) = stdin_pipe(request.stdin).map_err(resources)?;
+        let (stdout_read, stdout) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
+        let (stderr_read, stderr) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
+        for ours in [Some(&stdout_read), Some(&stderr_read), stdin_write.as_ref()] {
+            ours.map_or(Ok(()), set_nonblocking).map_err(resources)?;
+        }
+        let child = command
+            .fd(stdin.as_fd(), 0)
+            .fd(stdout.as_fd(), 1)
+            .fd(stderr.as_fd(), 2)
+            .new_session()
+            .spawn()
+            .map_err(|f| describe(&request, &f))?;
+        let exec = request.exec;
+        let (stdin, credit) = stdin_write.map(|pipe| Stdin::new(exec, pipe)).unzip();
+        let outputs = vec![
+            Output::new(exec, stream::STDOUT, stdout_read, request.window),
+            Output::new(exec, stream::STDERR, stderr_read, request.window),
+        ];
+        Ok((Process { exec, pid: child.pid, stdin, outputs, exit: None }, credit))
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The descriptors to watch, each with its stream.
+    pub fn fds(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        let stdin = self.stdin.iter().filter_map(|s| Some((stream::STDIN, s.fd()?)));
+        let outputs = self.outputs.iter().map(|o| (o.stream(), o.fd()));
+        stdin.chain(outputs)
+    }
+
+    fn output(&mut self, stream: u32) -> Option<&mut Output> {
+        self.outputs.iter_mut().find(|o| o.stream() == stream)
+    }
+
+    /// Notes an edge on a descriptor.
+    pub fn ready(&mut self, stream: u32) {
+        if let Some(output) = self.output(stream) {
+            output.set_readable();
+        }
+    }
+
+    /// Adds a grant for an output. False if it is absurd.
+    pub fn grant(&mut self, stream: u32, bytes: u64) -> bool {
+        self.output(stream).is_none_or(|o| o.grant(bytes))
+    }
+
+    /// Takes bytes for stdin. False if the host broke the rules.
+    pub fn accept(&mut self, data: Data) -> bool {
+        match &mut self.stdin {
+            Some(stdin) => stdin.accept(data).is_ok(),
+            // It has ended meanwhile, or never had a stdin: nobody to give it to.
+            None => true,
+        }
+    }
+
+    /// Notes that the process has ended.
+    pub fn set_exited(&mut self, exit: Exit) {
+        self.exit = Some(exit);
+        self.stdin = None;
+        self.outputs.iter_mut().for_each(Output::set_last);
+    }
+
+    /// Signals the process and its group.
+    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
+        if self.exit.is_some() {
+            return Err(Errno::ESRCH);
+        }
+        // SAFETY: kill on a process group we created; it is not reaped, so the number is ours.
+        Errno::result(unsafe { libc::kill(-self.pid, signal) }).map(drop)
+    }
+
+    /// Moves bytes once on each stream. Empty when nothing can move.
+    pub fn pump(&mut self, out: &mut Vec<Event>, discard: &mut Vec<OwnedFd>) {
+        if let Some(credit) = self.stdin.as_mut().and_then(Stdin::pump) {
+            out.push(Event::Credit(credit));
+        }
+        let mut index = 0;
+        while index < self.outputs.len() {
+            match self.outputs[index].step() {
+                output::Step::Idle => index += 1,
+                output::Step::Data(data) => {
+                    out.push(Event::Data(data));
+                    index += 1;
+                }
+                output::Step::End(data) => {
+                    out.push(Event::Data(data));
+                    discard.push(self.outputs.remove(index).into_pipe());
+                }
+            }
+        }
+        if let (Some(exit), true) = (self.exit, self.outputs.is_empty()) {
+            let (code, signal) = match exit {
+                Exit::Code(code) => (code, 0),
+                Exit::Signal(signal) => (0, signal),
+            };
+            out.push(Event::Exited(Exited { exec: self.exec, code, signal }));
+        }
+    }
+}
+
+/// The process's stdin, and our end of it; without one it reads end of file.
+fn stdin_pipe(wanted: bool) -> nix::Result<(OwnedFd, Option<OwnedFd>)> {
+    if wanted {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        return Ok((read, Some(write)));
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    Ok((nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty())?, None))
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> nix::Result<()> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+}
+
+fn parse(request: &Exec) -> Result<Command<'static>, Failure> {
+    let invalid = |what: &str| failure(FailureKind::Invalid, what, libc::EINVAL);
+    let c_string = |bytes: &[u8]| {
+        CString::new(bytes).map_err(|_| invalid("a string of the command contains a NUL byte"))
+    };
+    let argv = request.argv.iter().map(|a| c_string(a)).collect::<Result<Vec<_>, _>>()?;
+    let program = request.argv.first().filter(|p| !p.is_empty());
+    let program = program.ok_or_else(|| invalid("the command is empty"))?;
+
+    let database = Database::load().map_err(|e| {
+        let errno = e.raw_os_error().unwrap_or(0);
+        failure(FailureKind::Internal, format!("read the image's users: {e}"), errno)
+    })?;
+    let identity = database
+        .resolve(&request.user)
+        .map_err(|message| failure(FailureKind::NoUser, message, 0))?;
+
+    let mut env = request.env.iter().map(|e| c_string(e)).collect::<Result<Vec<_>, _>>()?;
+    let value = |name: &[u8]| find(&request.env, name);
+    if value(b"HOME=").is_none() {
+        env.push(c_string(&[b"HOME=", &identity.home[..]].concat())?);
+    }
+    let path = value(b"PATH=").unwrap_or_else(|| Bytes::from_static(DEFAULT_PATH.as_bytes()));
+    if value(b"PATH=").is_none() {
+        env.push(c_string(&[b"PATH=", &path[..]].concat())?);
+    }
+    let cwd = if request.cwd.is_empty() { b"/" } else { &request.cwd[..] };
+    let candidates =
+        candidates(program, &path).iter().map(|c| c_string(c)).collect::<Result<_, _>>();
+    Ok(Command::first_of(candidates?, argv)
+        .env(env)
+        .cwd(c_string(cwd)?)
+        .credentials(identity.credentials))
+}
+
+/// The value of the last variable that starts with `name` (which ends in `=`).
+fn find(env: &[Bytes], name: &[u8]) -> Option<Bytes> {
+    env.iter().rev().find(|e| e.starts_with(name)).map(|e| e.slice(name.len()..))
+}
+
+/// Where a command is looked for, as a shell does it: a name with a slash is a path.
+fn candidates(program: &[u8], path: &[u8]) -> Vec<Vec<u8>> {
+    if program.contains(&b'/') {
+        return vec![program.to_vec()];
+    }
+    let directories = path.split(|b| *b == b':').map(|d| if d.is_empty() { b"." } else { d });
+    directories.map(|d| [d, b"/", program].concat()).collect()
+}
+
+fn describe(request: &Exec, error: &boxlite_spawn::Failure) -> Failure {
+    let errno = error.error.raw_os_error().unwrap_or(0);
+    let reason = Errno::from_raw(errno).desc();
+    let program = request.argv.first().map(|p| String::from_utf8_lossy(p)).unwrap_or_default();
+    let cwd = String::from_utf8_lossy(&request.cwd);
+    let (kind, message) = match (error.step, errno) {
+        (Step::Exec, libc::ENOENT) => (
+            FailureKind::CommandNotFound,
+            if program.contains('/') {
+                format!("{program}: no such file (or its interpreter) in the image")
+            } else {
+                format!("{program}: command not found in the image's PATH")
+            },
+        ),
+        (Step::Exec, libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG) => {
+            (FailureKind::CommandNotFound, format!("{program}: {reason}"))
+        }
+        (Step::Exec, libc::E2BIG) => {
+            (FailureKind::Invalid, "the command and its environment are too long".into())
+        }
+        (Step::Exec | Step::Clone, libc::ENOMEM | libc::EAGAIN) => {
+            (FailureKind::Resources, format!("{program}: {reason}"))
+        }
+        (Step::Exec, _) => {
+            (FailureKind::CommandNotExecutable, format!("{program}: cannot be executed: {reason}"))
+        }
+        (Step::WorkingDirectory, _) => {
+            (FailureKind::NoDirectory, format!("working directory {cwd}: {reason}"))
+        }
+        (step, _) => (FailureKind::Internal, format!("start {program}: {step:?}: {reason}")),
+    };
+    failure(kind, message, errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_looked_for_as_a_shell_does() {
+        let found = |p: &str| {
+            candidates(p.as_bytes(), b"/bin::/usr/bin")
+                .into_iter()
+                .map(|c| String::from_utf8(c).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found("ls"), ["/bin/ls", "./ls", "/usr/bin/ls"]);
+        assert_eq!(found("./ls"), ["./ls"]);
+    }
+
+    #[test]
+    fn the_last_of_several_variables_counts() {
+        let env = [Bytes::from("A=1"), Bytes::from("AB=2"), Bytes::from("A=3")];
+        assert_eq!(find(&env, b"A="), Some(Bytes::from("3")));
+        assert_eq!(find(&env, b"B="), None);
+    }
+}

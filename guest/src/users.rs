@@ -1,0 +1,171 @@
+//! Users and groups, from the image's own `/etc/passwd` and `/etc/group`.
+//!
+//! The C library's look-ups would load name-service modules, which a static program cannot.
+//! The rules are those of container runtimes: `user`, `uid`, `user:group`, `uid:gid`;
+//! supplementary groups only where no group is named.
+
+use std::io;
+
+use boxlite_spawn::Credentials;
+
+/// Who a process runs as, and where that user lives.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub credentials: Credentials,
+    pub home: Vec<u8>,
+}
+
+/// The text of the two files; a missing file is empty.
+#[derive(Default)]
+pub struct Database {
+    passwd: Vec<u8>,
+    group: Vec<u8>,
+}
+
+struct User<'a> {
+    name: &'a [u8],
+    uid: u32,
+    gid: u32,
+    home: &'a [u8],
+}
+
+struct Group<'a> {
+    name: &'a [u8],
+    gid: u32,
+    members: &'a [u8],
+}
+
+impl Database {
+    pub fn load() -> io::Result<Database> {
+        let read = |path| match std::fs::read(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) if e.raw_os_error() == Some(libc::ENOTDIR) => Ok(Vec::new()),
+            other => other,
+        };
+        Ok(Database { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
+    }
+
+    /// Resolves `user[:group]`; the message says what does not exist.
+    pub fn resolve(&self, spec: &str) -> Result<Identity, String> {
+        let (user, group) = match spec.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (spec, None),
+        };
+        let user = if user.is_empty() { "0" } else { user };
+        // A name that is all digits is still a name first.
+        let entry = self
+            .users()
+            .find(|u| u.name == user.as_bytes())
+            .or_else(|| self.users().find(|u| Some(u.uid) == user.parse().ok()));
+        let (uid, mut gid, name, home) = match (entry, user.parse::<u32>()) {
+            (Some(u), _) => (u.uid, u.gid, u.name, u.home),
+            (None, Ok(uid)) => (uid, 0, &b""[..], &b"/"[..]),
+            (None, Err(_)) => return Err(format!("no user '{user}' in the image's /etc/passwd")),
+        };
+        let mut groups = vec![];
+        match group.filter(|g| !g.is_empty()) {
+            Some(group) => gid = self.group_id(group)?,
+            None if !name.is_empty() => groups = self.groups_of(name),
+            None => {}
+        }
+        if !groups.contains(&gid) {
+            groups.insert(0, gid);
+        }
+        let home = if home.is_empty() { b"/" } else { home };
+        Ok(Identity { credentials: Credentials { uid, gid, groups }, home: home.to_vec() })
+    }
+
+    fn group_id(&self, group: &str) -> Result<u32, String> {
+        self.groups()
+            .find(|g| g.name == group.as_bytes())
+            .map(|g| g.gid)
+            .or_else(|| group.parse().ok())
+            .ok_or_else(|| format!("no group '{group}' in the image's /etc/group"))
+    }
+
+    fn groups_of(&self, user: &[u8]) -> Vec<u32> {
+        let lists = |g: &Group<'_>| g.members.split(|b| *b == b',').any(|m| m == user);
+        self.groups().filter(lists).map(|g| g.gid).collect()
+    }
+
+    fn users(&self) -> impl Iterator<Item = User<'_>> {
+        rows(&self.passwd).filter_map(|mut f| {
+            let (name, _password) = (f.next()?, f.next()?);
+            let (uid, gid) = (number(f.next()?)?, number(f.next()?)?);
+            Some(User { name, uid, gid, home: f.nth(1).unwrap_or_default() })
+        })
+    }
+
+    fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+        rows(&self.group).filter_map(|mut f| {
+            let (name, _password) = (f.next()?, f.next()?);
+            Some(Group { name, gid: number(f.next()?)?, members: f.next().unwrap_or_default() })
+        })
+    }
+}
+
+fn rows(text: &[u8]) -> impl Iterator<Item = impl Iterator<Item = &[u8]>> {
+    text.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b':'))
+}
+
+fn number(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> Database {
+        Database {
+            passwd: b"root:x:0:0:root:/root:/bin/sh\n\
+                      broken line\n\
+                      app:x:1000:1000::/home/app:/bin/sh\n\
+                      bare:x:1001:1001\n\
+                      1234:x:77:77::/digits:\n\
+                      \xff\xfe:x:5:5::/bytes:"
+                .to_vec(),
+            group: b"root:x:0:\nwheel:x:10:app,other\napp:x:1000:\naudio:x:29:other,app\n".to_vec(),
+        }
+    }
+
+    fn ids(spec: &str) -> (u32, u32, Vec<u32>, String) {
+        let i = database().resolve(spec).unwrap();
+        let c = i.credentials;
+        (c.uid, c.gid, c.groups, String::from_utf8(i.home).unwrap())
+    }
+
+    #[test]
+    fn users_are_found_by_name_and_by_number() {
+        let app = (1000, 1000, vec![1000, 10, 29], "/home/app".into());
+        assert_eq!(ids("app"), app);
+        assert_eq!(ids("1000"), app);
+        assert_eq!(ids(""), (0, 0, vec![0], "/root".into()));
+        assert_eq!(ids("bare"), (1001, 1001, vec![1001], "/".into()));
+    }
+
+    #[test]
+    fn a_named_group_replaces_all_groups() {
+        assert_eq!(ids("app:wheel"), (1000, 10, vec![10], "/home/app".into()));
+        assert_eq!(ids("app:4242"), (1000, 4242, vec![4242], "/home/app".into()));
+        assert_eq!(ids(":audio"), (0, 29, vec![29], "/root".into()));
+    }
+
+    #[test]
+    fn a_number_without_an_entry_is_a_user_without_a_home() {
+        assert_eq!(ids("4000"), (4000, 0, vec![0], "/".into()));
+    }
+
+    #[test]
+    fn a_name_of_digits_is_a_name_first() {
+        assert_eq!(ids("1234"), (77, 77, vec![77], "/digits".into()));
+    }
+
+    #[test]
+    fn unknown_names_are_errors_that_name_them() {
+        assert!(database().resolve("nobody").unwrap_err().contains("'nobody'"));
+        assert!(database().resolve("app:nogroup").unwrap_err().contains("'nogroup'"));
+        assert!(Database::default().resolve("root").is_err());
+        assert!(Database::default().resolve("0").is_ok());
+    }
+}

@@ -1,0 +1,148 @@
+//! Credit accounting of one byte stream.
+//!
+//! The receiver holds a [`Receive`], the sender a [`Send`]. Offsets count the bytes of the stream
+//! since its beginning, so a gap or an excess is noticed at once.
+
+/// The sender's side: how much it may send.
+#[derive(Debug, Default)]
+pub struct Send {
+    offset: u64,
+    limit: u64,
+}
+
+impl Send {
+    /// A stream whose receiver has granted `credit` bytes from the start.
+    pub fn new(credit: u64) -> Send {
+        Send { offset: 0, limit: credit }
+    }
+
+    /// The bytes that may be sent now.
+    pub fn available(&self) -> u64 {
+        self.limit - self.offset
+    }
+
+    /// Adds a grant. False if it overflows, which only a broken peer does.
+    #[must_use]
+    pub fn grant(&mut self, bytes: u64) -> bool {
+        match self.limit.checked_add(bytes) {
+            Some(limit) => {
+                self.limit = limit;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes credit for a chunk and returns the chunk's offset.
+    ///
+    /// # Panics
+    /// If the chunk exceeds [`Send::available`]: the caller asks first.
+    pub fn take(&mut self, bytes: u64) -> u64 {
+        assert!(bytes <= self.available(), "sent more than granted");
+        let offset = self.offset;
+        self.offset += bytes;
+        offset
+    }
+}
+
+/// The receiver's side: what it has granted and what has come.
+#[derive(Debug)]
+pub struct Receive {
+    window: u64,
+    granted: u64,
+    received: u64,
+    consumed: u64,
+}
+
+/// The peer sent what it had no credit for, or left a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Violation {
+    /// Where the stream stood.
+    pub expected: u64,
+    /// What the message claimed as its offset.
+    pub offset: u64,
+    /// The message's length.
+    pub length: u64,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Violation { expected, offset, length } = self;
+        write!(f, "{length} bytes at offset {offset}, expected offset {expected} within credit")
+    }
+}
+
+impl Receive {
+    /// A stream on which `window` bytes are granted from the start.
+    pub fn new(window: u64) -> Receive {
+        Receive { window, granted: window, received: 0, consumed: 0 }
+    }
+
+    /// Accounts for a chunk that came in.
+    pub fn accept(&mut self, offset: u64, length: u64) -> Result<(), Violation> {
+        if offset != self.received || length > self.granted - self.received {
+            return Err(Violation { expected: self.received, offset, length });
+        }
+        self.received += length;
+        Ok(())
+    }
+
+    /// Accounts for bytes that the reader took, and returns a grant to send to the peer, if one
+    /// is worth a message: grants are gathered until half a window.
+    pub fn consume(&mut self, bytes: u64) -> Option<u64> {
+        self.consumed += bytes;
+        let grant = self.consumed + self.window - self.granted;
+        if grant < self.window / 2 {
+            return None;
+        }
+        self.granted += grant;
+        Some(grant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_never_stalls_and_never_exceeds_its_window() {
+        let window = 1000;
+        let (mut send, mut receive) = (Send::new(window), Receive::new(window));
+        let (mut waiting, mut total, mut state) = (0u64, 0u64, 1u64);
+        while total < 1_000_000 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let wish = (state >> 40) % 400;
+            if state & 1 << 35 == 0 {
+                let chunk = wish.min(send.available());
+                let offset = send.take(chunk);
+                receive.accept(offset, chunk).unwrap();
+                waiting += chunk;
+                assert!(waiting <= window);
+            } else {
+                let read = wish.min(waiting);
+                waiting -= read;
+                total += read;
+                if let Some(grant) = receive.consume(read) {
+                    assert!(send.grant(grant));
+                }
+            }
+            assert!(waiting > 0 || send.available() > 0, "stalled");
+        }
+    }
+
+    #[test]
+    fn gaps_repeats_and_excess_are_violations() {
+        let mut receive = Receive::new(10);
+        receive.accept(0, 4).unwrap();
+        assert!(receive.accept(0, 4).is_err());
+        assert!(receive.accept(5, 1).is_err());
+        assert!(receive.accept(4, 7).is_err());
+        assert!(receive.accept(4, u64::MAX).is_err());
+        receive.accept(4, 6).unwrap();
+    }
+
+    #[test]
+    fn an_absurd_grant_is_noticed() {
+        assert!(!Send::new(5).grant(u64::MAX));
+    }
+}

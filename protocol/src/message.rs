@@ -1,0 +1,395 @@
+//! The messages. Field numbers are never reused.
+//!
+//! Paths, arguments and environment are bytes: nothing is assumed about their encoding.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+/// The streams of an exec, as numbered in [`Data`] and [`Credit`].
+pub mod stream {
+    pub const STDIN: u32 = 0;
+    pub const STDOUT: u32 = 1;
+    pub const STDERR: u32 = 2;
+}
+
+// ---- to the guest ------------------------------------------------------------------------------
+
+/// Host to guest.
+#[derive(Clone, PartialEq, Message)]
+pub struct ToGuest {
+    #[prost(oneof = "to_guest::Body", tags = "1, 2, 3")]
+    pub body: Option<to_guest::Body>,
+}
+
+pub mod to_guest {
+    use super::*;
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Request(Request),
+        #[prost(message, tag = "2")]
+        Data(Data),
+        #[prost(message, tag = "3")]
+        Credit(Credit),
+    }
+}
+
+/// A call that gets exactly one [`Response`] with the same id.
+#[derive(Clone, PartialEq, Message)]
+pub struct Request {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7")]
+    pub op: Option<request::Op>,
+}
+
+pub mod request {
+    use super::*;
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Op {
+        /// Answers when it is read: the channel works.
+        #[prost(message, tag = "2")]
+        Ping(Empty),
+        /// Makes the machine into this box. Once, before anything else.
+        #[prost(message, tag = "3")]
+        Init(Init),
+        /// Starts a process.
+        #[prost(message, tag = "4")]
+        Exec(Exec),
+        /// Signals an exec's process group.
+        #[prost(message, tag = "5")]
+        Signal(Signal),
+        /// Sets the wall clock.
+        #[prost(message, tag = "6")]
+        SetClock(Time),
+        /// Ends all processes, unmounts, answers, and switches the machine off.
+        #[prost(message, tag = "7")]
+        Shutdown(Shutdown),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Empty {}
+
+/// Everything that makes a machine this box.
+#[derive(Clone, PartialEq, Message)]
+pub struct Init {
+    /// The host name, at most 64 bytes.
+    #[prost(string, tag = "1")]
+    pub hostname: String,
+    /// 32 hexadecimal digits for `/etc/machine-id`.
+    #[prost(string, tag = "2")]
+    pub machine_id: String,
+    #[prost(message, optional, tag = "3")]
+    pub time: Option<Time>,
+    /// Fresh random bytes from the host, mixed and credited into the kernel's pool.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub entropy: Bytes,
+    /// The block device with the root file system.
+    #[prost(string, tag = "5")]
+    pub root_device: String,
+    /// Its file system type.
+    #[prost(string, tag = "6")]
+    pub root_type: String,
+    /// The text of `/etc/resolv.conf`; nothing is written when empty.
+    #[prost(string, tag = "7")]
+    pub resolv_conf: String,
+    /// The text of `/etc/hosts`; nothing is written when empty.
+    #[prost(string, tag = "8")]
+    pub hosts: String,
+}
+
+/// Wall-clock time since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Time {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(uint32, tag = "2")]
+    pub nanoseconds: u32,
+}
+
+/// A process to start.
+#[derive(Clone, PartialEq, Message)]
+pub struct Exec {
+    /// Chosen by the host, not in use.
+    #[prost(uint32, tag = "1")]
+    pub exec: u32,
+    /// The command and its arguments. A command without a slash is searched in PATH.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub argv: Vec<Bytes>,
+    /// `NAME=value` strings. The guest adds HOME, and PATH where there is none.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub env: Vec<Bytes>,
+    /// The working directory; `/` when empty.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub cwd: Bytes,
+    /// `user[:group]`, names or numbers; root when empty.
+    #[prost(string, tag = "5")]
+    pub user: String,
+    /// Whether the process gets a stdin to write to; else it reads end of file.
+    #[prost(bool, tag = "6")]
+    pub stdin: bool,
+    /// The credit granted from the start on stdout and on stderr, each.
+    #[prost(uint64, tag = "7")]
+    pub window: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Signal {
+    #[prost(uint32, tag = "1")]
+    pub exec: u32,
+    /// The signal's number on x86-64 Linux.
+    #[prost(int32, tag = "2")]
+    pub signal: i32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Shutdown {
+    /// How long processes have between SIGTERM and SIGKILL, in milliseconds.
+    #[prost(uint32, tag = "1")]
+    pub grace_ms: u32,
+}
+
+// ---- both ways ---------------------------------------------------------------------------------
+
+/// Bytes of one stream.
+#[derive(Clone, PartialEq, Message)]
+pub struct Data {
+    #[prost(uint32, tag = "1")]
+    pub exec: u32,
+    #[prost(uint32, tag = "2")]
+    pub stream: u32,
+    /// The bytes of this stream that came before.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub bytes: Bytes,
+    /// Nothing follows on this stream.
+    #[prost(bool, tag = "5")]
+    pub eof: bool,
+}
+
+/// Permission to send more bytes of one stream.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Credit {
+    #[prost(uint32, tag = "1")]
+    pub exec: u32,
+    #[prost(uint32, tag = "2")]
+    pub stream: u32,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+}
+
+// ---- to the host -------------------------------------------------------------------------------
+
+/// Guest to host.
+#[derive(Clone, PartialEq, Message)]
+pub struct ToHost {
+    #[prost(oneof = "to_host::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<to_host::Body>,
+}
+
+pub mod to_host {
+    use super::*;
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Body {
+        /// The first message of a session.
+        #[prost(message, tag = "1")]
+        Hello(Hello),
+        #[prost(message, tag = "2")]
+        Response(Response),
+        #[prost(message, tag = "3")]
+        Data(Data),
+        #[prost(message, tag = "4")]
+        Credit(Credit),
+        #[prost(message, tag = "5")]
+        Exited(Exited),
+    }
+}
+
+/// What runs in the guest.
+#[derive(Clone, PartialEq, Message)]
+pub struct Hello {
+    /// The agent's version.
+    #[prost(string, tag = "1")]
+    pub agent: String,
+    /// The kernel's release.
+    #[prost(string, tag = "2")]
+    pub kernel: String,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Response {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What went wrong; absent on success.
+    #[prost(message, optional, tag = "2")]
+    pub failure: Option<Failure>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Failure {
+    #[prost(enumeration = "FailureKind", tag = "1")]
+    pub kind: i32,
+    /// Names the object and the cause.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// The operating system's error number; 0 for none.
+    #[prost(int32, tag = "3")]
+    pub errno: i32,
+}
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum FailureKind {
+    /// A fault of the agent or its kernel.
+    Internal = 0,
+    /// The request makes no sense.
+    Invalid = 1,
+    /// Not now: before Init, or while shutting down.
+    State = 2,
+    /// The command does not exist.
+    CommandNotFound = 3,
+    /// The command exists and may not be executed.
+    CommandNotExecutable = 4,
+    /// The user or group does not exist in the image.
+    NoUser = 5,
+    /// The working directory does not exist or may not be entered.
+    NoDirectory = 6,
+    /// The exec has ended.
+    NoExec = 7,
+    /// Memory, processes or descriptors are used up in the guest.
+    Resources = 8,
+    /// The root file system cannot be mounted or prepared.
+    Mount = 9,
+    /// The box ended before the request was answered.
+    Ended = 10,
+}
+
+/// The end of an exec, after the last byte of its output.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Exited {
+    #[prost(uint32, tag = "1")]
+    pub exec: u32,
+    /// The exit code, 0 to 255; 0 if a signal ended it.
+    #[prost(int32, tag = "2")]
+    pub code: i32,
+    /// The signal that ended it; 0 for none.
+    #[prost(int32, tag = "3")]
+    pub signal: i32,
+}
+
+// ---- library and supervisor --------------------------------------------------------------------
+
+/// A program to a box's supervisor.
+///
+/// Tags 1, 3 and the Shutdown request are kept for good: any later library can attach to a box
+/// and stop it.
+#[derive(Clone, PartialEq, Message)]
+pub struct ToSupervisor {
+    #[prost(oneof = "to_supervisor::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<to_supervisor::Body>,
+}
+
+pub mod to_supervisor {
+    use super::*;
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Body {
+        /// The first message of a program that finds the box running.
+        #[prost(message, tag = "1")]
+        Attach(Attach),
+        /// The first message of the program that creates the supervisor: what to launch, as the
+        /// JSON of a type that only the same build of the library reads.
+        #[prost(bytes = "bytes", tag = "2")]
+        Launch(Bytes),
+        #[prost(message, tag = "3")]
+        Request(Request),
+        #[prost(message, tag = "4")]
+        Data(Data),
+        #[prost(message, tag = "5")]
+        Credit(Credit),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Attach {
+    /// The protocol version the program speaks.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+}
+
+/// A box's supervisor to a program.
+#[derive(Clone, PartialEq, Message)]
+pub struct FromSupervisor {
+    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub body: Option<from_supervisor::Body>,
+}
+
+pub mod from_supervisor {
+    use super::*;
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Body {
+        /// A step of the launch is done.
+        #[prost(message, tag = "1")]
+        Stage(Stage),
+        /// The box runs; the answer to both first messages.
+        #[prost(message, tag = "2")]
+        Running(Running),
+        #[prost(message, tag = "3")]
+        Response(Response),
+        #[prost(message, tag = "4")]
+        Data(Data),
+        #[prost(message, tag = "5")]
+        Credit(Credit),
+        #[prost(message, tag = "6")]
+        Exited(Exited),
+        /// The box has ended, or could not be launched. The last message.
+        #[prost(message, tag = "7")]
+        Ended(Ended),
+    }
+}
+
+/// How long a step of the launch took.
+#[derive(Clone, PartialEq, Message)]
+pub struct Stage {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint64, tag = "2")]
+    pub microseconds: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Running {
+    /// The supervisor's protocol version.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The supervisor's process id.
+    #[prost(uint32, tag = "2")]
+    pub supervisor_pid: u32,
+    /// The virtual machine's process id.
+    #[prost(uint32, tag = "3")]
+    pub machine_pid: u32,
+    /// `kvm` or `tcg`.
+    #[prost(string, tag = "4")]
+    pub accelerator: String,
+}
+
+/// Why the box ended.
+#[derive(Clone, PartialEq, Message)]
+pub struct Ended {
+    /// An error code of the library; 0 if the box was stopped on request or by itself.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// The operating system's error number; 0 for none.
+    #[prost(int32, tag = "3")]
+    pub errno: i32,
+}
