@@ -87,6 +87,11 @@ impl Receive {
         Ok(())
     }
 
+    /// Accounts for a grant that somebody else gave on this stream: for one who forwards it.
+    pub fn extend(&mut self, bytes: u64) {
+        self.granted = self.granted.saturating_add(bytes);
+    }
+
     /// Accounts for bytes that the reader took, and returns a grant to send to the peer, if one
     /// is worth a message: grants are gathered until half a window.
     pub fn consume(&mut self, bytes: u64) -> Option<u64> {

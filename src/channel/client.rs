@@ -1,0 +1,354 @@
+//! A program's connection to a box's supervisor.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use boxlite_protocol::codec::Codec;
+use boxlite_protocol::message::{
+    Attach, Data, Ended, Exec, Failure, FailureKind, FromSupervisor, Request, Response, Running,
+    Signal, Stage, ToSupervisor, from_supervisor, request, stream, to_supervisor,
+};
+use boxlite_protocol::{VERSION, WINDOW};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::codec::{Encoder, FramedRead};
+
+use super::exec::{ExecStreams, ExitStatus};
+use crate::error::{Code, Error, Result};
+
+/// Bytes gathered for one write, and read at once.
+const BATCH: usize = 256 * 1024;
+
+/// A connection to a running box. Cloning gives another handle on the same connection.
+#[derive(Clone)]
+pub struct Connection {
+    shared: Arc<Shared>,
+    running: Running,
+}
+
+struct Shared {
+    outbox: mpsc::UnboundedSender<ToSupervisor>,
+    state: Mutex<State>,
+    ended: watch::Sender<Option<Result<()>>>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    requests: HashMap<u64, Pending>,
+    execs: HashMap<u32, Arc<ExecStreams>>,
+}
+
+struct Pending {
+    answer: oneshot::Sender<Result<(), Failure>>,
+    /// The exec that the request starts.
+    exec: Option<u32>,
+}
+
+/// How the supervisor is asked for its service.
+pub enum Opening {
+    /// A new supervisor: what to launch, in the form it reads.
+    Launch(Vec<u8>),
+    /// A supervisor that another program has started.
+    Attach,
+}
+
+impl Connection {
+    /// Opens the conversation and waits until the box runs; `stage` hears of each step.
+    pub async fn open(
+        stream: UnixStream,
+        opening: Opening,
+        mut stage: impl FnMut(Stage),
+    ) -> Result<Connection> {
+        let (read, write_half) = stream.into_split();
+        let (outbox, messages) = mpsc::unbounded_channel();
+        tokio::spawn(write(write_half, messages));
+        let body = match opening {
+            Opening::Launch(spec) => to_supervisor::Body::Launch(spec.into()),
+            Opening::Attach => to_supervisor::Body::Attach(Attach { version: VERSION }),
+        };
+        let _ = outbox.send(ToSupervisor { body: Some(body) });
+        let mut frames = FramedRead::with_capacity(read, Codec::default(), BATCH);
+        let running = loop {
+            match next(&mut frames).await? {
+                Some(from_supervisor::Body::Stage(done)) => stage(done),
+                Some(from_supervisor::Body::Running(running)) => break running,
+                Some(from_supervisor::Body::Ended(ended)) => {
+                    return Err(match outcome(ended) {
+                        Err(error) => error,
+                        Ok(()) => Error::new(Code::Stopped, "the box has just stopped"),
+                    });
+                }
+                Some(_) => {}
+                None => return Err(lost()),
+            }
+        };
+        let (ended, _) = watch::channel(None);
+        let shared = Arc::new(Shared { outbox, state: Mutex::default(), ended });
+        tokio::spawn(read_all(shared.clone(), frames));
+        Ok(Connection { shared, running })
+    }
+
+    /// What the supervisor said of itself.
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// Waits for the box's end: `Ok` if it was meant to end.
+    pub async fn ended(&self) -> Result<()> {
+        let mut ended = self.shared.ended.subscribe();
+        // The sender lives as long as we do.
+        match ended.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => Err(lost()),
+        }
+    }
+
+    /// Whether the box has ended.
+    pub fn has_ended(&self) -> bool {
+        self.shared.ended.borrow().is_some()
+    }
+
+    /// A round trip to the agent.
+    pub async fn ping(&self) -> Result<()> {
+        let op = request::Op::Ping(boxlite_protocol::message::Empty {});
+        self.request(op, None).await?.map_err(|f| error(&f))
+    }
+
+    /// Starts a command; `spec.exec` and `spec.window` are filled in here.
+    pub async fn exec(&self, spec: Exec) -> Result<Arc<ExecStreams>> {
+        let (streams, exec) = {
+            let mut state = self.shared.lock();
+            state.next += 1;
+            let exec = (state.next & u64::from(u32::MAX)) as u32;
+            let streams = ExecStreams::new(exec, self.shared.outbox.clone(), spec.stdin);
+            state.execs.insert(exec, streams.clone());
+            (streams, exec)
+        };
+        let spec = Exec { exec, window: WINDOW, ..spec };
+        match self.request(request::Op::Exec(spec), Some(exec)).await {
+            Ok(Ok(())) => Ok(streams),
+            Ok(Err(failure)) => {
+                self.shared.lock().execs.remove(&exec);
+                let code = match FailureKind::try_from(failure.kind) {
+                    Ok(FailureKind::CommandNotFound) => 127,
+                    Ok(FailureKind::CommandNotExecutable) => 126,
+                    _ => return Err(error(&failure)),
+                };
+                let message = Some(failure.message);
+                streams.on_exit(Ok(ExitStatus { code, signal: 0, message }));
+                Ok(streams)
+            }
+            Err(error) => {
+                self.shared.lock().execs.remove(&exec);
+                Err(error)
+            }
+        }
+    }
+
+    /// Signals a command's process group.
+    pub async fn signal(&self, exec: u32, signal: i32) -> Result<()> {
+        let op = request::Op::Signal(Signal { exec, signal });
+        self.request(op, None).await?.map_err(|f| error(&f))
+    }
+
+    /// Asks the box to shut down; answers when it has.
+    pub async fn shutdown(&self, grace_ms: u32) -> Result<()> {
+        let op = request::Op::Shutdown(boxlite_protocol::message::Shutdown { grace_ms });
+        match self.request(op, None).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => return Err(error(&failure)),
+            // It ended before it could answer: that is what was asked for.
+            Err(_) if self.has_ended() => {}
+            Err(error) => return Err(error),
+        }
+        self.ended().await
+    }
+
+    async fn request(&self, op: request::Op, exec: Option<u32>) -> Result<Result<(), Failure>> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut state = self.shared.lock();
+            if let Some(ended) = &*self.shared.ended.borrow() {
+                return Err(why(ended));
+            }
+            state.next += 1;
+            let id = state.next;
+            state.requests.insert(id, Pending { answer, exec });
+            let body = Some(to_supervisor::Body::Request(Request { id, op: Some(op) }));
+            let _ = self.shared.outbox.send(ToSupervisor { body });
+        }
+        match answered.await {
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(why(&self.ended().await)),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Acts on a message; false if the supervisor broke the protocol.
+    fn on_message(&self, body: from_supervisor::Body) -> bool {
+        match body {
+            from_supervisor::Body::Response(response) => self.on_response(response),
+            from_supervisor::Body::Data(data) => {
+                let exec = self.lock().execs.get(&data.exec).cloned();
+                return exec.is_none_or(|e| accept(&e, &data));
+            }
+            from_supervisor::Body::Credit(credit) => {
+                let exec = self.lock().execs.get(&credit.exec).cloned();
+                if let (Some(exec), stream::STDIN) = (exec, credit.stream) {
+                    exec.on_credit(credit.bytes);
+                }
+            }
+            from_supervisor::Body::Exited(exited) => {
+                let exec = self.lock().execs.remove(&exited.exec);
+                if let Some(exec) = exec {
+                    let code =
+                        if exited.signal == 0 { exited.code } else { 128 + (exited.signal & 127) };
+                    exec.on_exit(Ok(ExitStatus { code, signal: exited.signal, message: None }));
+                }
+            }
+            // A stage or a welcome after the beginning says nothing new.
+            from_supervisor::Body::Stage(_)
+            | from_supervisor::Body::Running(_)
+            | from_supervisor::Body::Ended(_) => {}
+        }
+        true
+    }
+
+    fn on_response(&self, response: Response) {
+        let Some(pending) = self.lock().requests.remove(&response.id) else { return };
+        let answer = response.failure.map_or(Ok(()), Err);
+        let started = answer.is_ok();
+        // Whoever asked for the exec no longer wants it: it may not run unobserved.
+        if pending.answer.send(answer).is_err()
+            && let (true, Some(exec)) = (started, pending.exec)
+        {
+            let streams = self.lock().execs.get(&exec).cloned();
+            streams.iter().for_each(|s| s.discard());
+            let signal = Signal { exec, signal: libc::SIGKILL };
+            let op = Some(request::Op::Signal(signal));
+            let body = Some(to_supervisor::Body::Request(Request { id: 0, op }));
+            let _ = self.outbox.send(ToSupervisor { body });
+        }
+    }
+
+    /// The connection is over: everybody who waits is told.
+    fn finish(&self, ended: Result<()>) {
+        self.ended.send_replace(Some(ended.clone()));
+        let (requests, execs) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.requests), std::mem::take(&mut state.execs))
+        };
+        drop(requests);
+        for exec in execs.into_values() {
+            exec.on_exit(Err(why(&ended)));
+        }
+    }
+}
+
+fn accept(exec: &ExecStreams, data: &Data) -> bool {
+    exec.on_data(data).is_ok()
+}
+
+type Frames = FramedRead<OwnedReadHalf, Codec<FromSupervisor, ToSupervisor>>;
+
+async fn next(frames: &mut Frames) -> Result<Option<from_supervisor::Body>> {
+    loop {
+        match frames.next().await {
+            None => return Ok(None),
+            Some(Ok(FromSupervisor { body: Some(body) })) => return Ok(Some(body)),
+            // From a later supervisor: nothing we asked for.
+            Some(Ok(FromSupervisor { body: None })) => {}
+            Some(Err(e)) => {
+                return Err(Error::io(Code::RpcTransport, "read from the supervisor", &e));
+            }
+        }
+    }
+}
+
+async fn read_all(shared: Arc<Shared>, mut frames: Frames) {
+    let ended = loop {
+        match next(&mut frames).await {
+            Ok(Some(from_supervisor::Body::Ended(ended))) => break outcome(ended),
+            Ok(Some(body)) => {
+                if !shared.on_message(body) {
+                    break Err(Error::new(Code::Rpc, "the supervisor broke the protocol"));
+                }
+            }
+            Ok(None) => break Err(lost()),
+            Err(error) => break Err(error),
+        }
+    };
+    shared.finish(ended);
+}
+
+async fn write(
+    mut stream: OwnedWriteHalf,
+    mut messages: mpsc::UnboundedReceiver<ToSupervisor>,
+) -> std::io::Result<()> {
+    let mut codec = Codec::<FromSupervisor, ToSupervisor>::default();
+    let mut buffer = BytesMut::new();
+    while let Some(message) = messages.recv().await {
+        codec.encode(&message, &mut buffer)?;
+        while buffer.len() < BATCH
+            && let Ok(message) = messages.try_recv()
+        {
+            codec.encode(&message, &mut buffer)?;
+        }
+        stream.write_all_buf(&mut buffer).await?;
+    }
+    Ok(())
+}
+
+fn lost() -> Error {
+    Error::new(Code::Stopped, "the box's supervisor ended unexpectedly; see logs/shim.log")
+}
+
+/// Why a request or command cannot go on: the box has ended.
+fn why(ended: &Result<()>) -> Error {
+    match ended {
+        Ok(()) => Error::new(Code::Stopped, "the box was stopped"),
+        Err(error) => error.clone(),
+    }
+}
+
+fn outcome(ended: Ended) -> Result<()> {
+    if ended.code == 0 {
+        return Ok(());
+    }
+    let code = Code::from_i32(ended.code).unwrap_or(Code::Internal);
+    let error = Error::new(code, ended.message);
+    Err(if ended.errno == 0 { error } else { error.errno(ended.errno) })
+}
+
+/// A failure that the guest or the supervisor reported, as an error.
+fn error(failure: &Failure) -> Error {
+    let code = match FailureKind::try_from(failure.kind) {
+        Ok(FailureKind::Invalid | FailureKind::NoUser | FailureKind::NoDirectory) => {
+            Code::InvalidArgument
+        }
+        Ok(FailureKind::State) => Code::InvalidState,
+        Ok(FailureKind::NoExec) => Code::NotFound,
+        Ok(FailureKind::CommandNotFound | FailureKind::CommandNotExecutable) => Code::Execution,
+        Ok(FailureKind::Resources) => Code::ResourceExhausted,
+        Ok(FailureKind::Mount) => Code::Storage,
+        Ok(FailureKind::Ended) => Code::Stopped,
+        Ok(FailureKind::Internal) | Err(_) => Code::Portal,
+    };
+    let error = Error::new(code, failure.message.clone());
+    if failure.errno == 0 { error } else { error.errno(failure.errno) }
+}
+
+/// Bytes for the wire, from text.
+pub fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}

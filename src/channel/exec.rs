@@ -1,0 +1,261 @@
+//! The program's end of one command's streams.
+//!
+//! Output waits here, at most a window per stream, until the program takes it; taking it returns
+//! credit, which in the end lets the process write on. The exit comes last, after the last byte.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use boxlite_protocol::flow::{self, Violation};
+use boxlite_protocol::message::{Credit, Data, ToSupervisor, stream, to_supervisor};
+use boxlite_protocol::{MAX_CHUNK, WINDOW};
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use crate::error::{Code, Error, Result};
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitStatus {
+    /// The exit code, 0 to 255; 128 + n if signal n ended the command, as a shell reports it.
+    pub code: i32,
+    /// The signal that ended the command; 0 for none.
+    pub signal: i32,
+    /// Why the command never ran, where that is the case: the code is then 126 (it may not be
+    /// executed) or 127 (it does not exist).
+    pub message: Option<String>,
+}
+
+/// Something a command did.
+#[derive(Debug, Clone)]
+pub enum ExecEvent {
+    Stdout(Bytes),
+    Stderr(Bytes),
+    /// The last event: the command's end, or the error that ended its box.
+    Exit(Result<ExitStatus>),
+}
+
+/// One command's streams.
+pub struct ExecStreams {
+    id: u32,
+    outbox: mpsc::UnboundedSender<ToSupervisor>,
+    state: Mutex<State>,
+}
+
+struct State {
+    stdout: Inbound,
+    stderr: Inbound,
+    /// Which of the two has waited longer.
+    first: u32,
+    stdin: flow::Send,
+    stdin_closed: bool,
+    exit: Option<Result<ExitStatus>>,
+    exit_taken: bool,
+    /// Nobody will read any more: what comes is dropped.
+    discarded: bool,
+    wakers: Vec<Waker>,
+}
+
+struct Inbound {
+    waiting: BytesMut,
+    flow: flow::Receive,
+}
+
+impl Inbound {
+    fn new() -> Inbound {
+        Inbound { waiting: BytesMut::new(), flow: flow::Receive::new(WINDOW) }
+    }
+}
+
+impl State {
+    fn inbound(&mut self, stream: u32) -> &mut Inbound {
+        if stream == stream::STDERR { &mut self.stderr } else { &mut self.stdout }
+    }
+
+    fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn register(&mut self, cx: &Context<'_>) {
+        if !self.wakers.iter().any(|w| w.will_wake(cx.waker())) {
+            self.wakers.push(cx.waker().clone());
+        }
+    }
+}
+
+impl ExecStreams {
+    pub(super) fn new(
+        id: u32,
+        outbox: mpsc::UnboundedSender<ToSupervisor>,
+        stdin: bool,
+    ) -> Arc<ExecStreams> {
+        let state = State {
+            stdout: Inbound::new(),
+            stderr: Inbound::new(),
+            first: stream::STDOUT,
+            stdin: flow::Send::default(),
+            stdin_closed: !stdin,
+            exit: None,
+            exit_taken: false,
+            discarded: false,
+            wakers: Vec::new(),
+        };
+        Arc::new(ExecStreams { id, outbox, state: Mutex::new(state) })
+    }
+
+    /// The number both ends know the command by.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, body: to_supervisor::Body) {
+        // A connection that is gone ends the exec by itself.
+        let _ = self.outbox.send(ToSupervisor { body: Some(body) });
+    }
+
+    fn grant(&self, stream: u32, bytes: u64) {
+        self.send(to_supervisor::Body::Credit(Credit { exec: self.id, stream, bytes }));
+    }
+
+    // ---- from the supervisor -------------------------------------------------------------------
+
+    pub(super) fn on_data(&self, data: &Data) -> Result<(), Violation> {
+        let mut state = self.lock();
+        let length = data.bytes.len() as u64;
+        let discarded = state.discarded;
+        let other = if data.stream == stream::STDERR { stream::STDOUT } else { stream::STDERR };
+        if state.inbound(other).waiting.is_empty() {
+            state.first = data.stream;
+        }
+        let inbound = state.inbound(data.stream);
+        inbound.flow.accept(data.offset, length)?;
+        if discarded {
+            let grant = inbound.flow.consume(length);
+            drop(state);
+            grant.into_iter().for_each(|bytes| self.grant(data.stream, bytes));
+        } else if length > 0 {
+            inbound.waiting.extend_from_slice(&data.bytes);
+            state.wake();
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_credit(&self, bytes: u64) {
+        let mut state = self.lock();
+        // An absurd grant would only let us send what the supervisor then refuses.
+        let _ = state.stdin.grant(bytes);
+        state.wake();
+    }
+
+    pub(super) fn on_exit(&self, exit: Result<ExitStatus>) {
+        let mut state = self.lock();
+        state.exit.get_or_insert(exit);
+        state.wake();
+    }
+
+    // ---- for the program -----------------------------------------------------------------------
+
+    /// The next event; `None` after the exit was delivered.
+    pub fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<ExecEvent>> {
+        let mut state = self.lock();
+        let first = state.first;
+        let second = if first == stream::STDERR { stream::STDOUT } else { stream::STDERR };
+        for stream in [first, second] {
+            let inbound = state.inbound(stream);
+            if inbound.waiting.is_empty() {
+                continue;
+            }
+            let bytes = inbound.waiting.split_to(inbound.waiting.len().min(MAX_CHUNK)).freeze();
+            let grant = inbound.flow.consume(bytes.len() as u64);
+            if inbound.waiting.is_empty() {
+                // Give the memory back: most execs are quiet most of the time.
+                inbound.waiting = BytesMut::new();
+            }
+            state.first = second;
+            drop(state);
+            grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
+            return Poll::Ready(Some(if stream == stream::STDERR {
+                ExecEvent::Stderr(bytes)
+            } else {
+                ExecEvent::Stdout(bytes)
+            }));
+        }
+        if state.exit_taken {
+            return Poll::Ready(None);
+        }
+        match state.exit.clone() {
+            Some(exit) => {
+                state.exit_taken = true;
+                Poll::Ready(Some(ExecEvent::Exit(exit)))
+            }
+            None => {
+                state.register(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// How the command ended, if it has; its output may still wait.
+    pub fn exit(&self) -> Option<Result<ExitStatus>> {
+        self.lock().exit.clone()
+    }
+
+    /// Sends what the command's stdin takes now: the number of bytes, or 0 when it takes none
+    /// until it is woken.
+    pub fn poll_write(&self, bytes: &[u8], cx: &Context<'_>) -> Poll<Result<usize>> {
+        let mut state = self.lock();
+        if state.stdin_closed {
+            return Poll::Ready(Err(Error::new(Code::InvalidState, "stdin is closed")));
+        }
+        if state.exit.is_some() {
+            return Poll::Ready(Err(
+                Error::new(Code::InvalidState, "the command has ended").errno(libc::EPIPE)
+            ));
+        }
+        let room = usize::try_from(state.stdin.available()).unwrap_or(usize::MAX);
+        let length = bytes.len().min(room);
+        if length == 0 && !bytes.is_empty() {
+            state.register(cx);
+            return Poll::Pending;
+        }
+        for chunk in bytes[..length].chunks(MAX_CHUNK) {
+            let offset = state.stdin.take(chunk.len() as u64);
+            self.send_stdin(offset, Bytes::copy_from_slice(chunk), false);
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    /// Ends the command's stdin. Once is enough.
+    pub fn close_stdin(&self) {
+        let mut state = self.lock();
+        if !state.stdin_closed {
+            state.stdin_closed = true;
+            let offset = state.stdin.take(0);
+            self.send_stdin(offset, Bytes::new(), true);
+        }
+    }
+
+    fn send_stdin(&self, offset: u64, bytes: Bytes, eof: bool) {
+        let data = Data { exec: self.id, stream: stream::STDIN, offset, bytes, eof };
+        self.send(to_supervisor::Body::Data(data));
+    }
+
+    /// Nobody will read this command's output any more: drops what waits and what comes, so that
+    /// the command can go on.
+    pub fn discard(&self) {
+        for stream in [stream::STDOUT, stream::STDERR] {
+            let mut state = self.lock();
+            state.discarded = true;
+            let inbound = state.inbound(stream);
+            let waiting = std::mem::take(&mut inbound.waiting).len() as u64;
+            let grant = inbound.flow.consume(waiting);
+            drop(state);
+            grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
+        }
+        self.close_stdin();
+    }
+}

@@ -1,0 +1,9 @@
+//! The host's side of the protocol.
+//!
+//! - [`guest`]: opening a session with a guest's agent (used by the supervisor)
+//! - [`client`]: a program's connection to a box's supervisor (used by the library)
+//! - [`exec`]: the program's end of one command's streams
+
+pub mod client;
+pub mod exec;
+pub mod guest;

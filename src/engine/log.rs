@@ -1,0 +1,84 @@
+//! Logs that a guest cannot grow without limit.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A file keeps at most this much, and its predecessor as much again.
+const FILE_LIMIT: u64 = 1 << 20;
+/// What is kept in memory for error messages.
+const TAIL_LIMIT: usize = 8 << 10;
+
+/// An append-only log in two files of limited size, with its tail in memory.
+pub struct CappedLog {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    tail: VecDeque<u8>,
+}
+
+impl CappedLog {
+    /// Opens the log at `path`, appending to what is there.
+    pub fn open(path: &Path) -> io::Result<CappedLog> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let written = file.metadata()?.len();
+        Ok(CappedLog { path: path.to_owned(), file, written, tail: VecDeque::new() })
+    }
+
+    /// Appends. The tail is kept even if the file cannot be written (a full disk).
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let kept = &bytes[bytes.len().saturating_sub(TAIL_LIMIT)..];
+        let excess = (self.tail.len() + kept.len()).saturating_sub(TAIL_LIMIT);
+        self.tail.drain(..excess.min(self.tail.len()));
+        self.tail.extend(kept);
+        if self.written + bytes.len() as u64 > FILE_LIMIT {
+            std::fs::rename(&self.path, self.path.with_extension("log.old"))?;
+            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            self.written = 0;
+        }
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The last lines, as text for people, without control characters.
+    pub fn last_lines(&self, count: usize) -> String {
+        let bytes: Vec<u8> = self.tail.iter().copied().collect();
+        let text: String = String::from_utf8_lossy(&bytes)
+            .chars()
+            .filter(|c| *c == '\n' || *c == '\t' || !c.is_control())
+            .collect();
+        let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_leaves_two_files_of_limited_size_and_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console.log");
+        let mut log = CappedLog::open(&path).unwrap();
+        for n in 0..300_000 {
+            log.append(format!("line {n}\x1b[0m\r\n").as_bytes()).unwrap();
+        }
+        let size = |p: &Path| std::fs::metadata(p).unwrap().len();
+        assert!(size(&path) <= FILE_LIMIT);
+        assert!(size(&path.with_extension("log.old")) <= FILE_LIMIT);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(log.last_lines(2), "line 299998[0m\nline 299999[0m");
+    }
+
+    #[test]
+    fn one_large_write_keeps_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = CappedLog::open(&dir.path().join("c.log")).unwrap();
+        log.append(&[b'x'; 3 * TAIL_LIMIT]).unwrap();
+        log.append(b"\nend").unwrap();
+        assert_eq!(log.last_lines(1), "end");
+    }
+}

@@ -1,0 +1,135 @@
+//! Virtual machines: what one is made of, and how one is launched.
+//!
+//! An [`Engine`] turns a [`MachineSpec`] into a running [`Machine`] whose agent can be spoken to
+//! over the machine's channel. It knows nothing of images, boxes or databases.
+
+pub mod log;
+pub mod qemu;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use crate::error::{Code, Error, Result};
+
+/// Everything that shapes a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineSpec {
+    /// Virtual CPUs, at least 1.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// The program that is the machine.
+    pub binary: PathBuf,
+    /// An uncompressed kernel image.
+    pub kernel: PathBuf,
+    /// The initramfs with the agent.
+    pub initramfs: PathBuf,
+    /// The disk, a qcow2 file; a machine that only proves itself has none.
+    pub disk: Option<PathBuf>,
+    /// Where the guest's console and the engine's own messages are kept.
+    pub logs: PathBuf,
+    /// What may execute the guest's instructions.
+    pub accelerator: AcceleratorChoice,
+    /// Where what was found out about the host is remembered.
+    pub cache: PathBuf,
+    /// How long the guest's agent may take to greet.
+    pub boot_timeout: Duration,
+}
+
+/// What executes a guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// Linux's hardware virtualisation.
+    Kvm,
+    /// QEMU's translator: works everywhere, and is no security boundary.
+    Tcg,
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "tcg",
+        })
+    }
+}
+
+/// Which accelerator a user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceleratorChoice {
+    /// KVM where it is proven to work, else TCG.
+    #[default]
+    Auto,
+    /// KVM, or an error: never a silent fall-back.
+    Kvm,
+    /// TCG.
+    Tcg,
+}
+
+impl FromStr for AcceleratorChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(AcceleratorChoice::Auto),
+            "kvm" => Ok(AcceleratorChoice::Kvm),
+            "tcg" => Ok(AcceleratorChoice::Tcg),
+            _ => Err(Error::new(
+                Code::InvalidArgument,
+                format!("accelerator '{text}' is none of auto, kvm, tcg"),
+            )),
+        }
+    }
+}
+
+/// Launches machines.
+#[expect(async_fn_in_trait, reason = "used by the single-threaded supervisor only")]
+pub trait Engine {
+    type Machine: Machine;
+
+    /// Starts a machine. It is running when this returns; its agent greets when it is ready.
+    async fn launch(&self, spec: &MachineSpec) -> Result<Self::Machine>;
+}
+
+/// A running machine. Dropping it ends it at once.
+#[expect(async_fn_in_trait, reason = "used by the single-threaded supervisor only")]
+pub trait Machine {
+    /// The host's end of the channel to the agent. Can be taken once.
+    fn take_channel(&mut self) -> Result<UnixStream>;
+
+    /// The process that is the machine.
+    fn pid(&self) -> u32;
+
+    fn accelerator(&self) -> Accelerator;
+
+    /// Waits until something ends the machine or stops it for good. Cancel-safe.
+    async fn ended(&mut self) -> MachineEnd;
+
+    /// Cuts the power, and waits until the process is gone.
+    async fn kill(&mut self);
+
+    /// The last lines of the guest's console and of the engine, for people.
+    fn last_words(&self) -> String;
+}
+
+/// How a machine came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineEnd {
+    /// The guest switched itself off or reset itself.
+    GuestOff,
+    /// The engine's process ended by itself.
+    Exited(i32),
+    /// The engine's process was killed.
+    Killed(i32),
+    /// The host's disk is full: the machine stands still, nothing is lost.
+    DiskFull,
+    /// The host's disk fails otherwise: the machine stands still.
+    DiskError,
+}

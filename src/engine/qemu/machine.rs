@@ -1,0 +1,209 @@
+//! A running QEMU.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use boxlite_spawn::{Child, Command, Exit};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::command::{self, CHANNEL_FD, CONSOLE_FD, MONITOR_FD};
+use super::monitor::{self, Notice};
+use crate::engine::log::CappedLog;
+use crate::engine::{Accelerator, Machine, MachineEnd, MachineSpec};
+use crate::error::{Code, Error, Result};
+
+/// How many lines of each log an error quotes.
+const QUOTED_LINES: usize = 12;
+
+pub struct QemuMachine {
+    process: Process,
+    accelerator: Accelerator,
+    channel: Option<UnixStream>,
+    notices: mpsc::Receiver<Notice>,
+    stopped: Option<MachineEnd>,
+}
+
+/// The process and what it writes.
+struct Process {
+    child: Child,
+    exited: AsyncFd<OwnedFd>,
+    end: Option<MachineEnd>,
+    console: Log,
+    messages: Log,
+}
+
+impl QemuMachine {
+    /// Starts the process. It dies with the calling thread.
+    pub fn start(spec: &MachineSpec, accelerator: Accelerator) -> Result<QemuMachine> {
+        let argv = command::arguments(spec, accelerator)?;
+        let binary = CString::new(spec.binary.as_os_str().as_bytes())
+            .map_err(|_| Error::new(Code::Engine, "QEMU's path contains a NUL byte"))?;
+        let sockets = |e: std::io::Error| Error::io(Code::Engine, "create sockets for QEMU", &e);
+        let (monitor, monitor_theirs) = StdUnixStream::pair().map_err(sockets)?;
+        let (channel, channel_theirs) = StdUnixStream::pair().map_err(sockets)?;
+        let (console, console_theirs) = StdUnixStream::pair().map_err(sockets)?;
+        let (messages, messages_theirs) = StdUnixStream::pair().map_err(sockets)?;
+        let null = std::fs::File::open("/dev/null")
+            .map_err(|e| Error::io(Code::Engine, "open /dev/null", &e))?;
+        let console = Log::follow(&spec.logs.join("console.log"), console)?;
+        let messages = Log::follow(&spec.logs.join("qemu.log"), messages)?;
+        let child = Command::new(binary, argv)
+            .fd(null.as_fd(), 0)
+            .fd(messages_theirs.as_fd(), 1)
+            .fd(messages_theirs.as_fd(), 2)
+            .fd(monitor_theirs.as_fd(), MONITOR_FD)
+            .fd(channel_theirs.as_fd(), CHANNEL_FD)
+            .fd(console_theirs.as_fd(), CONSOLE_FD)
+            .death_signal(libc::SIGKILL)
+            .spawn()
+            .map_err(|e| {
+                Error::io(Code::Engine, format!("start {}", spec.binary.display()), &e.error)
+            })?;
+        let pidfd = child.pidfd.try_clone().map_err(sockets)?;
+        // SAFETY: the descriptor is owned by what is registered, and closed only with it.
+        let exited = unsafe { AsyncFd::register(pidfd) }.map_err(|e| sockets(e.into()))?;
+        Ok(QemuMachine {
+            process: Process { child, exited, end: None, console, messages },
+            accelerator,
+            channel: Some(into_tokio(channel).map_err(sockets)?),
+            notices: monitor::watch(into_tokio(monitor).map_err(sockets)?),
+            stopped: None,
+        })
+    }
+}
+
+impl Process {
+    /// Waits for the process to end, and for all it wrote.
+    async fn ended(&mut self) -> MachineEnd {
+        let end = loop {
+            if let Some(end) = &self.end {
+                break end.clone();
+            }
+            self.end = match self.child.try_wait() {
+                Ok(Some(Exit::Code(0))) => Some(MachineEnd::GuestOff),
+                Ok(Some(Exit::Code(code))) => Some(MachineEnd::Exited(code)),
+                Ok(Some(Exit::Signal(signal))) => Some(MachineEnd::Killed(signal)),
+                // Somebody else took the status: it has ended, nobody knows how.
+                Err(_) => Some(MachineEnd::Exited(-1)),
+                Ok(None) => None,
+            };
+            if self.end.is_none()
+                && let Ok(mut guard) = self.exited.readable().await
+            {
+                guard.clear_ready();
+            }
+        };
+        // What it wrote last is what explains the end.
+        self.console.finish().await;
+        self.messages.finish().await;
+        end
+    }
+}
+
+impl Machine for QemuMachine {
+    fn take_channel(&mut self) -> Result<UnixStream> {
+        self.channel.take().ok_or_else(|| Error::new(Code::Internal, "channel taken twice"))
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.child.pid.unsigned_abs()
+    }
+
+    fn accelerator(&self) -> Accelerator {
+        self.accelerator
+    }
+
+    async fn ended(&mut self) -> MachineEnd {
+        if let Some(end) = &self.stopped {
+            return end.clone();
+        }
+        tokio::select! {
+            biased;
+            end = self.process.ended() => end,
+            Some(notice) = self.notices.recv() => {
+                let end = match notice {
+                    Notice::DiskFull => MachineEnd::DiskFull,
+                    Notice::DiskError => MachineEnd::DiskError,
+                };
+                self.stopped.insert(end).clone()
+            }
+        }
+    }
+
+    async fn kill(&mut self) {
+        // Only a process that is gone already refuses this.
+        let _ = self.process.child.signal(libc::SIGKILL);
+        self.process.ended().await;
+    }
+
+    fn last_words(&self) -> String {
+        let mut text = String::new();
+        for (name, log) in
+            [("guest console", &self.process.console), ("qemu", &self.process.messages)]
+        {
+            let lines = log.last_lines();
+            if !lines.is_empty() {
+                text.push_str(&format!("\n--- {name}, last lines ---\n{lines}"));
+            }
+        }
+        text
+    }
+}
+
+impl Drop for QemuMachine {
+    fn drop(&mut self) {
+        // Ends at once what was not ended before; the kernel reaps it with this process.
+        let _ = self.process.child.signal(libc::SIGKILL);
+    }
+}
+
+fn into_tokio(stream: StdUnixStream) -> std::io::Result<UnixStream> {
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+/// A log that a task fills from a stream.
+struct Log {
+    log: Arc<Mutex<CappedLog>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    fn follow(path: &Path, stream: StdUnixStream) -> Result<Log> {
+        let what = || format!("open {}", path.display());
+        let log = CappedLog::open(path).map_err(|e| Error::io(Code::Storage, what(), &e))?;
+        let stream = into_tokio(stream).map_err(|e| Error::io(Code::Storage, what(), &e))?;
+        let log = Arc::new(Mutex::new(log));
+        let task = tokio::spawn(copy(stream, log.clone()));
+        Ok(Log { log, task: Some(task) })
+    }
+
+    fn last_lines(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).last_lines(QUOTED_LINES)
+    }
+
+    /// Waits until the writer is gone and all it wrote has been taken.
+    async fn finish(&mut self) {
+        if let Some(task) = &mut self.task {
+            // A task that panicked has nothing more to say either.
+            let _ = task.await;
+            self.task = None;
+        }
+    }
+}
+
+async fn copy(mut stream: impl AsyncRead + Unpin, log: Arc<Mutex<CappedLog>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        // A full disk loses lines of the file, not the machine; the tail is kept in memory.
+        let _ = log.lock().unwrap_or_else(PoisonError::into_inner).append(&buffer[..read]);
+    }
+}

@@ -1,0 +1,343 @@
+//! Who asked what, and where which stream goes.
+//!
+//! Programs number their requests and execs as they like; towards the guest the hub numbers them
+//! itself and translates. It also keeps both sides to their credit: what a hostile guest or a
+//! broken program could make the supervisor hold is bounded.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use boxlite_protocol::flow;
+use boxlite_protocol::message::{
+    Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, Request, Response, Running,
+    Signal, ToGuest, ToHost, ToSupervisor, from_supervisor, request, stream, to_guest, to_host,
+    to_supervisor,
+};
+use tokio::sync::mpsc;
+
+use super::peer::{ClientId, Clients};
+use crate::error::{Code, Error, Result};
+
+/// What the loop has to do next.
+pub enum Outcome {
+    Continue,
+    /// A shutdown was asked for; processes have this long to end.
+    Stopping {
+        grace: Duration,
+    },
+    /// The guest is done with its shutdown, or has closed the channel.
+    GuestDone,
+}
+
+pub struct Hub {
+    guest: mpsc::UnboundedSender<ToGuest>,
+    running: Running,
+    requests: HashMap<u64, Pending>,
+    next_request: u64,
+    /// By the guest's numbers.
+    execs: HashMap<u32, Route>,
+    /// From a program's numbers to the guest's.
+    names: HashMap<(ClientId, u32), u32>,
+    next_exec: u32,
+}
+
+/// A request under way in the guest.
+struct Pending {
+    client: ClientId,
+    id: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    Exec(u32),
+    Shutdown,
+    Other,
+}
+
+/// Where an exec's streams go.
+struct Route {
+    client: ClientId,
+    /// The program's own number for it.
+    name: u32,
+    /// The program is gone: output is discarded until the process has ended.
+    orphaned: bool,
+    stdin: flow::Send,
+    stdout: flow::Receive,
+    stderr: flow::Receive,
+}
+
+impl Route {
+    fn output(&mut self, stream: u32) -> Option<&mut flow::Receive> {
+        match stream {
+            stream::STDOUT => Some(&mut self.stdout),
+            stream::STDERR => Some(&mut self.stderr),
+            _ => None,
+        }
+    }
+}
+
+fn to_guest(body: to_guest::Body) -> ToGuest {
+    ToGuest { body: Some(body) }
+}
+
+fn to_client(body: from_supervisor::Body) -> FromSupervisor {
+    FromSupervisor { body: Some(body) }
+}
+
+impl Hub {
+    pub fn new(guest: mpsc::UnboundedSender<ToGuest>, running: Running) -> Hub {
+        Hub {
+            guest,
+            running,
+            requests: HashMap::new(),
+            next_request: 1,
+            execs: HashMap::new(),
+            names: HashMap::new(),
+            next_exec: 1,
+        }
+    }
+
+    /// Tells a program that the box runs.
+    pub fn welcome(&self, clients: &Clients, id: ClientId) {
+        clients.send(id, to_client(from_supervisor::Body::Running(self.running.clone())));
+    }
+
+    fn send(&self, body: to_guest::Body) {
+        // The writer ends only with the channel, whose end the reader reports.
+        let _ = self.guest.send(to_guest(body));
+    }
+
+    // ---- from programs -------------------------------------------------------------------------
+
+    pub fn on_client(
+        &mut self,
+        id: ClientId,
+        message: ToSupervisor,
+        clients: &mut Clients,
+    ) -> Result<Outcome> {
+        match message.body {
+            Some(to_supervisor::Body::Attach(_)) => self.welcome(clients, id),
+            Some(to_supervisor::Body::Request(request)) => {
+                return Ok(self.request(id, request, clients));
+            }
+            Some(to_supervisor::Body::Data(data)) => {
+                if !self.stdin(id, data) {
+                    clients.disconnect(id);
+                    return self.client_gone(id);
+                }
+            }
+            Some(to_supervisor::Body::Credit(credit)) => self.grant(id, credit),
+            // A second launch makes no sense; what is unknown comes from a later library.
+            Some(to_supervisor::Body::Launch(_)) | None => {}
+        }
+        Ok(Outcome::Continue)
+    }
+
+    fn request(&mut self, client: ClientId, request: Request, clients: &Clients) -> Outcome {
+        let id = request.id;
+        let mut outcome = Outcome::Continue;
+        let (kind, op) = match request.op {
+            Some(request::Op::Exec(exec)) => match self.open_route(client, exec) {
+                Ok((number, exec)) => (Kind::Exec(number), request::Op::Exec(exec)),
+                Err(failure) => {
+                    respond(clients, client, id, Some(failure));
+                    return outcome;
+                }
+            },
+            Some(request::Op::Signal(signal)) => match self.names.get(&(client, signal.exec)) {
+                Some(exec) => (Kind::Other, request::Op::Signal(Signal { exec: *exec, ..signal })),
+                None => {
+                    let failure = fail(FailureKind::NoExec, "the process has ended");
+                    respond(clients, client, id, Some(failure));
+                    return outcome;
+                }
+            },
+            Some(request::Op::Shutdown(shutdown)) => {
+                let grace = Duration::from_millis(u64::from(shutdown.grace_ms));
+                outcome = Outcome::Stopping { grace };
+                (Kind::Shutdown, request::Op::Shutdown(shutdown))
+            }
+            Some(op @ (request::Op::Ping(_) | request::Op::SetClock(_))) => (Kind::Other, op),
+            Some(request::Op::Init(_)) | None => {
+                let failure = fail(FailureKind::Invalid, "a request this supervisor does not know");
+                respond(clients, client, id, Some(failure));
+                return outcome;
+            }
+        };
+        let number = self.next_request;
+        self.next_request += 1;
+        self.requests.insert(number, Pending { client, id, kind });
+        self.send(to_guest::Body::Request(Request { id: number, op: Some(op) }));
+        outcome
+    }
+
+    fn open_route(&mut self, client: ClientId, exec: Exec) -> Result<(u32, Exec), Failure> {
+        if self.names.contains_key(&(client, exec.exec)) {
+            return Err(fail(FailureKind::Invalid, "the exec's number is in use"));
+        }
+        let number = self.next_exec;
+        self.next_exec = self.next_exec.wrapping_add(1).max(1);
+        let route = Route {
+            client,
+            name: exec.exec,
+            orphaned: false,
+            stdin: flow::Send::default(),
+            stdout: flow::Receive::new(exec.window),
+            stderr: flow::Receive::new(exec.window),
+        };
+        self.names.insert((client, exec.exec), number);
+        self.execs.insert(number, route);
+        Ok((number, Exec { exec: number, ..exec }))
+    }
+
+    /// Forwards stdin; false if the program sent more than the guest granted.
+    fn stdin(&mut self, client: ClientId, data: Data) -> bool {
+        let Some(exec) = self.names.get(&(client, data.exec)) else { return true };
+        let Some(route) = self.execs.get_mut(exec) else { return true };
+        let length = data.bytes.len() as u64;
+        if data.stream != stream::STDIN || length > route.stdin.available() {
+            return false;
+        }
+        let offset = route.stdin.take(length);
+        if offset != data.offset {
+            return false;
+        }
+        let data = Data { exec: *exec, ..data };
+        self.send(to_guest::Body::Data(data));
+        true
+    }
+
+    fn grant(&mut self, client: ClientId, credit: Credit) {
+        let Some(exec) = self.names.get(&(client, credit.exec)) else { return };
+        let exec = *exec;
+        let route = self.execs.get_mut(&exec);
+        if let Some(output) = route.and_then(|r| r.output(credit.stream)) {
+            output.extend(credit.bytes);
+            self.send(to_guest::Body::Credit(Credit { exec, ..credit }));
+        }
+    }
+
+    /// A program is gone: what it ran attached ends with it.
+    pub fn client_gone(&mut self, id: ClientId) -> Result<Outcome> {
+        self.names.retain(|(client, _), _| *client != id);
+        let orphans: Vec<u32> =
+            self.execs.iter().filter(|(_, r)| r.client == id).map(|(exec, _)| *exec).collect();
+        for exec in orphans {
+            if let Some(route) = self.execs.get_mut(&exec) {
+                route.orphaned = true;
+            }
+            let number = self.next_request;
+            self.next_request += 1;
+            let signal = Signal { exec, signal: libc::SIGKILL };
+            let op = Some(request::Op::Signal(signal));
+            self.send(to_guest::Body::Request(Request { id: number, op }));
+            // What it has written waits for credit; discarding it takes as much as comes.
+            for stream in [stream::STDOUT, stream::STDERR] {
+                let bytes = boxlite_protocol::WINDOW;
+                if let Some(output) = self.execs.get_mut(&exec).and_then(|r| r.output(stream)) {
+                    output.extend(bytes);
+                }
+                self.send(to_guest::Body::Credit(Credit { exec, stream, bytes }));
+            }
+        }
+        Ok(Outcome::Continue)
+    }
+
+    // ---- from the guest ------------------------------------------------------------------------
+
+    pub fn on_guest(
+        &mut self,
+        message: Result<Option<ToHost>>,
+        clients: &Clients,
+    ) -> Result<Outcome> {
+        let Some(message) = message? else { return Ok(Outcome::GuestDone) };
+        match message.body {
+            Some(to_host::Body::Response(response)) => {
+                return Ok(self.response(response, clients));
+            }
+            Some(to_host::Body::Data(data)) => self.output(data, clients)?,
+            Some(to_host::Body::Credit(credit)) => self.stdin_credit(credit, clients)?,
+            Some(to_host::Body::Exited(exited)) => self.exited(exited, clients),
+            // A second introduction, or something unknown: of no consequence.
+            Some(to_host::Body::Hello(_)) | None => {}
+        }
+        Ok(Outcome::Continue)
+    }
+
+    fn response(&mut self, response: Response, clients: &Clients) -> Outcome {
+        let Some(pending) = self.requests.remove(&response.id) else { return Outcome::Continue };
+        let failed = response.failure.is_some();
+        let mut outcome = Outcome::Continue;
+        match pending.kind {
+            Kind::Exec(exec) if failed => self.close_route(exec),
+            Kind::Shutdown if !failed => outcome = Outcome::GuestDone,
+            _ => {}
+        }
+        respond(clients, pending.client, pending.id, response.failure);
+        outcome
+    }
+
+    fn output(&mut self, data: Data, clients: &Clients) -> Result<()> {
+        let Some(route) = self.execs.get_mut(&data.exec) else { return Ok(()) };
+        let (client, name, orphaned) = (route.client, route.name, route.orphaned);
+        let output = route.output(data.stream).ok_or_else(|| violation("no such stream"))?;
+        let length = data.bytes.len() as u64;
+        output.accept(data.offset, length).map_err(violation)?;
+        if orphaned {
+            output.extend(length);
+            let credit = Credit { exec: data.exec, stream: data.stream, bytes: length };
+            self.send(to_guest::Body::Credit(credit));
+        } else {
+            clients
+                .send(client, to_client(from_supervisor::Body::Data(Data { exec: name, ..data })));
+        }
+        Ok(())
+    }
+
+    fn stdin_credit(&mut self, credit: Credit, clients: &Clients) -> Result<()> {
+        let Some(route) = self.execs.get_mut(&credit.exec) else { return Ok(()) };
+        if credit.stream != stream::STDIN || !route.stdin.grant(credit.bytes) {
+            return Err(violation("absurd credit"));
+        }
+        let credit = Credit { exec: route.name, ..credit };
+        clients.send(route.client, to_client(from_supervisor::Body::Credit(credit)));
+        Ok(())
+    }
+
+    fn exited(&mut self, exited: Exited, clients: &Clients) {
+        if let Some(route) = self.execs.get(&exited.exec) {
+            let message = Exited { exec: route.name, ..exited };
+            clients.send(route.client, to_client(from_supervisor::Body::Exited(message)));
+        }
+        self.close_route(exited.exec);
+    }
+
+    fn close_route(&mut self, exec: u32) {
+        if let Some(route) = self.execs.remove(&exec) {
+            self.names.remove(&(route.client, route.name));
+        }
+    }
+
+    /// The machine is gone: nobody waits for an answer in vain.
+    pub fn ended(&mut self, clients: &Clients) {
+        for (_, pending) in self.requests.drain() {
+            let failure = match pending.kind {
+                Kind::Shutdown => None,
+                _ => Some(fail(FailureKind::Ended, "the box has ended")),
+            };
+            respond(clients, pending.client, pending.id, failure);
+        }
+    }
+}
+
+fn fail(kind: FailureKind, message: &str) -> Failure {
+    Failure { kind: kind as i32, message: message.into(), errno: 0 }
+}
+
+fn respond(clients: &Clients, client: ClientId, id: u64, failure: Option<Failure>) {
+    clients.send(client, to_client(from_supervisor::Body::Response(Response { id, failure })));
+}
+
+fn violation(what: impl std::fmt::Display) -> Error {
+    Error::new(Code::Portal, format!("the guest's agent broke the protocol: {what}"))
+}

@@ -1,0 +1,206 @@
+//! From a specification to a machine that is the box, step by step.
+
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use boxlite_protocol::message::{
+    FailureKind, FromSupervisor, Init, Request, Stage, Time, ToGuest, ToHost, from_supervisor,
+    request, to_guest, to_host, to_supervisor,
+};
+use futures_util::{SinkExt, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::peer::{Arrival, CREATOR, Clients};
+use super::socket::{self, PidFile};
+use crate::channel::guest::{self, Session};
+use crate::engine::{Engine, Machine, MachineSpec};
+use crate::error::{Code, Error, Result};
+
+/// Everything a supervisor is told. Written and read by the same build of the library.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    pub box_id: String,
+    /// The box's own directory: its socket, logs and pid file go there.
+    pub box_dir: PathBuf,
+    pub machine: MachineSpec,
+    pub identity: Identity,
+    /// Whether the box outlives the program that started it.
+    pub detached: bool,
+}
+
+/// What makes the machine this box and no other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Identity {
+    pub hostname: String,
+    /// 32 hexadecimal digits.
+    pub machine_id: String,
+    /// The text of `/etc/hosts`.
+    pub hosts: String,
+    /// The text of `/etc/resolv.conf`; left alone when empty.
+    pub resolv_conf: String,
+}
+
+/// A box whose agent is ready for commands.
+pub struct Launched<M> {
+    pub machine: M,
+    pub guest: Session,
+    pub spec: LaunchSpec,
+    pub listener: UnixListener,
+    pub _pid_file: PidFile,
+}
+
+/// A launch that was asked for.
+pub struct Launcher {
+    spec: LaunchSpec,
+}
+
+/// Fresh bytes for the guest's random pool: as much as its generators are seeded with, twice.
+const ENTROPY: usize = 64;
+
+/// The disk is the first virtio block device.
+const ROOT_DEVICE: &str = "/dev/vda";
+
+impl Launcher {
+    /// Waits for the creating program's first message.
+    pub async fn receive(clients: &mut Clients) -> Result<Launcher> {
+        let bytes = match clients.next_connected().await {
+            Arrival::Message(_, message) => match message.body {
+                Some(to_supervisor::Body::Launch(bytes)) => bytes,
+                _ => return Err(Error::new(Code::Rpc, "the first message is not a launch")),
+            },
+            Arrival::Gone(_) => {
+                return Err(Error::new(Code::Cancelled, "the creating program went away"));
+            }
+        };
+        let spec = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::new(
+                Code::Rpc,
+                format!("launch specification: {e}; install library and boxlite-shim together"),
+            )
+        })?;
+        Ok(Launcher { spec })
+    }
+
+    /// Launches the machine and makes it the box.
+    pub async fn launch<E: Engine>(
+        self,
+        engine: &E,
+        clients: &mut Clients,
+    ) -> Result<Launched<E::Machine>> {
+        let spec = self.spec;
+        let mut stages = Stages { began: Instant::now() };
+        let pid_file = PidFile::create(&spec.box_dir)?;
+        let listener = socket::listen(&spec.box_dir)?;
+        stages.done("supervisor", clients);
+
+        let mut machine = engine.launch(&spec.machine).await?;
+        stages.done("machine", clients);
+
+        let channel = machine.take_channel()?;
+        let mut guest = watched(&mut machine, &spec, clients, boot(channel, &spec)).await?;
+        stages.done("boot", clients);
+
+        watched(&mut machine, &spec, clients, init(&mut guest, &spec.identity)).await?;
+        stages.done("setup", clients);
+        Ok(Launched { machine, guest, spec, listener, _pid_file: pid_file })
+    }
+}
+
+/// Runs a step of the launch, unless machine or creating program end before it does.
+async fn watched<M: Machine, T>(
+    machine: &mut M,
+    spec: &LaunchSpec,
+    clients: &mut Clients,
+    step: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        outcome = step => outcome.map_err(|e| {
+            let words = machine.last_words();
+            let errno = e.os_errno();
+            let error = Error::new(e.code(), format!("{}{words}", e.message()));
+            errno.map_or(error.clone(), |n| error.errno(n))
+        }),
+        end = machine.ended() => Err(Error::new(
+            Code::Engine,
+            format!("the virtual machine ended while starting ({end:?}){}", machine.last_words()),
+        )),
+        () = abandoned(clients), if !spec.detached => {
+            Err(Error::new(Code::Cancelled, "the creating program went away"))
+        }
+    }
+}
+
+/// Waits for the creating program to go away. What it sends before the box runs is too early.
+async fn abandoned(clients: &mut Clients) {
+    loop {
+        if let Arrival::Gone(CREATOR) = clients.next_connected().await {
+            return;
+        }
+    }
+}
+
+async fn boot(channel: UnixStream, spec: &LaunchSpec) -> Result<Session> {
+    let timeout = spec.machine.boot_timeout;
+    match tokio::time::timeout(timeout, guest::open(channel)).await {
+        Ok(opened) => Ok(opened?.0),
+        Err(_) => Err(Error::new(
+            Code::Timeout,
+            format!("the guest did not come up within {:.1} s", timeout.as_secs_f32()),
+        )),
+    }
+}
+
+async fn init(guest: &mut Session, identity: &Identity) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut entropy = vec![0; ENTROPY];
+    getrandom::fill(&mut entropy)
+        .map_err(|e| Error::new(Code::Internal, format!("no random bytes from the host: {e}")))?;
+    let init = Init {
+        hostname: identity.hostname.clone(),
+        machine_id: identity.machine_id.clone(),
+        time: Some(Time { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() }),
+        entropy: entropy.into(),
+        root_device: ROOT_DEVICE.into(),
+        root_type: "ext4".into(),
+        resolv_conf: identity.resolv_conf.clone(),
+        hosts: identity.hosts.clone(),
+    };
+    let request = Request { id: 0, op: Some(request::Op::Init(init)) };
+    let body = Some(to_guest::Body::Request(request));
+    guest.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))?;
+    match guest.next().await {
+        Some(Ok(ToHost { body: Some(to_host::Body::Response(response)) })) => {
+            match response.failure {
+                None => Ok(()),
+                Some(f) => {
+                    let code = match FailureKind::try_from(f.kind) {
+                        Ok(FailureKind::Mount) => Code::Storage,
+                        _ => Code::Portal,
+                    };
+                    Err(Error::new(code, format!("set up the box: {}", f.message)).errno(f.errno))
+                }
+            }
+        }
+        Some(Ok(_)) => Err(Error::new(Code::Portal, "the guest's agent answered out of turn")),
+        Some(Err(e)) => Err(guest::broken(&e)),
+        None => Err(Error::new(Code::Portal, "the guest closed its channel during set-up")),
+    }
+}
+
+/// Times the steps and reports each to the creating program.
+struct Stages {
+    began: Instant,
+}
+
+impl Stages {
+    fn done(&mut self, name: &str, clients: &Clients) {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.began);
+        self.began = now;
+        let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let stage = Stage { name: name.into(), microseconds };
+        clients.send(CREATOR, FromSupervisor { body: Some(from_supervisor::Body::Stage(stage)) });
+    }
+}

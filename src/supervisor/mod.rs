@@ -1,0 +1,149 @@
+//! The supervisor of one running box: what the program `boxlite-shim` does.
+//!
+//! It owns the machine, terminates the channel to the guest, and serves the box's programs: the
+//! one that created it, over a socket it was born with, and any other, over the box's own socket.
+//! Half a frame left by a dying program therefore harms nobody, and a guest never sees more than
+//! one host.
+//!
+//! One thread. It treats the guest as hostile: what the guest may send is bounded by credit, and
+//! a guest that breaks the protocol loses its machine.
+//!
+//! - [`launch`]: from a specification to a machine that is the box
+//! - [`hub`]: who asked what, and where which stream goes
+//! - [`peer`]: the tasks that read and write one connection
+//! - [`socket`]: the box's socket, and the file that says who serves it
+
+mod hub;
+pub mod launch;
+mod peer;
+pub mod socket;
+
+use std::time::Duration;
+
+use boxlite_protocol::message::{Ended, FromSupervisor, Running, from_supervisor};
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use crate::engine::{Engine, Machine, MachineEnd};
+use crate::error::{Code, Error, Result};
+use hub::{Hub, Outcome};
+use launch::{Launched, Launcher};
+use peer::{Arrival, Clients};
+
+pub use launch::LaunchSpec;
+
+/// How long the guest may take to unmount and switch off, beyond the grace of its processes.
+const OFF_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a program may take to read the last messages.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Serves one box, from the creating program's first message to the end of its machine.
+pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
+    let mut clients = Clients::new(control)?;
+    let launcher = Launcher::receive(&mut clients).await?;
+    let end = match launcher.launch(&engine, &mut clients).await {
+        Ok(launched) => serve(launched, &mut clients).await,
+        Err(error) => Err(error),
+    };
+    clients.send_all(&FromSupervisor { body: Some(from_supervisor::Body::Ended(farewell(&end))) });
+    clients.flush(FAREWELL_PATIENCE).await;
+    end
+}
+
+fn farewell(end: &Result<()>) -> Ended {
+    match end {
+        Ok(()) => Ended { code: 0, message: "the box was stopped".into(), errno: 0 },
+        Err(e) => Ended {
+            code: e.code() as i32,
+            message: e.message().to_owned(),
+            errno: e.os_errno().unwrap_or(0),
+        },
+    }
+}
+
+/// How long until an ending that is under way is forced.
+struct Ending {
+    deadline: Instant,
+}
+
+/// Serves the running box until it ends; `Ok` if it was meant to.
+async fn serve<M: Machine>(launched: Launched<M>, clients: &mut Clients) -> Result<()> {
+    let Launched { mut machine, guest, spec, listener, _pid_file } = launched;
+    let running = Running {
+        version: boxlite_protocol::VERSION,
+        supervisor_pid: std::process::id(),
+        machine_pid: machine.pid(),
+        accelerator: machine.accelerator().to_string(),
+    };
+    let (mut guest_reader, guest_writer) = peer::split(guest);
+    let mut hub = Hub::new(guest_writer, running);
+    hub.welcome(clients, peer::CREATOR);
+    let mut ending: Option<Ending> = None;
+    let end = loop {
+        let deadline = ending.as_ref().map(|e| e.deadline);
+        let outcome = tokio::select! {
+            message = guest_reader.next() => hub.on_guest(message, clients),
+            arrival = clients.next(&listener) => match arrival {
+                Arrival::Gone(peer::CREATOR) if !spec.detached => break Ok(()),
+                Arrival::Gone(id) => hub.client_gone(id),
+                Arrival::Message(id, message) => hub.on_client(id, message, clients),
+            },
+            end = machine.ended() => break explain(end, &machine, ending.is_some()),
+            () = sleep_until(deadline) => break Err(Error::new(
+                Code::Timeout,
+                "the box did not switch off in time and was cut off",
+            )),
+        };
+        match outcome {
+            Ok(Outcome::Continue) => {}
+            Ok(Outcome::Stopping { grace }) => {
+                ending.get_or_insert(Ending { deadline: Instant::now() + grace + OFF_PATIENCE });
+            }
+            // The agent has said that it is done, or it is gone: only the process is left.
+            Ok(Outcome::GuestDone) if ending.is_some() => break Ok(()),
+            Ok(Outcome::GuestDone) => {
+                match tokio::time::timeout(OFF_PATIENCE, machine.ended()).await {
+                    Ok(end) => break explain(end, &machine, false),
+                    Err(_) => break Err(Error::new(Code::Portal, "the guest closed its channel")),
+                }
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    machine.kill().await;
+    hub.ended(clients);
+    end
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the end of a machine means for its box.
+fn explain<M: Machine>(end: MachineEnd, machine: &M, stopping: bool) -> Result<()> {
+    let words = machine.last_words();
+    let crashed = words.contains("Kernel panic") || words.contains("boxlite-guest: agent");
+    let engine = |text: String| Err(Error::new(Code::Engine, format!("{text}{words}")));
+    match end {
+        // Switched off by a user inside, unless the console tells otherwise.
+        MachineEnd::GuestOff if stopping || !crashed => Ok(()),
+        MachineEnd::GuestOff => engine("the guest crashed".into()),
+        MachineEnd::Exited(code) => engine(format!("the virtual machine ended with code {code}")),
+        MachineEnd::Killed(signal) => {
+            engine(format!("the virtual machine was killed by signal {signal}"))
+        }
+        MachineEnd::DiskFull => Err(Error::new(
+            Code::ResourceExhausted,
+            "the host's disk is full: the box was stopped before a write could be lost; free \
+             some space and start it again",
+        )
+        .errno(libc::ENOSPC)),
+        MachineEnd::DiskError => {
+            Err(Error::new(Code::Storage, format!("the host could not write the disk{words}")))
+        }
+    }
+}
