@@ -5,6 +5,8 @@ pub mod channel;
 pub mod engine;
 pub mod error;
 
+pub mod home;
+pub mod store;
 pub mod supervisor;
 
 pub use error::{Code, Error, Result};

@@ -9,8 +9,9 @@ use boxlite_protocol::message::{
     Signal, Stage, ToSupervisor, from_supervisor, request, stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::StreamExt;
+use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,6 +20,9 @@ use tokio_util::codec::{Encoder, FramedRead};
 
 use super::exec::{ExecStreams, ExitStatus};
 use crate::error::{Code, Error, Result};
+
+/// The largest request: what a frame holds, less room for what the supervisor adds.
+const MAX_REQUEST: usize = boxlite_protocol::codec::MAX_FRAME - 256;
 
 /// Bytes gathered for one write, and read at once.
 const BATCH: usize = 256 * 1024;
@@ -170,6 +174,13 @@ impl Connection {
     }
 
     async fn request(&self, op: request::Op, exec: Option<u32>) -> Result<Result<(), Failure>> {
+        let size = Request { id: 0, op: Some(op.clone()) }.encoded_len();
+        if size > MAX_REQUEST {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!("the command with its environment has {size} bytes, over {MAX_REQUEST}"),
+            ));
+        }
         let (answer, answered) = oneshot::channel();
         {
             let mut state = self.shared.lock();
@@ -346,9 +357,4 @@ fn error(failure: &Failure) -> Error {
     };
     let error = Error::new(code, failure.message.clone());
     if failure.errno == 0 { error } else { error.errno(failure.errno) }
-}
-
-/// Bytes for the wire, from text.
-pub fn bytes(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
 }
