@@ -16,7 +16,7 @@ pub struct Home {
 
 /// The directories of a home.
 const DIRECTORIES: &[&str] =
-    &["db", "images", "images/blobs", "images/disk-images", "boxes", "bases", "locks", "tmp"];
+    &["db", "images", "images/blobs", "images/disk-images", "boxes", "bases", "locks", "tmp", "tmp/trash"];
 
 impl Home {
     /// The home that a user gets without asking: `$BOXLITE_HOME`, else `~/.boxlite`.
@@ -72,6 +72,11 @@ impl Home {
 
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// What is being deleted: out of sight already, emptied whenever a home is opened.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("tmp/trash")
     }
 
     pub fn boxes(&self) -> PathBuf {

@@ -1,12 +1,26 @@
 //! Run any OCI image in a *box*: a real virtual machine that starts in a blink, streams its
 //! output, and keeps its disk.
+//!
+//! The C ABI in `include/boxlite.h` stands on the types re-exported here. The modules, from the
+//! ground up (an import never points up):
+//!
+//! 1. [`error`], [`home`]
+//! 2. [`store`], [`disk`], [`image`], [`engine`], [`channel`]
+//! 3. [`supervisor`] (one running box, a process of its own), [`boxes`]
+//! 4. [`runtime`]
 
+pub mod boxes;
+pub mod capi;
 pub mod channel;
 pub mod engine;
 pub mod error;
-
 pub mod home;
+pub mod runtime;
 pub mod store;
 pub mod supervisor;
 
+pub use boxes::{BoxHandle, BoxInfo, BoxOptions, Exec, ExecOptions, Observer, Progress, Status};
+pub use channel::exec::{ExecEvent, ExitStatus};
+pub use engine::AcceleratorChoice;
 pub use error::{Code, Error, Result};
+pub use runtime::{Runtime, RuntimeOptions};

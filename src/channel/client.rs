@@ -244,7 +244,7 @@ impl Shared {
             && let (true, Some(exec)) = (started, pending.exec)
         {
             let streams = self.lock().execs.get(&exec).cloned();
-            streams.iter().for_each(|s| s.discard());
+            streams.iter().for_each(|s| s.abandon());
             let signal = Signal { exec, signal: libc::SIGKILL };
             let op = Some(request::Op::Signal(signal));
             let body = Some(to_supervisor::Body::Request(Request { id: 0, op }));

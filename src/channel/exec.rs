@@ -35,6 +35,22 @@ pub enum ExecEvent {
     Exit(Result<ExitStatus>),
 }
 
+/// Which events a reader wants now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    pub stdout: bool,
+    pub stderr: bool,
+    pub exit: bool,
+}
+
+impl Wanted {
+    pub const ALL: Wanted = Wanted { stdout: true, stderr: true, exit: true };
+
+    fn includes(self, stream: u32) -> bool {
+        if stream == stream::STDERR { self.stderr } else { self.stdout }
+    }
+}
+
 /// One command's streams.
 pub struct ExecStreams {
     id: u32,
@@ -51,29 +67,29 @@ struct State {
     stdin_closed: bool,
     exit: Option<Result<ExitStatus>>,
     exit_taken: bool,
-    /// Nobody will read any more: what comes is dropped.
-    discarded: bool,
     wakers: Vec<Waker>,
 }
 
 struct Inbound {
     waiting: BytesMut,
     flow: flow::Receive,
+    /// Nobody will read any more: what comes is dropped.
+    discarded: bool,
 }
 
 impl Inbound {
     fn new() -> Inbound {
-        Inbound { waiting: BytesMut::new(), flow: flow::Receive::new(WINDOW) }
+        Inbound {
+            waiting: BytesMut::new(),
+            flow: flow::Receive::new(WINDOW),
+            discarded: false,
+        }
     }
 }
 
 impl State {
     fn inbound(&mut self, stream: u32) -> &mut Inbound {
         if stream == stream::STDERR { &mut self.stderr } else { &mut self.stdout }
-    }
-
-    fn wake(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
     }
 
     fn register(&mut self, cx: &Context<'_>) {
@@ -97,7 +113,6 @@ impl ExecStreams {
             stdin_closed: !stdin,
             exit: None,
             exit_taken: false,
-            discarded: false,
             wakers: Vec::new(),
         };
         Arc::new(ExecStreams { id, outbox, state: Mutex::new(state) })
@@ -123,23 +138,29 @@ impl ExecStreams {
 
     // ---- from the supervisor -------------------------------------------------------------------
 
+    /// Wakes whoever waits, with nothing locked: a waker may take locks of its own.
+    fn wake(mut state: MutexGuard<'_, State>) {
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     pub(super) fn on_data(&self, data: &Data) -> Result<(), Violation> {
         let mut state = self.lock();
         let length = data.bytes.len() as u64;
-        let discarded = state.discarded;
         let other = if data.stream == stream::STDERR { stream::STDOUT } else { stream::STDERR };
         if state.inbound(other).waiting.is_empty() {
             state.first = data.stream;
         }
         let inbound = state.inbound(data.stream);
         inbound.flow.accept(data.offset, length)?;
-        if discarded {
+        if inbound.discarded {
             let grant = inbound.flow.consume(length);
             drop(state);
             grant.into_iter().for_each(|bytes| self.grant(data.stream, bytes));
         } else if length > 0 {
             inbound.waiting.extend_from_slice(&data.bytes);
-            state.wake();
+            Self::wake(state);
         }
         Ok(())
     }
@@ -148,25 +169,26 @@ impl ExecStreams {
         let mut state = self.lock();
         // An absurd grant would only let us send what the supervisor then refuses.
         let _ = state.stdin.grant(bytes);
-        state.wake();
+        Self::wake(state);
     }
 
     pub(super) fn on_exit(&self, exit: Result<ExitStatus>) {
         let mut state = self.lock();
         state.exit.get_or_insert(exit);
-        state.wake();
+        Self::wake(state);
     }
 
     // ---- for the program -----------------------------------------------------------------------
 
-    /// The next event; `None` after the exit was delivered.
-    pub fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<ExecEvent>> {
+    /// The next event; `None` after the exit was delivered. Output of a stream that is not
+    /// wanted stays where it is; the exit comes when no wanted output is left.
+    pub fn poll_event(&self, cx: &Context<'_>, wanted: Wanted) -> Poll<Option<ExecEvent>> {
         let mut state = self.lock();
         let first = state.first;
         let second = if first == stream::STDERR { stream::STDOUT } else { stream::STDERR };
         for stream in [first, second] {
             let inbound = state.inbound(stream);
-            if inbound.waiting.is_empty() {
+            if inbound.waiting.is_empty() || !wanted.includes(stream) {
                 continue;
             }
             let bytes = inbound.waiting.split_to(inbound.waiting.len().min(MAX_CHUNK)).freeze();
@@ -187,7 +209,7 @@ impl ExecStreams {
         if state.exit_taken {
             return Poll::Ready(None);
         }
-        match state.exit.clone() {
+        match state.exit.clone().filter(|_| wanted.exit) {
             Some(exit) => {
                 state.exit_taken = true;
                 Poll::Ready(Some(ExecEvent::Exit(exit)))
@@ -244,18 +266,22 @@ impl ExecStreams {
         self.send(to_supervisor::Body::Data(data));
     }
 
-    /// Nobody will read this command's output any more: drops what waits and what comes, so that
-    /// the command can go on.
-    pub fn discard(&self) {
-        for stream in [stream::STDOUT, stream::STDERR] {
-            let mut state = self.lock();
-            state.discarded = true;
-            let inbound = state.inbound(stream);
-            let waiting = std::mem::take(&mut inbound.waiting).len() as u64;
-            let grant = inbound.flow.consume(waiting);
-            drop(state);
-            grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
-        }
+    /// Nobody will read this stream any more: drops what waits on it and what comes, so that the
+    /// command can go on.
+    pub fn discard(&self, stream: u32) {
+        let mut state = self.lock();
+        let inbound = state.inbound(stream);
+        inbound.discarded = true;
+        let waiting = std::mem::take(&mut inbound.waiting).len() as u64;
+        let grant = inbound.flow.consume(waiting);
+        Self::wake(state);
+        grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
+    }
+
+    /// Nobody holds this command any more.
+    pub fn abandon(&self) {
+        self.discard(stream::STDOUT);
+        self.discard(stream::STDERR);
         self.close_stdin();
     }
 }

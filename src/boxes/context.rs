@@ -1,0 +1,70 @@
+//! What all boxes of a home share.
+
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::engine::AcceleratorChoice;
+use crate::error::{Code, Error, Result};
+use crate::home::Home;
+use crate::store::Store;
+
+/// A home with its database and what is needed to run machines.
+pub struct Context {
+    pub home: Home,
+    pub store: Store,
+    pub settings: Settings,
+    /// Where background work of boxes runs.
+    pub tasks: tokio::runtime::Handle,
+}
+
+/// How machines are run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub accelerator: AcceleratorChoice,
+    /// The directory with the supervisor, the kernel and the initramfs.
+    pub libexec: PathBuf,
+    /// Where what was found out about the host is remembered.
+    pub cache: PathBuf,
+}
+
+/// Held while a box's state changes; other programs get BUSY meanwhile.
+pub struct BoxLock {
+    _file: Flock<File>,
+}
+
+impl Context {
+    /// Runs work that blocks on files or the database.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Context) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let context = self.clone();
+        match self.tasks.spawn_blocking(move || work(&context)).await {
+            Ok(outcome) => outcome,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(_) => Err(Error::new(Code::Cancelled, "the runtime was closed")),
+        }
+    }
+
+    /// Takes a box for a change of its state.
+    pub fn lock_box(&self, id: &str) -> Result<BoxLock> {
+        let path = self.home.box_lock(id);
+        let failed = |e: std::io::Error| {
+            Error::io(Code::Storage, format!("lock {}", path.display()), &e).object(id)
+        };
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(BoxLock { _file: file }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Error::new(
+                Code::Busy,
+                format!("another program is changing box {id}: try again when it is done"),
+            )
+            .object(id)),
+            Err((_, e)) => Err(failed(e.into())),
+        }
+    }
+}

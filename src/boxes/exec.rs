@@ -1,0 +1,160 @@
+//! Commands in a running box.
+
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use boxlite_protocol::message;
+use bytes::Bytes;
+
+use super::config::BoxConfig;
+use super::options::ExecOptions;
+use crate::channel::client::Connection;
+use crate::channel::exec::{ExecEvent, ExecStreams, ExitStatus, Wanted};
+use crate::error::{Code, Error, Result};
+
+/// A command that runs, or ran, in a box.
+///
+/// Dropping it lets the command go on; its output is then discarded and its stdin closed.
+pub struct Exec {
+    streams: Arc<ExecStreams>,
+    connection: Connection,
+}
+
+/// Starts a command in a running box.
+pub(super) async fn start(
+    connection: Connection,
+    config: &BoxConfig,
+    hostname: &str,
+    options: &ExecOptions,
+) -> Result<Exec> {
+    let spec = specify(config, hostname, options)?;
+    let streams = connection.exec(spec).await?;
+    Ok(Exec { streams, connection })
+}
+
+/// The command with everything that the box and its image add to it.
+fn specify(config: &BoxConfig, hostname: &str, options: &ExecOptions) -> Result<message::Exec> {
+    let argv = if options.argv.is_empty() { config.command() } else { options.argv.clone() };
+    if argv.is_empty() {
+        return Err(Error::new(
+            Code::InvalidArgument,
+            "no command was given, and the image names none: give one",
+        )
+        .object("argv"));
+    }
+    let text = |s: &str| Bytes::copy_from_slice(s.as_bytes());
+    let image = &config.image;
+    let host = [("HOSTNAME".to_owned(), hostname.to_owned())];
+    let env = merge([&host[..], &image.env, &config.options.env, &options.env]);
+    let or_image = |own: &Option<String>, image: &str| {
+        own.clone().unwrap_or_else(|| image.to_owned())
+    };
+    let user = options.user.clone();
+    let user = user.unwrap_or_else(|| or_image(&config.options.user, &image.user));
+    let cwd = options.working_dir.clone();
+    let cwd = cwd.unwrap_or_else(|| or_image(&config.options.working_dir, &image.working_dir));
+    Ok(message::Exec {
+        // Numbered and given credit by the connection.
+        exec: 0,
+        window: 0,
+        argv: argv.iter().map(|a| text(a)).collect(),
+        env: env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect(),
+        cwd: text(&cwd),
+        user,
+        stdin: options.stdin,
+    })
+}
+
+/// Variables of several sources; the last value of a name counts, in the place of the first.
+fn merge<const N: usize>(sources: [&[(String, String)]; N]) -> Vec<(String, String)> {
+    let mut merged: Vec<(String, String)> = Vec::new();
+    for (name, value) in sources.into_iter().flatten() {
+        match merged.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => old.clone_from(value),
+            None => merged.push((name.clone(), value.clone())),
+        }
+    }
+    merged
+}
+
+impl Exec {
+    /// The next thing the command did; the exit is last, then nothing.
+    pub async fn next(&self) -> Option<ExecEvent> {
+        std::future::poll_fn(|cx| self.poll_next(cx, Wanted::ALL)).await
+    }
+
+    /// As [`Exec::next`], for callers with a waker of their own who want some events only.
+    pub fn poll_next(&self, cx: &TaskContext<'_>, wanted: Wanted) -> Poll<Option<ExecEvent>> {
+        self.streams.poll_event(cx, wanted)
+    }
+
+    /// Drops what waits on a stream (1 is stdout, 2 stderr) and what comes.
+    pub fn discard(&self, stream: u32) {
+        self.streams.discard(stream);
+    }
+
+    /// How the command ended, if it has; its output may still wait to be taken.
+    pub fn exit(&self) -> Option<Result<ExitStatus>> {
+        self.streams.exit()
+    }
+
+    /// Takes all output and waits for the end, for commands whose output fits into memory.
+    pub async fn output(&self) -> Result<(Vec<u8>, Vec<u8>, ExitStatus)> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        loop {
+            match self.next().await {
+                Some(ExecEvent::Stdout(bytes)) => stdout.extend_from_slice(&bytes),
+                Some(ExecEvent::Stderr(bytes)) => stderr.extend_from_slice(&bytes),
+                Some(ExecEvent::Exit(exit)) => return Ok((stdout, stderr, exit?)),
+                None => {
+                    return Err(Error::new(Code::InvalidState, "the output was taken already"));
+                }
+            }
+        }
+    }
+
+    /// Writes to the command's stdin what it takes now, at least one byte.
+    pub async fn write(&self, bytes: &[u8]) -> Result<usize> {
+        std::future::poll_fn(|cx| self.poll_write(bytes, cx)).await
+    }
+
+    /// As [`Exec::write`], for callers with a waker of their own.
+    pub fn poll_write(&self, bytes: &[u8], cx: &TaskContext<'_>) -> Poll<Result<usize>> {
+        self.streams.poll_write(bytes, cx)
+    }
+
+    /// Ends the command's stdin.
+    pub fn close_stdin(&self) {
+        self.streams.close_stdin();
+    }
+
+    /// Sends a signal, by its number on x86-64 Linux, to the command's process group.
+    pub async fn signal(&self, signal: i32) -> Result<()> {
+        if self.exit().is_some() {
+            return Err(Error::new(Code::NotFound, "the command has ended").errno(libc::ESRCH));
+        }
+        self.connection.signal(self.streams.id(), signal).await
+    }
+}
+
+impl Drop for Exec {
+    fn drop(&mut self) {
+        self.streams.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_sources_of_variables_win() {
+        let v = |n: &str, v: &str| (n.to_owned(), v.to_owned());
+        let merged = merge([
+            &[v("A", "1"), v("B", "2")][..],
+            &[v("B", "3"), v("C", "4")],
+            &[v("A", "5"), v("A", "6")],
+        ]);
+        assert_eq!(merged, [v("A", "6"), v("B", "3"), v("C", "4")]);
+    }
+}

@@ -1,0 +1,365 @@
+//! A box as its users hold it.
+//!
+//! All handles on a box in one program share one [`BoxHandle`]; changes of its state take turns
+//! among them, and are refused with BUSY while another program makes one. What the rows say is
+//! checked against the supervisor's lock wherever it matters: the rows of a program that was
+//! killed are stale.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::Observer;
+use super::config::{BoxConfig, BoxState, RootFs, Status};
+use super::context::Context;
+use super::exec::{self, Exec};
+use super::options::ExecOptions;
+use super::start::{self, StageTime};
+use crate::channel::client::{Connection, Opening};
+use crate::error::{Code, Error, Result};
+use crate::supervisor::socket::{self, PidFile};
+
+/// A box, running or not. Cloning gives another handle on the same box.
+#[derive(Clone)]
+pub struct BoxHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Arc<Context>,
+    config: BoxConfig,
+    /// Held by whoever changes the box's state.
+    turn: tokio::sync::Mutex<()>,
+    live: Mutex<Live>,
+}
+
+#[derive(Default)]
+struct Live {
+    connection: Option<Connection>,
+    stages: Vec<StageTime>,
+}
+
+/// What a box is and how it is, at one moment.
+#[derive(Debug, Clone)]
+pub struct BoxInfo {
+    pub id: String,
+    pub name: Option<String>,
+    pub status: Status,
+    /// The image's reference as it was given.
+    pub image: String,
+    pub cpus: u32,
+    pub memory_mib: u32,
+    pub disk_size_mib: u64,
+    /// RFC 3339.
+    pub created_at: String,
+    /// The supervisor's process id, while the box runs.
+    pub pid: Option<u32>,
+    /// `kvm` or `tcg`, while the box runs.
+    pub accelerator: Option<String>,
+    /// Why the box failed, if it did.
+    pub error: Option<String>,
+    /// How long each stage of the start took, if this program started it.
+    pub stages: Vec<StageTime>,
+}
+
+impl BoxHandle {
+    pub(crate) fn new(context: Arc<Context>, config: BoxConfig) -> BoxHandle {
+        let inner =
+            Inner { context, config, turn: tokio::sync::Mutex::default(), live: Mutex::default() };
+        BoxHandle { inner: Arc::new(inner) }
+    }
+
+    /// The box's id, a ULID.
+    pub fn id(&self) -> &str {
+        &self.inner.config.id
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.inner.config.name.as_deref()
+    }
+
+    /// The box as it is now.
+    pub async fn info(&self) -> Result<BoxInfo> {
+        let state = self.inner.state().await?;
+        let (running, stages) = {
+            let live = self.inner.live();
+            let connection = live.connection.as_ref().filter(|c| !c.has_ended());
+            (connection.map(|c| c.running().clone()), live.stages.clone())
+        };
+        let config = &self.inner.config;
+        let options = &config.options;
+        let (RootFs::Image(image) | RootFs::RootfsPath(image)) = &options.rootfs;
+        Ok(BoxInfo {
+            id: config.id.clone(),
+            name: config.name.clone(),
+            status: state.status,
+            image: image.clone(),
+            cpus: options.cpus,
+            memory_mib: options.memory_mib,
+            disk_size_mib: options.disk_size_mib,
+            created_at: config.created_at.clone(),
+            pid: state.pid,
+            accelerator: running.map(|r| r.accelerator),
+            error: state.error_reason,
+            stages,
+        })
+    }
+
+    /// Starts the box; one that runs already stays as it is.
+    pub async fn start(&self, observer: Option<Observer>) -> Result<()> {
+        self.inner.clone().start(observer).await.map(drop)
+    }
+
+    /// Runs a command in the box, which is started first if it does not run.
+    pub async fn exec(&self, options: &ExecOptions) -> Result<Exec> {
+        let connection = self.inner.clone().start(None).await?;
+        let hostname = start::hostname(&self.inner.config);
+        exec::start(connection, &self.inner.config, &hostname, options).await
+    }
+
+    /// Stops the box: processes get SIGTERM and `grace` to end, then SIGKILL; the disk is
+    /// unmounted. A box that does not run stays as it is.
+    pub async fn stop(&self, grace: Duration) -> Result<()> {
+        let _turn = self.inner.turn.lock().await;
+        self.inner.stop(grace).await
+    }
+
+    /// Removes the box and its disk. One that runs is refused, or stopped at once with `force`.
+    pub(crate) async fn remove(&self, force: bool) -> Result<()> {
+        let _turn = self.inner.turn.lock().await;
+        if self.inner.connection().await?.is_some() {
+            if !force {
+                return Err(Error::new(
+                    Code::InvalidState,
+                    format!("box {} is running: stop it first, or remove it with force", self.id()),
+                )
+                .object(self.id()));
+            }
+            self.inner.stop(Duration::ZERO).await?;
+        }
+        let id = self.id().to_owned();
+        self.inner.context.blocking(move |context| remove(context, &id)).await
+    }
+
+    /// Notes that this program lets go of the box, which ends it.
+    pub(crate) fn abandon(&self) {
+        if self.inner.live().connection.take().is_some_and(|c| !c.has_ended()) {
+            // The next program to look finds out by itself if this cannot be written.
+            let _ = self.inner.write(BoxState::new(Status::Stopped));
+        }
+    }
+}
+
+impl Inner {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn box_dir(&self) -> std::path::PathBuf {
+        self.context.home.of_box(&self.config.id)
+    }
+
+    fn write(&self, state: BoxState) -> Result<()> {
+        self.context.store.update_state(&state.to_row(&self.config.id)?)
+    }
+
+    /// What the rows say, corrected by what is true.
+    async fn state(&self) -> Result<BoxState> {
+        let id = self.config.id.clone();
+        self.context.blocking(move |context| true_state(context, &id)).await
+    }
+
+    /// The connection to the running box, if it runs: ours, or a new one to the supervisor that
+    /// another program started.
+    async fn connection(&self) -> Result<Option<Connection>> {
+        let known = self.live().connection.clone().filter(|c| !c.has_ended());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let dir = self.box_dir();
+        let holder = move |_: &Context| {
+            PidFile::holder(&dir).map_err(|e| {
+                Error::io(Code::Storage, format!("examine {}", dir.display()), &e)
+            })
+        };
+        if self.context.blocking(holder).await?.is_none() {
+            return Ok(None);
+        }
+        let socket = socket::connect(&self.box_dir()).await.map_err(|e| {
+            Error::io(Code::RpcTransport, "connect to the box's supervisor", &e)
+                .object(&*self.config.id)
+                .retryable(true)
+        })?;
+        let connection = Connection::open(socket, Opening::Attach, |_| {}).await?;
+        self.live().connection = Some(connection.clone());
+        Ok(Some(connection))
+    }
+
+    async fn start(self: Arc<Self>, observer: Option<Observer>) -> Result<Connection> {
+        let _turn = self.turn.lock().await;
+        if let Some(connection) = self.connection().await? {
+            return Ok(connection);
+        }
+        let id = self.config.id.clone();
+        let _lock = self
+            .context
+            .blocking(move |context| {
+                let lock = context.lock_box(&id)?;
+                check_startable(context, &id)?;
+                let starting = BoxState::new(Status::Starting);
+                context.store.update_state(&starting.to_row(&id)?)?;
+                Ok(lock)
+            })
+            .await?;
+        let mut unfinished = Unfinished { inner: &self, armed: true };
+        let launched = start::launch(&self.context, &self.config, observer).await;
+        unfinished.armed = false;
+        match launched {
+            Ok((connection, stages)) => {
+                let mut state = BoxState::new(Status::Running);
+                state.pid = Some(connection.running().supervisor_pid);
+                self.write(state)?;
+                *self.live() = Live { connection: Some(connection.clone()), stages };
+                let watch = self.clone().watch(connection.clone());
+                self.context.tasks.spawn(watch);
+                Ok(connection)
+            }
+            Err(error) => {
+                self.write(failed(&error))?;
+                Err(error.object(&*self.config.id))
+            }
+        }
+    }
+
+    /// Records the end of a running box, whatever its cause.
+    async fn watch(self: Arc<Self>, connection: Connection) {
+        let outcome = connection.ended().await;
+        let _turn = self.turn.lock().await;
+        self.note_end(&outcome);
+    }
+
+    /// Writes the end of the box that `live` holds, once.
+    fn note_end(&self, outcome: &Result<()>) {
+        if self.live().connection.take_if(|c| c.has_ended()).is_none() {
+            return;
+        }
+        let state = match outcome {
+            Ok(()) => BoxState::new(Status::Stopped),
+            Err(error) => failed(error),
+        };
+        // A box that was removed meanwhile has no state to write; otherwise the next look at
+        // the row corrects it.
+        let _ = self.write(state);
+    }
+
+    async fn stop(&self, grace: Duration) -> Result<()> {
+        let Some(connection) = self.connection().await? else { return Ok(()) };
+        let mut state = BoxState::new(Status::Stopping);
+        state.pid = Some(connection.running().supervisor_pid);
+        self.write(state)?;
+        let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        let outcome = connection.shutdown(grace).await;
+        self.note_end(&outcome);
+        outcome.map_err(|e| e.object(&*self.config.id))
+    }
+}
+
+/// Marks a start that was dropped half-way (a cancelled operation) as what it is.
+struct Unfinished<'a> {
+    inner: &'a Inner,
+    armed: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            // The supervisor ends with its connection; a stale row is corrected by the next look.
+            let _ = self.inner.write(BoxState::new(Status::Stopped));
+        }
+    }
+}
+
+fn failed(error: &Error) -> BoxState {
+    let mut state = BoxState::new(Status::Failed);
+    state.error_reason = Some(error.to_string());
+    state
+}
+
+fn not_found(id: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is no box {id}")).object(id)
+}
+
+/// A box's state; a row that says a machine runs is believed only if its supervisor lives.
+fn true_state(context: &Context, id: &str) -> Result<BoxState> {
+    let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    let state = BoxState::from_row(&row)?;
+    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
+        return Ok(state);
+    }
+    // Somebody who is just starting or stopping it knows better.
+    let Ok(_lock) = context.lock_box(id) else { return Ok(state) };
+    let mut corrected = BoxState { status: Status::Stopped, pid: None, ..state };
+    if corrected.error_reason.is_none() {
+        corrected.error_reason = Some("the program that ran the box ended".into());
+    }
+    context.store.update_state(&corrected.to_row(id)?)?;
+    Ok(corrected)
+}
+
+fn is_supervised(box_dir: &Path) -> Result<bool> {
+    let holder = PidFile::holder(box_dir);
+    holder.map(|h| h.is_some()).map_err(|e| {
+        Error::io(Code::Storage, format!("examine {}", box_dir.display()), &e)
+    })
+}
+
+fn check_startable(context: &Context, id: &str) -> Result<()> {
+    context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    let disk = context.home.disk(id);
+    if !disk.is_file() {
+        return Err(Error::new(Code::Storage, format!("its disk {} is gone", disk.display()))
+            .object(id));
+    }
+    Ok(())
+}
+
+/// Removes a box's files and rows. The files are out of sight first, in one step.
+fn remove(context: &Context, id: &str) -> Result<()> {
+    let _lock = context.lock_box(id)?;
+    context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    let (from, to) = (context.home.of_box(id), context.home.trash().join(id));
+    let failed = |what: &str, e: std::io::Error| {
+        Error::io(Code::Storage, format!("{what} {}", from.display()), &e).object(id)
+    };
+    match std::fs::rename(&from, &to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", e)),
+        _ => {}
+    }
+    context.store.delete(id)?;
+    // What stays of these is swept when a home is opened.
+    let _ = std::fs::remove_dir_all(&to);
+    let _ = std::fs::remove_file(context.home.box_lock(id));
+    Ok(())
+}
+
+/// Removes what killed programs left: directories of boxes without a row, and trash.
+pub fn sweep(context: &Context) -> Result<()> {
+    let home = &context.home;
+    let failed = |e: std::io::Error| Error::io(Code::Storage, "sweep the home", &e);
+    for entry in std::fs::read_dir(home.boxes()).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let Some(id) = name.to_str() else { continue };
+        // Another program may be making this box: it then holds the lock.
+        let Ok(_lock) = context.lock_box(id) else { continue };
+        if context.store.load(id)?.is_none() && !is_supervised(&entry.path())? {
+            std::fs::rename(entry.path(), home.trash().join(id)).map_err(failed)?;
+            let _ = std::fs::remove_file(home.box_lock(id));
+        }
+    }
+    for entry in std::fs::read_dir(home.trash()).map_err(failed)? {
+        // Another program may be emptying it too.
+        let _ = std::fs::remove_dir_all(entry.map_err(failed)?.path());
+    }
+    Ok(())
+}

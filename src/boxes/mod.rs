@@ -1,0 +1,40 @@
+//! A box: one image, one disk, at most one running machine.
+//!
+//! - [`options`]: what a user asks for
+//! - [`config`]: what is stored of it
+//! - [`create`]: from options to a box that can be started
+//! - [`start`]: from a box to a running machine
+//! - [`exec`]: commands in a running box
+//! - [`handle`]: a box as its users hold it
+//! - [`context`]: what all boxes of a home share
+
+pub mod config;
+mod context;
+mod create;
+mod exec;
+mod handle;
+pub mod options;
+mod start;
+
+pub use config::Status;
+pub use context::{Context, Settings};
+pub use create::create;
+pub use exec::Exec;
+pub use handle::{BoxHandle, BoxInfo, sweep};
+pub use options::{BoxOptions, ExecOptions};
+pub use start::StageTime;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far a long operation is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// A stage is done.
+    Stage { name: String, elapsed: Duration },
+    /// Bytes of an image that were processed, of how many.
+    Bytes { done: u64, total: u64 },
+}
+
+/// Who hears of progress. Called from threads of the library.
+pub type Observer = Arc<dyn Fn(Progress) + Send + Sync>;

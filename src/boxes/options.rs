@@ -1,0 +1,262 @@
+//! What a user may ask for, and what is made of it.
+//!
+//! Setters check at once and name the field: an option that is silently ignored is a trap.
+
+use std::time::Duration;
+
+use crate::error::{Code, Error, Result};
+
+/// Virtual CPUs of a box: at least one, and not more than QEMU's translator handles sensibly.
+pub const CPUS: std::ops::RangeInclusive<u32> = 1..=64;
+/// Memory of a box in MiB: the kernel, the agent and a small program need the least of it.
+pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=1_048_576;
+/// Size of a box's disk in MiB.
+pub const DISK_SIZE_MIB: std::ops::RangeInclusive<u64> = 16..=16 * 1024 * 1024;
+
+const MAX_NAME: usize = 128;
+const MAX_TEXT: usize = 128 * 1024;
+
+/// How a box is to be made. An image is enough; everything else has a default.
+#[derive(Debug, Clone)]
+pub struct BoxOptions {
+    pub(super) image: String,
+    pub(super) name: Option<String>,
+    pub(super) cpus: u32,
+    pub(super) memory_mib: u32,
+    pub(super) disk_size_mib: u64,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) working_dir: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) cmd: Option<Vec<String>>,
+    pub(super) start_timeout: Duration,
+}
+
+impl BoxOptions {
+    /// A box from an image: an OCI layout directory, or an OCI or `docker save` archive.
+    ///
+    /// Defaults: no name, 1 CPU, 512 MiB of memory, a disk of 10 GiB (sparse), the image's own
+    /// environment, working directory, user and command, 60 s to come up.
+    pub fn new(image: impl Into<String>) -> Result<BoxOptions> {
+        Ok(BoxOptions {
+            image: text("image", image.into())?,
+            name: None,
+            cpus: 1,
+            memory_mib: 512,
+            disk_size_mib: 10 * 1024,
+            env: Vec::new(),
+            working_dir: None,
+            user: None,
+            entrypoint: None,
+            cmd: None,
+            start_timeout: Duration::from_secs(60),
+        })
+    }
+
+    /// A name, unique in the home: 1 to 128 of `[A-Za-z0-9_.-]`, beginning with a letter or digit.
+    pub fn name(&mut self, name: impl Into<String>) -> Result<()> {
+        let name = text("name", name.into())?;
+        let fits = |c: u8| c.is_ascii_alphanumeric() || b"_.-".contains(&c);
+        let begins = name.as_bytes()[0].is_ascii_alphanumeric();
+        if !begins || name.len() > MAX_NAME || !name.bytes().all(fits) {
+            return Err(invalid(
+                "name",
+                format!("'{name}' is not 1 to {MAX_NAME} of [A-Za-z0-9_.-], first a letter or digit"),
+            ));
+        }
+        self.name = Some(name);
+        Ok(())
+    }
+
+    /// The number of virtual CPUs, 1 to 64.
+    pub fn cpus(&mut self, cpus: u32) -> Result<()> {
+        self.cpus = within("cpus", cpus, &CPUS)?;
+        Ok(())
+    }
+
+    /// Memory in MiB, 128 or more.
+    pub fn memory_mib(&mut self, memory: u32) -> Result<()> {
+        self.memory_mib = within("memory_mib", memory, &MEMORY_MIB)?;
+        Ok(())
+    }
+
+    /// The disk's size in MiB: from what the image needs, up to 16 TiB. It takes only the space
+    /// that is written.
+    pub fn disk_size_mib(&mut self, size: u64) -> Result<()> {
+        self.disk_size_mib = within("disk_size_mib", size, &DISK_SIZE_MIB)?;
+        Ok(())
+    }
+
+    /// Sets an environment variable for the box's commands, over the image's.
+    pub fn env(&mut self, name: impl Into<String>, value: impl Into<String>) -> Result<()> {
+        let (name, value) = (text("env", name.into())?, value.into());
+        if name.contains('=') {
+            return Err(invalid("env", format!("the name '{name}' contains '='")));
+        }
+        if value.contains('\0') || value.len() > MAX_TEXT {
+            return Err(invalid("env", format!("the value of {name} has a NUL or is too long")));
+        }
+        self.env.push((name, value));
+        Ok(())
+    }
+
+    /// The working directory of the box's commands, an absolute path; the image's unless set.
+    pub fn working_dir(&mut self, path: impl Into<String>) -> Result<()> {
+        self.working_dir = Some(absolute("working_dir", path.into())?);
+        Ok(())
+    }
+
+    /// The user of the box's commands, `user[:group]` by names or numbers; the image's unless set.
+    pub fn user(&mut self, user: impl Into<String>) -> Result<()> {
+        self.user = Some(text("user", user.into())?);
+        Ok(())
+    }
+
+    /// The entrypoint in place of the image's, whose cmd then no longer counts. May be empty.
+    pub fn entrypoint(&mut self, argv: Vec<String>) -> Result<()> {
+        self.entrypoint = Some(arguments("entrypoint", argv)?);
+        Ok(())
+    }
+
+    /// The arguments in place of the image's cmd. May be empty.
+    pub fn cmd(&mut self, argv: Vec<String>) -> Result<()> {
+        self.cmd = Some(arguments("cmd", argv)?);
+        Ok(())
+    }
+
+    /// How long a start may take until the guest answers, 100 ms to an hour.
+    pub fn start_timeout(&mut self, timeout: Duration) -> Result<()> {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        within("start_timeout_ms", millis, &(100..=3_600_000))?;
+        self.start_timeout = timeout;
+        Ok(())
+    }
+}
+
+/// A command to run in a box.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    pub(super) argv: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) working_dir: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) stdin: bool,
+}
+
+impl ExecOptions {
+    /// A command with its arguments. Without any, the box's own command is run: entrypoint and
+    /// cmd, the box's or the image's.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Result<ExecOptions> {
+        let argv = arguments("argv", argv.into_iter().map(Into::into).collect())?;
+        if argv.first().is_some_and(String::is_empty) {
+            return Err(invalid("argv", "the command is empty"));
+        }
+        Ok(ExecOptions { argv, ..ExecOptions::default() })
+    }
+
+    /// Sets an environment variable, over the box's and the image's.
+    pub fn env(&mut self, name: impl Into<String>, value: impl Into<String>) -> Result<()> {
+        let (name, value) = (text("env", name.into())?, value.into());
+        if name.contains('=') || value.contains('\0') || value.len() > MAX_TEXT {
+            return Err(invalid("env", format!("'{name}' and its value cannot be a variable")));
+        }
+        self.env.push((name, value));
+        Ok(())
+    }
+
+    /// The working directory, an absolute path; the box's unless set.
+    pub fn working_dir(&mut self, path: impl Into<String>) -> Result<()> {
+        self.working_dir = Some(absolute("working_dir", path.into())?);
+        Ok(())
+    }
+
+    /// The user, `user[:group]` by names or numbers; the box's unless set.
+    pub fn user(&mut self, user: impl Into<String>) -> Result<()> {
+        self.user = Some(text("user", user.into())?);
+        Ok(())
+    }
+
+    /// Whether the command gets a stdin to write to; without, it reads end of file.
+    pub fn stdin(&mut self, stdin: bool) {
+        self.stdin = stdin;
+    }
+}
+
+fn invalid(field: &str, message: impl std::fmt::Display) -> Error {
+    Error::new(Code::InvalidArgument, format!("{field}: {message}")).object(field)
+}
+
+fn text(field: &str, value: String) -> Result<String> {
+    if value.is_empty() {
+        return Err(invalid(field, "must not be empty"));
+    }
+    if value.contains('\0') {
+        return Err(invalid(field, "contains a NUL byte"));
+    }
+    if value.len() > MAX_TEXT {
+        return Err(invalid(field, format!("is longer than {MAX_TEXT} bytes")));
+    }
+    Ok(value)
+}
+
+fn absolute(field: &str, path: String) -> Result<String> {
+    let path = text(field, path)?;
+    if !path.starts_with('/') {
+        return Err(invalid(field, format!("'{path}' is not an absolute path")));
+    }
+    Ok(path)
+}
+
+fn arguments(field: &str, argv: Vec<String>) -> Result<Vec<String>> {
+    if argv.iter().any(|a| a.contains('\0')) {
+        return Err(invalid(field, "an argument contains a NUL byte"));
+    }
+    Ok(argv)
+}
+
+fn within<T: PartialOrd + std::fmt::Display + Copy>(
+    field: &str,
+    value: T,
+    range: &std::ops::RangeInclusive<T>,
+) -> Result<T> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(invalid(field, format!("{value} is not within {} to {}", range.start(), range.end())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_values_are_refused_by_field_and_change_nothing() {
+        let mut options = BoxOptions::new("image").unwrap();
+        let refused = [
+            (options.cpus(0), "cpus"),
+            (options.cpus(1000), "cpus"),
+            (options.memory_mib(1), "memory_mib"),
+            (options.disk_size_mib(0), "disk_size_mib"),
+            (options.name(""), "name"),
+            (options.name("-x"), "name"),
+            (options.name("a/b"), "name"),
+            (options.name("x".repeat(129)), "name"),
+            (options.env("A=B", "c"), "env"),
+            (options.env("", "c"), "env"),
+            (options.env("A", "\0"), "env"),
+            (options.working_dir("relative"), "working_dir"),
+            (options.user(""), "user"),
+            (options.cmd(vec!["\0".into()]), "cmd"),
+            (options.start_timeout(Duration::ZERO), "start_timeout_ms"),
+        ];
+        for (outcome, field) in refused {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            assert_eq!(error.failing_object(), Some(field));
+        }
+        assert_eq!((options.cpus, options.name, options.env.len()), (1, None, 0));
+        assert!(BoxOptions::new("").is_err());
+        assert!(ExecOptions::new([""]).is_err());
+        assert!(ExecOptions::new(Vec::<String>::new()).is_ok());
+    }
+}

@@ -1,0 +1,160 @@
+//! From a box to a running machine: a list of stages, each timed.
+//!
+//! The stages from the machine's process on are the supervisor's, which reports them.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::config::BoxConfig;
+use super::context::Context;
+use super::{Observer, Progress};
+use crate::channel::client::{Connection, Opening};
+use crate::engine::{MachineSpec, qemu};
+use crate::error::{Code, Error, Result};
+use crate::supervisor::LaunchSpec;
+use crate::supervisor::launch::Identity;
+
+/// How long a stage of the last start took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageTime {
+    pub name: String,
+    pub elapsed: Duration,
+}
+
+/// The environment that a supervisor may see; nothing of the host program's own.
+const KEPT_ENVIRONMENT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
+
+/// Launches the box's machine under a supervisor of its own.
+pub async fn launch(
+    context: &Context,
+    config: &BoxConfig,
+    observer: Option<Observer>,
+) -> Result<(Connection, Vec<StageTime>)> {
+    let mut stages = Stages { times: Vec::new(), observer };
+    let began = Instant::now();
+    let spec = specify(context, config)?;
+    let json = serde_json::to_vec(&spec)
+        .map_err(|e| Error::new(Code::Internal, format!("write the launch specification: {e}")))?;
+    let socket = spawn_supervisor(&context.settings.libexec, &spec.box_dir)?;
+    stages.done("spawn", began.elapsed());
+
+    let connection = Connection::open(socket, Opening::Launch(json), |stage| {
+        stages.done(&stage.name, Duration::from_micros(stage.microseconds));
+    })
+    .await?;
+    Ok((connection, stages.times))
+}
+
+struct Stages {
+    times: Vec<StageTime>,
+    observer: Option<Observer>,
+}
+
+impl Stages {
+    fn done(&mut self, name: &str, elapsed: Duration) {
+        let stage = StageTime { name: name.to_owned(), elapsed };
+        if let Some(observer) = &self.observer {
+            observer(Progress::Stage { name: stage.name.clone(), elapsed });
+        }
+        self.times.push(stage);
+    }
+}
+
+fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
+    let home = &context.home;
+    let settings = &context.settings;
+    let part = |name: &str, what: &str| {
+        let path = settings.libexec.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(Error::new(
+            Code::Engine,
+            format!(
+                "the {what} is missing: {} (set BOXLITE_LIBEXEC if it is installed elsewhere)",
+                path.display()
+            ),
+        )
+        .object(path.display().to_string()))
+    };
+    let hostname = hostname(config);
+    let options = &config.options;
+    Ok(LaunchSpec {
+        box_id: config.id.clone(),
+        box_dir: home.of_box(&config.id),
+        machine: MachineSpec {
+            cpus: options.cpus,
+            memory_mib: options.memory_mib,
+            binary: qemu::find_binary()?,
+            kernel: part("vmlinux", "guest kernel")?,
+            initramfs: part("initramfs", "guest's initramfs")?,
+            disk: Some(home.disk(&config.id)),
+            logs: home.of_box(&config.id).join("logs"),
+            accelerator: settings.accelerator,
+            cache: settings.cache.clone(),
+            boot_timeout: Duration::from_millis(options.start_timeout_ms),
+        },
+        identity: Identity {
+            hosts: format!(
+                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+                 127.0.1.1\t{hostname}\n"
+            ),
+            hostname,
+            machine_id: config.container.id.chars().take(32).collect(),
+            // Without a network there is nobody to ask for names.
+            resolv_conf: String::new(),
+        },
+        detached: false,
+    })
+}
+
+/// The box's host name: its name as far as host names allow it, else its id.
+pub fn hostname(config: &BoxConfig) -> String {
+    let name = config.name.as_deref().unwrap_or(&config.id);
+    let name: String = name.replace(['_', '.'], "-").to_ascii_lowercase();
+    let name = &name[..name.len().min(63)];
+    name.trim_end_matches('-').to_owned()
+}
+
+/// Starts a supervisor whose standard input is a socket to us, and returns our end. When it
+/// closes, by whatever end of this process, the box stops.
+fn spawn_supervisor(libexec: &Path, box_dir: &Path) -> Result<tokio::net::UnixStream> {
+    let program = libexec.join("boxlite-shim");
+    let failed = |e: &std::io::Error| {
+        Error::io(Code::Engine, format!("start the supervisor {}", program.display()), e)
+            .object(program.display().to_string())
+    };
+    let c_string = |bytes: &[u8]| {
+        CString::new(bytes).map_err(|_| Error::new(Code::Engine, "a path contains a NUL byte"))
+    };
+    let (ours, theirs) = UnixStream::pair().map_err(|e| failed(&e))?;
+    ours.set_nonblocking(true).map_err(|e| failed(&e))?;
+    let path = box_dir.join("logs/shim.log");
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))?;
+    let env = KEPT_ENVIRONMENT
+        .iter()
+        .filter_map(|name| {
+            let value = std::env::var_os(name)?;
+            Some(c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let path = c_string(program.as_os_str().as_bytes())?;
+    boxlite_spawn::Command::new(path.clone(), vec![path])
+        .env(env)
+        .cwd(c_string(b"/")?)
+        .new_session()
+        .fd(theirs.as_fd(), 0)
+        .fd(log.as_fd(), 1)
+        .fd(log.as_fd(), 2)
+        .spawn_orphan()
+        .map_err(|f| failed(&f.error))?;
+    tokio::net::UnixStream::from_std(ours).map_err(|e| failed(&e))
+}

@@ -1,0 +1,264 @@
+//! Boxes.
+
+use std::ffi::{CString, c_char};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{boxlite_error, boxlite_status, guard};
+use super::op::{OpValue, boxlite_op};
+use super::options::{boxlite_box_options, boxlite_exec_options};
+use super::pointer::{self, Counted, Out};
+use super::runtime::boxlite_runtime;
+use super::text;
+use crate::{BoxHandle, Exec, Result};
+
+/// A box, running or not. Keeps its runtime alive. Any thread may use it.
+pub struct boxlite_box {
+    runtime: Arc<boxlite_runtime>,
+    handle: BoxHandle,
+    id: CString,
+    name: Option<CString>,
+}
+
+impl Counted for boxlite_box {}
+
+impl boxlite_box {
+    pub fn new(runtime: Arc<boxlite_runtime>, handle: BoxHandle) -> boxlite_box {
+        boxlite_box {
+            runtime,
+            id: text::c_string(handle.id()),
+            name: handle.name().map(text::c_string),
+            handle,
+        }
+    }
+
+    /// Starts an operation on the box.
+    fn operate<W: Future<Output = Result<OpValue>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(BoxHandle) -> W,
+    ) -> Result<Arc<boxlite_op>> {
+        self.runtime.get()?;
+        let handle = self.handle.clone();
+        Ok(boxlite_op::start(self.runtime.clone(), |_| work(handle)))
+    }
+}
+
+/// Makes a box. Its image is read and made into a disk, unless that was done before; nothing runs
+/// yet. options may be freed afterwards. The result is a box: boxlite_op_take_box().
+///
+/// Errors of the operation: BOXLITE_IMAGE (missing, damaged, of another architecture),
+/// BOXLITE_ALREADY_EXISTS (the name), BOXLITE_INVALID_ARGUMENT or BOXLITE_RESOURCE_EXHAUSTED (a disk
+/// smaller than the image, a full host disk).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_create(
+    runtime: *mut boxlite_runtime,
+    options: *const boxlite_box_options,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let shared = pointer::share(runtime, "runtime")?;
+            let options = pointer::borrow(options, "options")?.0.clone();
+            let runtime = shared.get()?.clone();
+            out.give_shared(boxlite_op::start(shared, move |observer| async move {
+                runtime.create(&options, Some(observer)).await.map(OpValue::Box)
+            }));
+            Ok(())
+        })
+    }
+}
+
+/// Finds a box by its id or its name. The result is a box: boxlite_op_take_box(). Error of the
+/// operation: BOXLITE_NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_get(
+    runtime: *mut boxlite_runtime,
+    id_or_name: *const c_char,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let shared = pointer::share(runtime, "runtime")?;
+            let wanted = text::string(id_or_name, "id_or_name")?.to_owned();
+            let runtime = shared.get()?.clone();
+            out.give_shared(boxlite_op::start(shared, move |_| async move {
+                runtime.get(&wanted).await.map(OpValue::Box)
+            }));
+            Ok(())
+        })
+    }
+}
+
+/// Lists all boxes of the home, newest first. The result is a list: boxlite_op_take_info_list().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_list(
+    runtime: *mut boxlite_runtime,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let shared = pointer::share(runtime, "runtime")?;
+            let runtime = shared.get()?.clone();
+            out.give_shared(boxlite_op::start(shared, move |_| async move {
+                runtime.list().await.map(OpValue::List)
+            }));
+            Ok(())
+        })
+    }
+}
+
+/// Removes a box and its disk, by its id or its name. One that runs is BOXLITE_INVALID_STATE, or
+/// is stopped at once if force is set. The operation has no result.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_remove(
+    runtime: *mut boxlite_runtime,
+    id_or_name: *const c_char,
+    force: bool,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let shared = pointer::share(runtime, "runtime")?;
+            let wanted = text::string(id_or_name, "id_or_name")?.to_owned();
+            let runtime = shared.get()?.clone();
+            out.give_shared(boxlite_op::start(shared, move |_| async move {
+                runtime.remove(&wanted, force).await.map(|()| OpValue::Nothing)
+            }));
+            Ok(())
+        })
+    }
+}
+
+/// Frees a box handle; the box itself stays as it is. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_free(box_: *mut boxlite_box) {
+    // SAFETY: a live handle that is not used again, or NULL.
+    drop(unsafe { pointer::take_back_shared(box_) });
+}
+
+/// The box's id. Borrowed: good until the handle is freed. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_id(box_: *const boxlite_box) -> *const c_char {
+    // SAFETY: a live handle or NULL.
+    let handle = unsafe { pointer::borrow(box_, "box") };
+    text::borrowed(handle.ok().map(|b| &b.id))
+}
+
+/// The box's name; NULL if it has none, and for NULL. Borrowed: good until the handle is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_name(box_: *const boxlite_box) -> *const c_char {
+    // SAFETY: a live handle or NULL.
+    let handle = unsafe { pointer::borrow(box_, "box") };
+    text::borrowed(handle.ok().and_then(|b| b.name.as_ref()))
+}
+
+/// Starts the box: its machine is launched and its disk mounted. One that runs stays as it is. The
+/// operation has no result; its progress tells each stage.
+///
+/// Errors of the operation: BOXLITE_ENGINE (QEMU or the guest kernel is missing or ended; quotes the
+/// console), BOXLITE_TIMEOUT (the guest did not come up in time; quotes the console),
+/// BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not work), BOXLITE_BUSY (another program is
+/// changing the box).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_start(
+    box_: *mut boxlite_box,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let handle = pointer::borrow(box_, "box")?;
+            handle.runtime.get()?;
+            let work = handle.handle.clone();
+            out.give_shared(boxlite_op::start(handle.runtime.clone(), move |observer| async move {
+                work.start(Some(observer)).await.map(|()| OpValue::Nothing)
+            }));
+            Ok(())
+        })
+    }
+}
+
+/// Stops the box: its processes get SIGTERM and grace_ms milliseconds to end, then SIGKILL, and its
+/// disk is unmounted. One that does not run stays as it is. The operation has no result.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_stop(
+    box_: *mut boxlite_box,
+    grace_ms: u32,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let grace = Duration::from_millis(u64::from(grace_ms));
+            let started = pointer::borrow(box_, "box")?.operate(|handle| async move {
+                handle.stop(grace).await.map(|()| OpValue::Nothing)
+            });
+            out.give_shared(started?);
+            Ok(())
+        })
+    }
+}
+
+/// Asks what the box is and how it is. The result is information: boxlite_op_take_info().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_inspect(
+    box_: *mut boxlite_box,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let started = pointer::borrow(box_, "box")?.operate(|handle| async move {
+                handle.info().await.map(|info| OpValue::Info(Box::new(info)))
+            });
+            out.give_shared(started?);
+            Ok(())
+        })
+    }
+}
+
+/// Runs a command in the box, which is started first if it does not run. options may be freed
+/// afterwards. The result is an exec: boxlite_op_take_exec(). A command that does not exist or may
+/// not be executed is an exec too, which exits with 127 or 126.
+///
+/// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user or
+/// working directory), BOXLITE_RESOURCE_EXHAUSTED (in the guest), BOXLITE_STOPPED or BOXLITE_ENGINE
+/// (the box ended meanwhile).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_exec(
+    box_: *mut boxlite_box,
+    options: *const boxlite_exec_options,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let options = pointer::borrow(options, "options")?.0.clone();
+            let started = pointer::borrow(box_, "box")?.operate(|handle| async move {
+                handle.exec(&options).await.map(|exec: Exec| OpValue::Exec(exec))
+            });
+            out.give_shared(started?);
+            Ok(())
+        })
+    }
+}

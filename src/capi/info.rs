@@ -1,0 +1,229 @@
+//! What a box is and how it is.
+
+use std::ffi::{CString, c_char};
+
+use super::pointer::{self, Owned};
+use super::text;
+use crate::BoxInfo;
+
+/// The life of a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum boxlite_box_status {
+    /// Written by an older or newer version of the library.
+    BOXLITE_BOX_UNKNOWN = 0,
+    /// Made, never started.
+    BOXLITE_BOX_CONFIGURED = 1,
+    /// Being started.
+    BOXLITE_BOX_STARTING = 2,
+    /// Its machine runs.
+    BOXLITE_BOX_RUNNING = 3,
+    /// Being stopped.
+    BOXLITE_BOX_STOPPING = 4,
+    /// Stopped by request or by itself; its disk is intact.
+    BOXLITE_BOX_STOPPED = 5,
+    /// Its machine stands still.
+    BOXLITE_BOX_PAUSED = 6,
+    /// It could not be started, or came to an unwanted end; its disk is kept.
+    BOXLITE_BOX_FAILED = 7,
+}
+
+/// What a box is and how it was when it was asked. Owned by the caller, except in a list. Any thread
+/// may read it.
+pub struct boxlite_box_info {
+    info: BoxInfo,
+    id: CString,
+    name: Option<CString>,
+    image: CString,
+    created_at: CString,
+    accelerator: Option<CString>,
+    error: Option<CString>,
+    stages: Vec<CString>,
+}
+
+impl Owned for boxlite_box_info {}
+
+/// A list of information on boxes. Owned by the caller. Any thread may read it.
+pub struct boxlite_info_list {
+    infos: Vec<boxlite_box_info>,
+}
+
+impl Owned for boxlite_info_list {}
+
+impl boxlite_box_info {
+    pub fn new(info: BoxInfo) -> boxlite_box_info {
+        let optional = |t: &Option<String>| t.as_deref().map(text::c_string);
+        boxlite_box_info {
+            id: text::c_string(&info.id),
+            name: optional(&info.name),
+            image: text::c_string(&info.image),
+            created_at: text::c_string(&info.created_at),
+            accelerator: optional(&info.accelerator),
+            error: optional(&info.error),
+            stages: info.stages.iter().map(|s| text::c_string(&s.name)).collect(),
+            info,
+        }
+    }
+}
+
+impl boxlite_info_list {
+    pub fn new(infos: Vec<BoxInfo>) -> boxlite_info_list {
+        boxlite_info_list { infos: infos.into_iter().map(boxlite_box_info::new).collect() }
+    }
+}
+
+/// A field that is text, or NULL.
+///
+/// # Safety
+/// `info` is live or NULL.
+unsafe fn field(
+    info: *const boxlite_box_info,
+    pick: impl FnOnce(&boxlite_box_info) -> Option<&CString>,
+) -> *const c_char {
+    // SAFETY: by the caller's promise.
+    text::borrowed(unsafe { pointer::borrow(info, "info") }.ok().and_then(pick))
+}
+
+/// Frees information that was taken from an operation, not that of a list. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_free(info: *mut boxlite_box_info) {
+    // SAFETY: live information that is not used again, or NULL.
+    drop(unsafe { pointer::take_back(info) });
+}
+
+/// The box's id. Borrowed: good until the information is freed. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_id(info: *const boxlite_box_info) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| Some(&i.id)) }
+}
+
+/// The box's name; NULL if it has none. Borrowed: good until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_name(info: *const boxlite_box_info) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| i.name.as_ref()) }
+}
+
+/// The image as it was given when the box was made. Borrowed: good until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_image(info: *const boxlite_box_info) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| Some(&i.image)) }
+}
+
+/// When the box was made, RFC 3339 in UTC. Borrowed: good until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_created_at(
+    info: *const boxlite_box_info,
+) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| Some(&i.created_at)) }
+}
+
+/// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run. Borrowed: good
+/// until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_accelerator(
+    info: *const boxlite_box_info,
+) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| i.accelerator.as_ref()) }
+}
+
+/// Why the box failed or ended; NULL if there is nothing to tell. Borrowed: good until the
+/// information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_error(info: *const boxlite_box_info) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| i.error.as_ref()) }
+}
+
+/// The box's status, a boxlite_box_status; BOXLITE_BOX_UNKNOWN for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_status(info: *const boxlite_box_info) -> i32 {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.status as i32)
+}
+
+/// The number of virtual CPUs; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_cpus(info: *const boxlite_box_info) -> u32 {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.cpus)
+}
+
+/// The memory in MiB; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_memory_mib(info: *const boxlite_box_info) -> u32 {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.memory_mib)
+}
+
+/// The disk's size in MiB; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_disk_size_mib(info: *const boxlite_box_info) -> u64 {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.disk_size_mib)
+}
+
+/// The process id of the box's supervisor; 0 if it does not run.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_pid(info: *const boxlite_box_info) -> u32 {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.pid.unwrap_or(0))
+}
+
+/// The number of stages that the last start by this program went through; 0 if there was none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_stage_count(info: *const boxlite_box_info) -> usize {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.stages.len())
+}
+
+/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_stage_name(
+    info: *const boxlite_box_info,
+    index: usize,
+) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| i.stages.get(index)) }
+}
+
+/// How long a stage took, in microseconds; 0 beyond the last.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_stage_microseconds(
+    info: *const boxlite_box_info,
+    index: usize,
+) -> u64 {
+    // SAFETY: live information or NULL.
+    let stage = unsafe { pointer::borrow(info, "info") }.ok().and_then(|i| i.info.stages.get(index));
+    stage.map_or(0, |s| u64::try_from(s.elapsed.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Frees a list and all information in it. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_info_list_free(list: *mut boxlite_info_list) {
+    // SAFETY: a live list that is not used again, or NULL.
+    drop(unsafe { pointer::take_back(list) });
+}
+
+/// The number of boxes in a list; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_info_list_count(list: *const boxlite_info_list) -> usize {
+    // SAFETY: a live list or NULL.
+    unsafe { pointer::borrow(list, "list") }.map_or(0, |l| l.infos.len())
+}
+
+/// The information on a box of the list, from 0; NULL beyond the last. Borrowed: good until the list
+/// is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_info_list_get(
+    list: *const boxlite_info_list,
+    index: usize,
+) -> *const boxlite_box_info {
+    // SAFETY: a live list or NULL.
+    let info = unsafe { pointer::borrow(list, "list") }.ok().and_then(|l| l.infos.get(index));
+    info.map_or(std::ptr::null(), std::ptr::from_ref)
+}

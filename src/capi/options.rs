@@ -1,0 +1,394 @@
+//! Option builders. Each is used by one thread at a time; the objects made from it keep copies.
+
+use std::ffi::c_char;
+use std::time::Duration;
+
+use super::error::{boxlite_error, boxlite_status, guard};
+use super::pointer::{self, Out, Owned};
+use super::text;
+use crate::engine::AcceleratorChoice;
+use crate::error::{Code, Error};
+use crate::{BoxOptions, ExecOptions, RuntimeOptions};
+
+/// How a home is to be used. One thread at a time.
+pub struct boxlite_runtime_options(pub(super) RuntimeOptions);
+impl Owned for boxlite_runtime_options {}
+
+/// How a box is to be made. One thread at a time.
+pub struct boxlite_box_options(pub(super) BoxOptions);
+impl Owned for boxlite_box_options {}
+
+/// What is to be run in a box. One thread at a time.
+pub struct boxlite_exec_options(pub(super) ExecOptions);
+impl Owned for boxlite_exec_options {}
+
+/// What executes the guests' instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum boxlite_accelerator {
+    /// KVM where it is proven to work, else TCG.
+    BOXLITE_ACCELERATOR_AUTO = 0,
+    /// KVM, or BOXLITE_UNSUPPORTED_ENGINE: never a silent fall-back.
+    BOXLITE_ACCELERATOR_KVM = 1,
+    /// QEMU's translator: works everywhere, and is no security boundary.
+    BOXLITE_ACCELERATOR_TCG = 2,
+}
+
+/// Makes runtime options with every default in place. *options is owned by the caller.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_new(
+    options: *mut *mut boxlite_runtime_options,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(options, "options")?;
+            out.give(boxlite_runtime_options(RuntimeOptions::new()));
+            Ok(())
+        })
+    }
+}
+
+/// Frees runtime options. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_free(options: *mut boxlite_runtime_options) {
+    // SAFETY: live options that are not used again, or NULL.
+    drop(unsafe { pointer::take_back(options) });
+}
+
+/// Sets the home directory, which is made if it does not exist. Unless set: $BOXLITE_HOME, else
+/// ~/.boxlite.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_home(
+    options: *mut boxlite_runtime_options,
+    path: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.home(text::string(path, "path")?)
+        })
+    }
+}
+
+/// Sets the directory of the helper programs, the guest kernel and the initramfs. Unless set:
+/// $BOXLITE_LIBEXEC, else beside the library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_libexec(
+    options: *mut boxlite_runtime_options,
+    path: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.libexec(text::string(path, "path")?)
+        })
+    }
+}
+
+/// Sets what may execute the guests' instructions, a boxlite_accelerator. Unless set:
+/// $BOXLITE_ACCELERATOR (auto, kvm or tcg), else auto.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_accelerator(
+    options: *mut boxlite_runtime_options,
+    accelerator: i32,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.accelerator(match accelerator {
+                0 => AcceleratorChoice::Auto,
+                1 => AcceleratorChoice::Kvm,
+                2 => AcceleratorChoice::Tcg,
+                other => {
+                    let text = format!("accelerator: {other} is no boxlite_accelerator");
+                    return Err(Error::new(Code::InvalidArgument, text).object("accelerator"));
+                }
+            });
+            Ok(())
+        })
+    }
+}
+
+/// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
+/// `docker save` archive; "PATH:TAG" chooses among several images. Everything else has a default:
+/// 1 CPU, 512 MiB of memory, a sparse disk of 10 GiB, the image's own environment, working
+/// directory, user and command. *options is owned by the caller.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_new(
+    image: *const c_char,
+    options: *mut *mut boxlite_box_options,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(options, "options")?;
+            out.give(boxlite_box_options(BoxOptions::new(text::string(image, "image")?)?));
+            Ok(())
+        })
+    }
+}
+
+/// Frees box options. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_free(options: *mut boxlite_box_options) {
+    // SAFETY: live options that are not used again, or NULL.
+    drop(unsafe { pointer::take_back(options) });
+}
+
+/// Sets the box's name, unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or digit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_name(
+    options: *mut boxlite_box_options,
+    name: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.name(text::string(name, "name")?)
+        })
+    }
+}
+
+/// Sets the number of virtual CPUs, 1 to 64.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_cpus(
+    options: *mut boxlite_box_options,
+    cpus: u32,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe { guard(error, || pointer::borrow_mut(options, "options")?.0.cpus(cpus)) }
+}
+
+/// Sets the memory in MiB, at least 128.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_memory_mib(
+    options: *mut boxlite_box_options,
+    memory_mib: u32,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe { guard(error, || pointer::borrow_mut(options, "options")?.0.memory_mib(memory_mib)) }
+}
+
+/// Sets the disk's size in MiB: from what the image needs, up to 16 TiB. The disk takes only the
+/// space that is written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_disk_size_mib(
+    options: *mut boxlite_box_options,
+    disk_size_mib: u64,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || pointer::borrow_mut(options, "options")?.0.disk_size_mib(disk_size_mib))
+    }
+}
+
+/// Sets an environment variable of the box's commands, over the image's. May be called many times.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_add_env(
+    options: *mut boxlite_box_options,
+    name: *const c_char,
+    value: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.env(text::string(name, "name")?, text::string(value, "value")?)
+        })
+    }
+}
+
+/// Sets the working directory of the box's commands, an absolute path, over the image's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_working_dir(
+    options: *mut boxlite_box_options,
+    path: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.working_dir(text::string(path, "path")?)
+        })
+    }
+}
+
+/// Sets the user of the box's commands over the image's: "user" or "user:group", names from the
+/// image's own files, or numbers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_user(
+    options: *mut boxlite_box_options,
+    user: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.user(text::string(user, "user")?)
+        })
+    }
+}
+
+/// Sets the entrypoint in place of the image's, whose cmd then no longer counts. argv has argc
+/// strings, which are copied; it may be NULL if argc is 0: no entrypoint.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_entrypoint(
+    options: *mut boxlite_box_options,
+    argv: *const *const c_char,
+    argc: usize,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.entrypoint(text::strings(argv, argc, "argv")?)
+        })
+    }
+}
+
+/// Sets the arguments in place of the image's cmd. argv has argc strings, which are copied; it may
+/// be NULL if argc is 0: no arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_cmd(
+    options: *mut boxlite_box_options,
+    argv: *const *const c_char,
+    argc: usize,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.cmd(text::strings(argv, argc, "argv")?)
+        })
+    }
+}
+
+/// Sets how long a start may take until the guest answers, in milliseconds: 100 to 3600000; 60000
+/// unless set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_start_timeout_ms(
+    options: *mut boxlite_box_options,
+    timeout_ms: u32,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.start_timeout(Duration::from_millis(u64::from(timeout_ms)))
+        })
+    }
+}
+
+/// Makes exec options for a command: argv has argc strings, which are copied. A command without a
+/// slash is searched in the PATH of its environment. With argc 0 (argv may be NULL) the box's own
+/// command is run: entrypoint and cmd, the box's or the image's. *options is owned by the caller.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_options_new(
+    argv: *const *const c_char,
+    argc: usize,
+    options: *mut *mut boxlite_exec_options,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(options, "options")?;
+            let argv = text::strings(argv, argc, "argv")?;
+            out.give(boxlite_exec_options(ExecOptions::new(argv)?));
+            Ok(())
+        })
+    }
+}
+
+/// Frees exec options. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_options_free(options: *mut boxlite_exec_options) {
+    // SAFETY: live options that are not used again, or NULL.
+    drop(unsafe { pointer::take_back(options) });
+}
+
+/// Sets an environment variable, over the box's and the image's. May be called many times.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_options_add_env(
+    options: *mut boxlite_exec_options,
+    name: *const c_char,
+    value: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.env(text::string(name, "name")?, text::string(value, "value")?)
+        })
+    }
+}
+
+/// Sets the working directory, an absolute path; the box's unless set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_options_set_working_dir(
+    options: *mut boxlite_exec_options,
+    path: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.working_dir(text::string(path, "path")?)
+        })
+    }
+}
+
+/// Sets the user, "user" or "user:group", by names or numbers; the box's unless set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_options_set_user(
+    options: *mut boxlite_exec_options,
+    user: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.user(text::string(user, "user")?)
+        })
+    }
+}
+
+/// Sets whether the command gets a stdin that boxlite_exec_write() writes to. Without one, which is
+/// the default, it reads end of file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_options_set_stdin(
+    options: *mut boxlite_exec_options,
+    enabled: bool,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            pointer::borrow_mut(options, "options")?.0.stdin(enabled);
+            Ok(())
+        })
+    }
+}

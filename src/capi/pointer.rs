@@ -1,0 +1,119 @@
+//! Pointers of the ABI: the only place where they become references.
+//!
+//! A handle's type says once how it crosses the boundary, as a `Box` (owned by one) or as an
+//! `Arc` (counted); the functions here then refuse the wrong conversion at compile time. C
+//! promises, for every pointer it passes: it is NULL, or what a function of this library
+//! returned and has not freed.
+
+use std::sync::Arc;
+
+use crate::error::{Code, Error, Result};
+
+/// A handle that C owns alone.
+pub trait Owned: Sized {}
+
+/// A handle that is counted.
+pub trait Counted: Sized {}
+
+fn null(name: &str) -> Error {
+    Error::new(Code::InvalidArgument, format!("{name}: must not be NULL")).object(name)
+}
+
+/// A handle as a reference for the duration of a call.
+///
+/// # Safety
+/// The ABI's promise about pointers.
+pub unsafe fn borrow<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
+    // SAFETY: NULL or a live handle, by the caller's promise.
+    unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
+}
+
+/// A handle that the call may change: the header says "one thread at a time" for it.
+///
+/// # Safety
+/// As for [`borrow`], and no other thread uses the handle meanwhile.
+pub unsafe fn borrow_mut<'a, T: Owned>(pointer: *mut T, name: &str) -> Result<&'a mut T> {
+    // SAFETY: NULL or a live handle that nobody else uses, by the caller's promise.
+    unsafe { pointer.as_mut() }.ok_or_else(|| null(name))
+}
+
+/// A counted handle, with a count of our own.
+///
+/// # Safety
+/// As for [`borrow`].
+pub unsafe fn share<T: Counted>(pointer: *const T, name: &str) -> Result<Arc<T>> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: a live handle holds a count, so there is something to add one to.
+    unsafe {
+        Arc::increment_strong_count(pointer);
+        Ok(Arc::from_raw(pointer))
+    }
+}
+
+/// A place for a result. Checked before any work is done, written only on success.
+pub struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    /// # Safety
+    /// `pointer` is NULL or may be written for the duration of the call.
+    pub unsafe fn new(pointer: *mut T, name: &str) -> Result<Out<T>> {
+        if pointer.is_null() { Err(null(name)) } else { Ok(Out(pointer)) }
+    }
+
+    pub fn write(self, value: T) {
+        // SAFETY: not NULL, and writable by the promise given to `new`.
+        unsafe { self.0.write(value) }
+    }
+}
+
+impl<T: Owned> Out<*mut T> {
+    /// Hands a value over to C.
+    pub fn give(self, value: T) {
+        self.write(Box::into_raw(Box::new(value)));
+    }
+}
+
+impl<T: Counted> Out<*mut T> {
+    /// Hands a count over to C.
+    pub fn give_shared(self, value: Arc<T>) {
+        self.write(Arc::into_raw(value).cast_mut());
+    }
+}
+
+/// Takes an owned handle back from C, to drop it.
+///
+/// # Safety
+/// NULL, or a live handle that is not used again.
+pub unsafe fn take_back<T: Owned>(pointer: *mut T) -> Option<Box<T>> {
+    // SAFETY: came from `Out::give`, by the caller's promise.
+    (!pointer.is_null()).then(|| unsafe { Box::from_raw(pointer) })
+}
+
+/// Takes a count back from C, to drop it.
+///
+/// # Safety
+/// NULL, or a live handle that is not used again.
+pub unsafe fn take_back_shared<T: Counted>(pointer: *mut T) -> Option<Arc<T>> {
+    // SAFETY: came from `Out::give_shared`, by the caller's promise.
+    (!pointer.is_null()).then(|| unsafe { Arc::from_raw(pointer) })
+}
+
+/// Bytes of the caller's, for the duration of a call. NULL is fine for none.
+///
+/// # Safety
+/// `data` points at `length` readable bytes, or `length` is 0.
+pub unsafe fn bytes<'a>(data: *const u8, length: usize, name: &str) -> Result<&'a [u8]> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() {
+        return Err(null(name));
+    }
+    if length > isize::MAX as usize {
+        return Err(Error::new(Code::InvalidArgument, format!("{name}: absurd length")).object(name));
+    }
+    // SAFETY: readable for `length` bytes, by the caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts(data, length) })
+}

@@ -1,0 +1,191 @@
+//! The runtime handle, and dispatch.
+
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{boxlite_error, boxlite_status, guard};
+use super::op::{OpValue, boxlite_op};
+use super::options::boxlite_runtime_options;
+use super::pointer::{self, Counted, Out};
+use super::queue::{Deadline, Queue};
+use crate::error::{Code, Error, Result};
+use crate::{Runtime, RuntimeOptions};
+
+/// An open home. Counted: boxes, execs and operations keep it alive. Any thread may use it.
+pub struct boxlite_runtime {
+    runtime: ManuallyDrop<Runtime>,
+    tasks: ManuallyDrop<tokio::runtime::Runtime>,
+    queue: Queue,
+    pid: u32,
+}
+
+impl Counted for boxlite_runtime {}
+
+impl boxlite_runtime {
+    fn open(options: &RuntimeOptions) -> Result<boxlite_runtime> {
+        let failed = |e: std::io::Error| Error::io(Code::Internal, "start background threads", &e);
+        let tasks = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(16)
+            .thread_name("boxlite")
+            .on_thread_start(block_signals)
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let runtime = {
+            let _inside = tasks.enter();
+            Runtime::open(options)?
+        };
+        Ok(boxlite_runtime {
+            runtime: ManuallyDrop::new(runtime),
+            tasks: ManuallyDrop::new(tasks),
+            queue: Queue::new().map_err(failed)?,
+            pid: std::process::id(),
+        })
+    }
+
+    /// The runtime of this process: in a forked child its threads do not exist.
+    pub fn get(&self) -> Result<&Runtime> {
+        if self.is_forked() {
+            return Err(Error::new(
+                Code::InvalidState,
+                "the handle was opened before a fork: open a runtime in the child",
+            ));
+        }
+        Ok(&self.runtime)
+    }
+
+    fn is_forked(&self) -> bool {
+        self.pid != std::process::id()
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+}
+
+impl Drop for boxlite_runtime {
+    fn drop(&mut self) {
+        // A forked child has none of the threads, and the parent's files are the parent's.
+        if self.is_forked() {
+            return;
+        }
+        // SAFETY: dropped here and never used again. The home first, which notes what becomes of
+        // its boxes; then the threads, without waiting: this may be one of them.
+        unsafe {
+            ManuallyDrop::drop(&mut self.runtime);
+            ManuallyDrop::take(&mut self.tasks).shutdown_background();
+        }
+    }
+}
+
+/// The host program's signal handlers run on its own threads, not on ours.
+fn block_signals() {
+    // SAFETY: fills a local set and sets this thread's mask.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+    }
+}
+
+/// Opens a home. options may be NULL for defaults, and may be freed afterwards. Reads and writes
+/// files of the home, and waits for nobody else. *runtime is owned by the caller.
+///
+/// Errors: BOXLITE_STORAGE (the home cannot be made or written), BOXLITE_BUSY (another program is
+/// changing its layout), BOXLITE_DATABASE (it belongs to other or newer software), BOXLITE_CONFIG
+/// (the helper programs are not found).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_open(
+    options: *const boxlite_runtime_options,
+    runtime: *mut *mut boxlite_runtime,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(runtime, "runtime")?;
+            let defaults = RuntimeOptions::new();
+            let options = options.as_ref().map_or(&defaults, |o| &o.0);
+            out.give_shared(Arc::new(boxlite_runtime::open(options)?));
+            Ok(())
+        })
+    }
+}
+
+/// Frees a runtime handle. When the last box, exec and operation of it is freed too, the boxes it
+/// runs are stopped at once, without a grace: use boxlite_runtime_shutdown() before for an orderly
+/// end. Does not wait. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_free(runtime: *mut boxlite_runtime) {
+    // SAFETY: a live handle that is not used again, or NULL.
+    drop(unsafe { pointer::take_back_shared(runtime) });
+}
+
+/// Stops all boxes that this program runs: their processes get SIGTERM and grace_ms milliseconds
+/// to end, then SIGKILL, and their disks are unmounted. The operation has no result.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_shutdown(
+    runtime: *mut boxlite_runtime,
+    grace_ms: u32,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let shared = pointer::share(runtime, "runtime")?;
+            let runtime = shared.get()?.clone();
+            let grace = Duration::from_millis(u64::from(grace_ms));
+            out.give_shared(boxlite_op::start(shared, move |_| async move {
+                runtime.shutdown(grace).await.map(|()| OpValue::Nothing)
+            }));
+            Ok(())
+        })
+    }
+}
+
+/// A descriptor that is readable while there may be something to dispatch; -1 for NULL. For poll,
+/// epoll (level- or edge-triggered), kqueue-like loops, libuv's uv_poll. Borrowed: good until the
+/// runtime is freed; never read, write or close it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_event_fd(runtime: *const boxlite_runtime) -> i32 {
+    // SAFETY: a live handle or NULL.
+    unsafe { pointer::borrow(runtime, "runtime") }.map_or(-1, |r| r.queue.event_fd())
+}
+
+/// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
+/// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran,
+/// BOXLITE_TIMEOUT (without an error object) if none did. *left, unless left is NULL, is the number
+/// of sources that may have more: call again while it is not 0. Any thread; several may dispatch at
+/// once, and the callbacks of one exec or operation still run one after the other. From inside a
+/// callback: BOXLITE_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_dispatch(
+    runtime: *mut boxlite_runtime,
+    timeout_ms: i32,
+    left: *mut usize,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    let mut timed_out = false;
+    // SAFETY: pointers as the header demands.
+    let status = unsafe {
+        guard(error, || {
+            let runtime = pointer::share(runtime, "runtime")?;
+            runtime.get()?;
+            let (delivered, more) = runtime.queue.dispatch(Deadline::after_ms(timeout_ms))?;
+            timed_out = !delivered;
+            if let Some(left) = left.as_mut() {
+                *left = more;
+            }
+            Ok(())
+        })
+    };
+    if timed_out { boxlite_status::BOXLITE_TIMEOUT } else { status }
+}

@@ -1,0 +1,42 @@
+//! A C callback with its user data.
+
+use std::ffi::c_void;
+
+/// Frees a callback's user data. Called exactly once for each callback that was passed to the
+/// library, whatever became of the call: when the callback is replaced, its handle is freed, or
+/// at once if it was refused. NULL is fine for data that needs no freeing.
+pub type boxlite_destroy = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+
+/// A function of C's with the data it wants, destroyed on drop.
+pub struct Callback<F> {
+    pub function: F,
+    user_data: *mut c_void,
+    destroy: boxlite_destroy,
+}
+
+// SAFETY: the header says that callbacks and destroy functions may run on any thread that
+// dispatches, waits or frees, one at a time; the library never touches the data itself.
+unsafe impl<F: Send> Send for Callback<F> {}
+// SAFETY: as above.
+unsafe impl<F: Sync> Sync for Callback<F> {}
+
+impl<F> Callback<F> {
+    /// Takes ownership of the user data.
+    pub fn new(function: F, user_data: *mut c_void, destroy: boxlite_destroy) -> Callback<F> {
+        Callback { function, user_data, destroy }
+    }
+
+    pub fn user_data(&self) -> *mut c_void {
+        self.user_data
+    }
+}
+
+impl<F> Drop for Callback<F> {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.destroy {
+            // SAFETY: the function and the data belong together, by the caller's promise, and
+            // this is the only call.
+            unsafe { destroy(self.user_data) };
+        }
+    }
+}

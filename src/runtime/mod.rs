@@ -1,0 +1,220 @@
+//! A home in use: opening it, finding and making boxes, and letting go of them.
+//!
+//! - [`libexec`]: where the supervisor, the kernel and the initramfs are
+
+mod libexec;
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::boxes::config::BoxConfig;
+use crate::boxes::{self, BoxHandle, BoxInfo, BoxOptions, Context, Observer, Settings};
+use crate::engine::AcceleratorChoice;
+use crate::error::{Code, Error, Result};
+use crate::home::Home;
+use crate::store::Store;
+
+/// How a home is to be used. Everything has a default.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeOptions {
+    home: Option<PathBuf>,
+    libexec: Option<PathBuf>,
+    accelerator: Option<AcceleratorChoice>,
+}
+
+impl RuntimeOptions {
+    pub fn new() -> RuntimeOptions {
+        RuntimeOptions::default()
+    }
+
+    /// The home directory, made if it does not exist. Unless set: `$BOXLITE_HOME`, else
+    /// `~/.boxlite`.
+    pub fn home(&mut self, path: impl Into<PathBuf>) -> Result<()> {
+        self.home = Some(path_option("home", path.into())?);
+        Ok(())
+    }
+
+    /// The directory of the helper programs. Unless set: `$BOXLITE_LIBEXEC`, else beside the
+    /// library.
+    pub fn libexec(&mut self, path: impl Into<PathBuf>) -> Result<()> {
+        self.libexec = Some(path_option("libexec", path.into())?);
+        Ok(())
+    }
+
+    /// What may execute the guests' instructions. Unless set: `$BOXLITE_ACCELERATOR` (`auto`,
+    /// `kvm` or `tcg`), else `auto`.
+    pub fn accelerator(&mut self, choice: AcceleratorChoice) {
+        self.accelerator = Some(choice);
+    }
+}
+
+fn path_option(field: &str, path: PathBuf) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::new(Code::InvalidArgument, format!("{field}: must not be empty"))
+            .object(field));
+    }
+    Ok(path)
+}
+
+/// An open home. Cloning gives another handle; boxes that this program started stop when the last
+/// handle, and the last box of it, is gone.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Arc<Context>,
+    /// Every box that this program has touched: two handles on a box are handles on one thing.
+    boxes: Mutex<HashMap<String, BoxHandle>>,
+    _lock: Flock<File>,
+}
+
+impl Runtime {
+    /// Opens a home. Background work runs on the tokio runtime that this is called in.
+    pub fn open(options: &RuntimeOptions) -> Result<Runtime> {
+        let tasks = tokio::runtime::Handle::try_current()
+            .map_err(|e| Error::new(Code::InvalidState, format!("open a runtime: {e}")))?;
+        let path = match &options.home {
+            Some(path) => path.clone(),
+            None => Home::default_path()?,
+        };
+        let home = Home::open(&path)?;
+        let lock = lock_home(&home)?;
+        let (store, _stopped) = Store::open(&home.database())?;
+        let settings = Settings {
+            accelerator: accelerator(options)?,
+            libexec: libexec::find(options.libexec.clone())?,
+            cache: cache_directory(&home),
+        };
+        let context = Arc::new(Context { home, store, settings, tasks });
+        boxes::sweep(&context)?;
+        let boxes = Mutex::default();
+        Ok(Runtime { inner: Arc::new(Inner { context, boxes, _lock: lock }) })
+    }
+
+    /// The home's directory, absolute.
+    pub fn home(&self) -> &std::path::Path {
+        self.inner.context.home.root()
+    }
+
+    /// Makes a box: its image is read and made into a disk, if it was not before.
+    pub async fn create(
+        &self,
+        options: &BoxOptions,
+        observer: Option<Observer>,
+    ) -> Result<BoxHandle> {
+        let config = boxes::create(&self.inner.context, options, observer).await?;
+        Ok(self.inner.handle(config))
+    }
+
+    /// A box by its id or its name.
+    pub async fn get(&self, id_or_name: &str) -> Result<BoxHandle> {
+        let wanted = id_or_name.to_owned();
+        let row = self
+            .inner
+            .context
+            .blocking(move |context| match context.store.load(&wanted)? {
+                Some(row) => Ok(Some(row)),
+                None => context.store.load_by_name(&wanted),
+            })
+            .await?;
+        match row {
+            Some((config, _)) => Ok(self.inner.handle(BoxConfig::from_row(&config)?)),
+            None => Err(Error::new(Code::NotFound, format!("there is no box '{id_or_name}'"))
+                .object(id_or_name)),
+        }
+    }
+
+    /// All boxes of the home, newest first.
+    pub async fn list(&self) -> Result<Vec<BoxInfo>> {
+        let rows = self.inner.context.blocking(|context| context.store.list_all()).await?;
+        let mut infos = Vec::with_capacity(rows.len());
+        for (row, _) in rows {
+            match self.inner.handle(BoxConfig::from_row(&row)?).info().await {
+                Ok(info) => infos.push(info),
+                // Removed since the rows were read.
+                Err(e) if e.code() == Code::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(infos)
+    }
+
+    /// Removes a box and its disk; one that runs only with `force`.
+    pub async fn remove(&self, id_or_name: &str, force: bool) -> Result<()> {
+        let handle = self.get(id_or_name).await?;
+        handle.remove(force).await?;
+        self.inner.boxes().remove(handle.id());
+        Ok(())
+    }
+
+    /// Stops all boxes that this program runs, each with `grace`, all at once. Returns the first
+    /// error after trying all.
+    pub async fn shutdown(&self, grace: Duration) -> Result<()> {
+        let boxes: Vec<BoxHandle> = self.inner.boxes().values().cloned().collect();
+        let stops = boxes.iter().map(|handle| handle.stop(grace));
+        futures_util::future::join_all(stops).await.into_iter().collect()
+    }
+}
+
+impl Inner {
+    fn boxes(&self) -> MutexGuard<'_, HashMap<String, BoxHandle>> {
+        self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, config: BoxConfig) -> BoxHandle {
+        let id = config.id.clone();
+        let make = || BoxHandle::new(self.context.clone(), config);
+        self.boxes().entry(id).or_insert_with(make).clone()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let boxes = std::mem::take(&mut *self.boxes());
+        boxes.values().for_each(BoxHandle::abandon);
+    }
+}
+
+/// Shares the home with other programs; only a change of its layout shuts them out.
+fn lock_home(home: &Home) -> Result<Flock<File>> {
+    let path = home.lock();
+    let failed = |e: std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), &e);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    match Flock::lock(file.map_err(failed)?, FlockArg::LockSharedNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::new(
+            Code::Busy,
+            "another program is changing the home's layout: try again when it is done",
+        )
+        .object(home.root().display().to_string())),
+        Err((_, e)) => Err(failed(e.into())),
+    }
+}
+
+fn accelerator(options: &RuntimeOptions) -> Result<AcceleratorChoice> {
+    match (options.accelerator, std::env::var("BOXLITE_ACCELERATOR")) {
+        (Some(choice), _) => Ok(choice),
+        (None, Ok(text)) if !text.is_empty() => {
+            text.parse().map_err(|e: Error| e.object("BOXLITE_ACCELERATOR"))
+        }
+        _ => Ok(AcceleratorChoice::Auto),
+    }
+}
+
+/// Findings about the host serve all homes of a user; without a cache directory, each its own.
+fn cache_directory(home: &Home) -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    base.map(|b| b.join("boxlite"))
+        .filter(|dir| std::fs::create_dir_all(dir).is_ok())
+        .filter(|dir| nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).is_ok())
+        .unwrap_or_else(|| home.root().to_owned())
+}
