@@ -15,8 +15,17 @@ pub struct Home {
 }
 
 /// The directories of a home.
-const DIRECTORIES: &[&str] =
-    &["db", "images", "images/blobs", "images/disk-images", "boxes", "bases", "locks", "tmp", "tmp/trash"];
+const DIRECTORIES: &[&str] = &[
+    "db",
+    "images",
+    "images/blobs",
+    "images/disk-images",
+    "boxes",
+    "bases",
+    "locks",
+    "tmp",
+    "tmp/trash",
+];
 
 impl Home {
     /// The home that a user gets without asking: `$BOXLITE_HOME`, else `~/.boxlite`.

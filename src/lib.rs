@@ -12,9 +12,11 @@
 pub mod boxes;
 pub mod capi;
 pub mod channel;
+pub mod disk;
 pub mod engine;
 pub mod error;
 pub mod home;
+pub mod image;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;

@@ -88,9 +88,6 @@ pub struct BoxState {
 #[serde(rename_all = "lowercase")]
 #[repr(i32)]
 pub enum Status {
-    /// Something an older or newer version wrote.
-    #[serde(other)]
-    Unknown = 0,
     /// Made, never started.
     Configured = 1,
     Starting = 2,
@@ -102,6 +99,9 @@ pub enum Status {
     /// It could not be started, or came to an unwanted end; its disk is kept, and it can be
     /// started again.
     Failed = 7,
+    /// Something an older or newer version wrote.
+    #[serde(other)]
+    Unknown = 0,
 }
 
 impl Status {
@@ -242,12 +242,8 @@ mod tests {
     fn unknown_fields_and_statuses_survive() {
         let json = r#"{"status":"hibernating","pid":null,"container_id":null,"last_updated":"",
             "error_reason":null,"lock_id":7,"health_status":{"state":"ok"}}"#;
-        let row = StateRow {
-            id: "x".into(),
-            status: "hibernating".into(),
-            pid: None,
-            json: json.into(),
-        };
+        let row =
+            StateRow { id: "x".into(), status: "hibernating".into(), pid: None, json: json.into() };
         let state = BoxState::from_row(&row).unwrap();
         assert_eq!(state.status, Status::Unknown);
         let written: Value = serde_json::from_str(&state.to_row("x").unwrap().json).unwrap();

@@ -1,2 +1,203 @@
 //! From options to a box that can be started: image, disk, rows. Nothing of a box that could not
 //! be made stays behind.
+
+use std::fs::DirBuilder;
+use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use chrono::Utc;
+use serde_json::Map;
+
+use super::config::{BoxConfig, BoxState, Container, ImageInfo, Options, RootFs, Status, now};
+use super::context::Context;
+use super::{BoxOptions, Observer, Progress};
+use crate::disk::overlay::{self, DiskFormat};
+use crate::error::{Code, Error, Result};
+use crate::image::{DiskCache, Image, Resolver};
+use crate::store::ImageRow;
+
+const MIB: u64 = 1 << 20;
+
+/// Makes a box. Dropping the future cancels it.
+pub async fn create(
+    context: &Arc<Context>,
+    options: &BoxOptions,
+    observer: Option<Observer>,
+) -> Result<BoxConfig> {
+    let options = options.clone();
+    let cancelled = CancelOnDrop::default();
+    let flag = cancelled.0.clone();
+    context.blocking(move |context| Creation { context, observer, flag }.run(&options)).await
+}
+
+/// Tells work on another thread that nobody waits for it any more.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Creation<'a> {
+    context: &'a Context,
+    observer: Option<Observer>,
+    flag: Arc<AtomicBool>,
+}
+
+impl Creation<'_> {
+    fn run(&self, options: &BoxOptions) -> Result<BoxConfig> {
+        self.check_name(options)?;
+        let image = self.stage("image", || self.resolve(&options.image))?;
+        let base = self.stage("base disk", || self.base_disk(&image, options.disk_size_mib))?;
+        self.stage("box", || self.make(options, &image, &base))
+    }
+
+    fn report(&self, progress: Progress) {
+        if let Some(observer) = &self.observer {
+            observer(progress);
+        }
+    }
+
+    fn stage<T>(&self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let began = Instant::now();
+        let done = work()?;
+        self.check_cancelled()?;
+        self.report(Progress::Stage { name: name.into(), elapsed: began.elapsed() });
+        Ok(done)
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        if self.flag.load(Ordering::Relaxed) {
+            return Err(Error::new(Code::Cancelled, "making the box was cancelled"));
+        }
+        Ok(())
+    }
+
+    /// Before any work; the database has the last word when the rows are written.
+    fn check_name(&self, options: &BoxOptions) -> Result<()> {
+        if let Some(name) = &options.name
+            && self.context.store.load_by_name(name)?.is_some()
+        {
+            let text = format!("a box '{name}' exists already");
+            return Err(Error::new(Code::AlreadyExists, text).object(name));
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, reference: &str) -> Result<Image> {
+        Resolver::new(self.context.home.temporary()).resolve(reference)
+    }
+
+    /// The image as a disk, shared by all boxes of this image and size.
+    fn base_disk(&self, image: &Image, size_mib: u64) -> Result<PathBuf> {
+        let home = &self.context.home;
+        let cache = DiskCache::new(home.images(), home.locks());
+        let mut observer = |progress: &crate::image::Progress| {
+            self.report(Progress::Bytes { done: progress.bytes, total: progress.total });
+            match self.check_cancelled() {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        };
+        let path = cache.ensure_disk(image, size_mib * MIB, &mut observer)?;
+        let layers: Vec<_> = image.layers().iter().map(|l| l.digest.to_string()).collect();
+        self.context.store.save_image(&ImageRow {
+            reference: image.reference().to_owned(),
+            manifest_digest: image.manifest_digest().to_string(),
+            config_digest: image.config_digest().to_string(),
+            layers: serde_json::Value::from(layers).to_string(),
+            cached_at: now(),
+        })?;
+        Ok(path)
+    }
+
+    /// The box's directory, its disk over the image's, and its rows: all or nothing.
+    fn make(&self, options: &BoxOptions, image: &Image, base: &Path) -> Result<BoxConfig> {
+        let id = ulid::Ulid::generate().to_string();
+        let _lock = self.context.lock_box(&id)?;
+        let undo = Undo { context: self.context, id: &id, armed: true };
+        let directory = self.context.home.of_box(&id);
+        for part in ["disks", "snapshots", "sockets", "logs"] {
+            let path = directory.join(part);
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .map_err(|e| Error::io(Code::Storage, format!("create {}", path.display()), &e))?;
+        }
+        let size = options.disk_size_mib * MIB;
+        overlay::create(&self.context.home.disk(&id), base, DiskFormat::Raw, size)?;
+        let config = configure(&id, options, image)?;
+        let state = BoxState::new(Status::Configured);
+        self.context.store.save(&config.to_row(Utc::now())?, &state.to_row(&id)?)?;
+        undo.disarm();
+        Ok(config)
+    }
+}
+
+/// Removes what was made of a box, unless it was finished.
+struct Undo<'a> {
+    context: &'a Context,
+    id: &'a str,
+    armed: bool,
+}
+
+impl Undo<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            // What cannot be removed now is swept when the home is opened again.
+            let _ = std::fs::remove_dir_all(self.context.home.of_box(self.id));
+            let _ = std::fs::remove_file(self.context.home.box_lock(self.id));
+        }
+    }
+}
+
+fn configure(id: &str, options: &BoxOptions, image: &Image) -> Result<BoxConfig> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)
+        .map_err(|e| Error::new(Code::Internal, format!("no random bytes from the host: {e}")))?;
+    let container = random.iter().map(|b| format!("{b:02x}")).collect();
+    let image_config = image.config();
+    let timeout = options.start_timeout.as_millis();
+    Ok(BoxConfig {
+        id: id.to_owned(),
+        name: options.name.clone(),
+        created_at: now(),
+        container: Container { id: container },
+        options: Options {
+            cpus: options.cpus,
+            memory_mib: options.memory_mib,
+            disk_size_mib: options.disk_size_mib,
+            working_dir: options.working_dir.clone(),
+            env: options.env.clone(),
+            rootfs: RootFs::Image(options.image.clone()),
+            entrypoint: options.entrypoint.clone(),
+            cmd: options.cmd.clone(),
+            user: options.user.clone(),
+            start_timeout_ms: u64::try_from(timeout).unwrap_or(u64::MAX),
+            unknown: Map::new(),
+        },
+        image: ImageInfo {
+            manifest_digest: image.manifest_digest().to_string(),
+            entrypoint: image_config.entrypoint.clone(),
+            cmd: image_config.cmd.clone(),
+            env: image_config.env.clone(),
+            working_dir: image_config.working_dir.clone(),
+            user: image_config.user.clone(),
+        },
+        engine_kind: "Qemu".into(),
+        unknown: Map::new(),
+    })
+}

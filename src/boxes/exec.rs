@@ -46,9 +46,8 @@ fn specify(config: &BoxConfig, hostname: &str, options: &ExecOptions) -> Result<
     let image = &config.image;
     let host = [("HOSTNAME".to_owned(), hostname.to_owned())];
     let env = merge([&host[..], &image.env, &config.options.env, &options.env]);
-    let or_image = |own: &Option<String>, image: &str| {
-        own.clone().unwrap_or_else(|| image.to_owned())
-    };
+    let or_image =
+        |own: &Option<String>, image: &str| own.clone().unwrap_or_else(|| image.to_owned());
     let user = options.user.clone();
     let user = user.unwrap_or_else(|| or_image(&config.options.user, &image.user));
     let cwd = options.working_dir.clone();

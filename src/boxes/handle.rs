@@ -178,9 +178,8 @@ impl Inner {
         }
         let dir = self.box_dir();
         let holder = move |_: &Context| {
-            PidFile::holder(&dir).map_err(|e| {
-                Error::io(Code::Storage, format!("examine {}", dir.display()), &e)
-            })
+            PidFile::holder(&dir)
+                .map_err(|e| Error::io(Code::Storage, format!("examine {}", dir.display()), &e))
         };
         if self.context.blocking(holder).await?.is_none() {
             return Ok(None);
@@ -308,17 +307,18 @@ fn true_state(context: &Context, id: &str) -> Result<BoxState> {
 
 fn is_supervised(box_dir: &Path) -> Result<bool> {
     let holder = PidFile::holder(box_dir);
-    holder.map(|h| h.is_some()).map_err(|e| {
-        Error::io(Code::Storage, format!("examine {}", box_dir.display()), &e)
-    })
+    holder
+        .map(|h| h.is_some())
+        .map_err(|e| Error::io(Code::Storage, format!("examine {}", box_dir.display()), &e))
 }
 
 fn check_startable(context: &Context, id: &str) -> Result<()> {
     context.store.load(id)?.ok_or_else(|| not_found(id))?;
     let disk = context.home.disk(id);
     if !disk.is_file() {
-        return Err(Error::new(Code::Storage, format!("its disk {} is gone", disk.display()))
-            .object(id));
+        return Err(
+            Error::new(Code::Storage, format!("its disk {} is gone", disk.display())).object(id)
+        );
     }
     Ok(())
 }

@@ -61,7 +61,9 @@ impl BoxOptions {
         if !begins || name.len() > MAX_NAME || !name.bytes().all(fits) {
             return Err(invalid(
                 "name",
-                format!("'{name}' is not 1 to {MAX_NAME} of [A-Za-z0-9_.-], first a letter or digit"),
+                format!(
+                    "'{name}' is not 1 to {MAX_NAME} of [A-Za-z0-9_.-], first a letter or digit"
+                ),
             ));
         }
         self.name = Some(name);

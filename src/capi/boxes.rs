@@ -184,9 +184,12 @@ pub unsafe extern "C" fn boxlite_box_start(
             let handle = pointer::borrow(box_, "box")?;
             handle.runtime.get()?;
             let work = handle.handle.clone();
-            out.give_shared(boxlite_op::start(handle.runtime.clone(), move |observer| async move {
-                work.start(Some(observer)).await.map(|()| OpValue::Nothing)
-            }));
+            out.give_shared(boxlite_op::start(
+                handle.runtime.clone(),
+                move |observer| async move {
+                    work.start(Some(observer)).await.map(|()| OpValue::Nothing)
+                },
+            ));
             Ok(())
         })
     }

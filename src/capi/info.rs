@@ -198,7 +198,8 @@ pub unsafe extern "C" fn boxlite_box_info_stage_microseconds(
     index: usize,
 ) -> u64 {
     // SAFETY: live information or NULL.
-    let stage = unsafe { pointer::borrow(info, "info") }.ok().and_then(|i| i.info.stages.get(index));
+    let stage =
+        unsafe { pointer::borrow(info, "info") }.ok().and_then(|i| i.info.stages.get(index));
     stage.map_or(0, |s| u64::try_from(s.elapsed.as_micros()).unwrap_or(u64::MAX))
 }
 

@@ -460,7 +460,9 @@ impl boxlite_progress {
 /// The name of the stage that is done; NULL if this is a count of bytes. Borrowed: good until the
 /// callback returns.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_progress_stage(progress: *const boxlite_progress) -> *const c_char {
+pub unsafe extern "C" fn boxlite_progress_stage(
+    progress: *const boxlite_progress,
+) -> *const c_char {
     // SAFETY: a live progress or NULL.
     let progress = unsafe { pointer::borrow(progress, "progress") };
     text::borrowed(progress.ok().and_then(|p| p.stage.as_ref()))

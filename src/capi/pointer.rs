@@ -112,7 +112,9 @@ pub unsafe fn bytes<'a>(data: *const u8, length: usize, name: &str) -> Result<&'
         return Err(null(name));
     }
     if length > isize::MAX as usize {
-        return Err(Error::new(Code::InvalidArgument, format!("{name}: absurd length")).object(name));
+        return Err(
+            Error::new(Code::InvalidArgument, format!("{name}: absurd length")).object(name)
+        );
     }
     // SAFETY: readable for `length` bytes, by the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(data, length) })

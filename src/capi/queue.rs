@@ -202,7 +202,11 @@ impl Queue {
         }
     }
 
-    fn wait<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Deadline) -> Option<MutexGuard<'a, T>> {
+    fn wait<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Deadline,
+    ) -> Option<MutexGuard<'a, T>> {
         Some(match deadline.left().ok()? {
             None => self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
             Some(left) => {

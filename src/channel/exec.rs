@@ -79,11 +79,7 @@ struct Inbound {
 
 impl Inbound {
     fn new() -> Inbound {
-        Inbound {
-            waiting: BytesMut::new(),
-            flow: flow::Receive::new(WINDOW),
-            discarded: false,
-        }
+        Inbound { waiting: BytesMut::new(), flow: flow::Receive::new(WINDOW), discarded: false }
     }
 }
 

@@ -56,8 +56,9 @@ impl RuntimeOptions {
 
 fn path_option(field: &str, path: PathBuf) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
-        return Err(Error::new(Code::InvalidArgument, format!("{field}: must not be empty"))
-            .object(field));
+        return Err(
+            Error::new(Code::InvalidArgument, format!("{field}: must not be empty")).object(field)
+        );
     }
     Ok(path)
 }
@@ -186,7 +187,8 @@ impl Drop for Inner {
 /// Shares the home with other programs; only a change of its layout shuts them out.
 fn lock_home(home: &Home) -> Result<Flock<File>> {
     let path = home.lock();
-    let failed = |e: std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), &e);
+    let failed =
+        |e: std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), &e);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     match Flock::lock(file.map_err(failed)?, FlockArg::LockSharedNonblock) {
         Ok(lock) => Ok(lock),

@@ -1,0 +1,9 @@
+//! Disks: ext4 file systems written from an in-memory tree, qcow2 overlays, and files that
+//! appear whole or not at all.
+//!
+//! Everything here works on plain files as an ordinary user. It must never mount, never run
+//! another program, and never leave half a file under a final name.
+
+pub mod durable;
+pub mod ext4;
+pub mod overlay;
