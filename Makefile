@@ -1,0 +1,72 @@
+# The entry to everything. `make run` and `make test` install what they need first.
+#
+#   make run [IMAGE=path] [CMD="words"]   boots a box and runs a command in it
+#   make test                             every test, from units to virtual machines
+#   make lint                             clippy, rustfmt, the header
+#   make bench                            figures, each beside its baseline
+#   make build                            the library and its helpers, in build/
+#   make header                           include/boxlite.h from the source
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+B := build
+LIBEXEC := $(B)/libexec/boxlite
+TARGET := x86_64-unknown-linux-gnu
+CC := gcc
+CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -pedantic
+
+IMAGE :=
+CMD := echo "hello from a box, on Linux $$(uname -r)"; echo "and this is stderr" >&2; exit 3
+
+.PHONY: run test lint bench build header clean deps test-deps kernel library guest images FORCE
+
+run: build images
+	@image="$(IMAGE)"; \
+	BOXLITE_HOME=$${BOXLITE_HOME:-$(abspath $(B))/home} \
+	$(B)/bin/hello "$${image:-$(B)/images/busybox}" sh -c '$(CMD)' || code=$$?; \
+	if [[ $${code:-0} == 125 ]]; then exit 1; fi
+
+deps:
+	@scripts/install-deps.sh run
+
+test-deps:
+	@scripts/install-deps.sh test
+
+# --- the library and its helpers ------------------------------------------------------------------
+
+build: deps kernel guest library $(B)/bin/hello
+
+kernel: deps
+	@mkdir -p $(LIBEXEC)
+	@kernel=$$(kernel/build.sh); \
+	cmp -s "$$kernel" $(LIBEXEC)/vmlinux || install -m 644 "$$kernel" $(LIBEXEC)/vmlinux
+
+# Static without position independence: nothing to relocate, fewer pages to touch.
+guest: deps
+	@mkdir -p $(LIBEXEC)
+	@RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+	cargo build --locked --profile guest --target $(TARGET) -p boxlite-guest
+	@scripts/initramfs.sh target/$(TARGET)/guest/boxlite-guest $(LIBEXEC)/initramfs
+
+library: deps
+	@mkdir -p $(LIBEXEC) $(B)/lib
+	@cargo build --locked --release -p boxlite --lib --bin boxlite-shim
+	@install -m 755 target/release/boxlite-shim $(LIBEXEC)/.shim && mv $(LIBEXEC)/.shim $(LIBEXEC)/boxlite-shim
+	@install -m 755 target/release/libboxlite.so $(B)/lib/.so && mv $(B)/lib/.so $(B)/lib/libboxlite.so.0
+	@ln -sf libboxlite.so.0 $(B)/lib/libboxlite.so
+
+$(B)/bin/hello: examples/c/hello.c include/boxlite.h | library
+	@mkdir -p $(B)/bin
+	@$(CC) $(CFLAGS) -Iinclude $< -o $@ -L$(B)/lib -lboxlite -Wl,-rpath,'$$ORIGIN/../lib'
+
+images: deps
+	@scripts/test-images.sh $(B)/images busybox
+
+header:
+	@BOXLITE_UPDATE_HEADER=1 cargo test --locked -q --test header
+
+clean:
+	rm -rf $(B) target
