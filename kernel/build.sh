@@ -16,7 +16,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_archive=${BOXLITE_KERNEL_SOURCE:-/usr/src/linux-source-6.1.tar.xz}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/boxlite/kernel
 # How many files the configuration compiles, for the progress display only.
-expected_objects=1270
+expected_objects=1300
 
 say() { printf 'kernel: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -66,7 +66,8 @@ kernel_make() {
 unpack() {
     mkdir "$1"
     tar -C "$1" --strip-components=1 -xJf "$source_archive" --wildcards \
-        --exclude='*/Documentation/*/*' --exclude='*/arch/[!x]*/*/*' --exclude='*/tools/testing/*' \
+        --exclude='*/Documentation/*/*' --exclude='*/tools/testing/*' \
+        --exclude='*/arch/[!x]*/*.[chS]' --exclude='*.dts' --exclude='*.dtsi' \
         --exclude='*/drivers/gpu/*.[ch]' --exclude='*/sound/*.[ch]' --exclude='*/drivers/media/*.[ch]'
     local patch
     for patch in "$here"/patches/*.patch; do
@@ -76,7 +77,7 @@ unpack() {
 
 configure() {
     cp "$here/config" "$1/fragment"
-    KCONFIG_ALLCONFIG='' kernel_make -C "$1" -s KCONFIG_ALLCONFIG=fragment allnoconfig
+    kernel_make -C "$1" -s KCONFIG_ALLCONFIG=fragment allnoconfig
     check_config "$1"
 }
 
