@@ -16,7 +16,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_archive=${BOXLITE_KERNEL_SOURCE:-/usr/src/linux-source-6.1.tar.xz}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/boxlite/kernel
 # How many files the configuration compiles, for the progress display only.
-expected_objects=1270
+expected_objects=1300
 
 say() { printf 'kernel: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -66,7 +66,8 @@ kernel_make() {
 unpack() {
     mkdir "$1"
     tar -C "$1" --strip-components=1 -xJf "$source_archive" --wildcards \
-        --exclude='*/Documentation/*/*' --exclude='*/arch/[!x]*/*/*' --exclude='*/tools/testing/*' \
+        --exclude='*/Documentation/*/*' --exclude='*/tools/testing/*' \
+        --exclude='*/arch/[!x]*/*.[chS]' --exclude='*.dts' --exclude='*.dtsi' \
         --exclude='*/drivers/gpu/*.[ch]' --exclude='*/sound/*.[ch]' --exclude='*/drivers/media/*.[ch]'
     local patch
     for patch in "$here"/patches/*.patch; do
@@ -76,7 +77,7 @@ unpack() {
 
 configure() {
     cp "$here/config" "$1/fragment"
-    KCONFIG_ALLCONFIG='' kernel_make -C "$1" -s KCONFIG_ALLCONFIG=fragment allnoconfig
+    kernel_make -C "$1" -s KCONFIG_ALLCONFIG=fragment allnoconfig
     check_config "$1"
 }
 
@@ -109,21 +110,37 @@ show_progress() {
     if [[ -t 2 ]]; then printf '\n' >&2; fi
 }
 
-# compile TREE RESULT
+# compile TREE RESULT. The compilers run as a job of their own: a signal to this script is acted on
+# at once, and ends them all.
 compile() {
     local log=$1/build.log
-    kernel_make -C "$1" -j"$(nproc)" vmlinux 2>&1 | show_progress "$log" || {
+    set -m
+    kernel_make -C "$1" -j"$(nproc)" vmlinux 2>&1 | show_progress "$log" &
+    compilers=$(jobs -p %+)
+    set +m
+    wait $! || {
         grep -v '^  [A-Z]* ' "$log" | tail -n 40 >&2
         die "the compilation failed"
     }
+    compilers=''
+    [[ -f $1/vmlinux ]] || die "the compilation made no vmlinux"
     mkdir "$2"
     strip -o "$2/vmlinux" "$1/vmlinux"
     cp "$1/.config" "$2/config"
     cp "$1/System.map" "$2/System.map"
 }
 
+work='' compilers=''
+clean_up() {
+    if [[ -n $compilers ]]; then
+        kill -- "-$compilers" 2>/dev/null || true
+        wait
+    fi
+    if [[ -n $work ]]; then rm -rf "$work"; fi
+}
+
 build() {
-    local result=$1 work
+    local result=$1
     mkdir -p "$cache"
     # What follows inherits the lock, so the next builder also waits for the compilers of a
     # killed one to end.
@@ -135,7 +152,9 @@ build() {
     fi
     rm -rf "$cache"/work.*
     work=$(mktemp -d "$cache/work.XXXXXX")
-    trap 'rm -rf "'"$work"'"' EXIT
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
 
     say "building from $source_archive, once for this configuration (some minutes)"
     unpack "$work/tree"
