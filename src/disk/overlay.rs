@@ -1,1 +1,355 @@
-//! x
+//! qcow2 overlays: a disk that holds only what differs from its backing file.
+//!
+//! Only the metadata of an empty overlay is written here (version 3, 64 KiB clusters); QEMU
+//! does all reading and writing of data. The header is read back with `qcow2-rs`, which has no
+//! way to create one with a backing file. Format: QEMU's `docs/interop/qcow2.txt`.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use qcow2_rs::meta::Qcow2Header;
+
+use super::durable::{IfExists, PendingFile};
+use crate::error::{Code, Error, Result};
+
+/// The longest path of a backing file, which the format fixes.
+pub const MAX_BACKING_PATH: usize = 1023;
+
+const CLUSTER_BITS: u32 = 16;
+const CLUSTER: usize = 1 << CLUSTER_BITS;
+const HEADER: usize = 104;
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+const END_OF_EXTENSIONS: u32 = 0;
+const FEATURE_NAMES: u32 = 0x6803_f857;
+/// Bytes of an entry in the table of feature names.
+const FEATURE_NAME: usize = 48;
+/// Incompatible features that do not change the header: dirty, corrupt, compression type,
+/// extended entries.
+const HARMLESS_FEATURES: u64 = 0b1_1011;
+/// Clusters before the first-level table: header, reference count table and block.
+const FIXED_CLUSTERS: u64 = 3;
+/// Guest bytes that one entry of the first-level table maps.
+const BYTES_PER_L1_ENTRY: u64 = (CLUSTER as u64 / 8) * CLUSTER as u64;
+/// The largest first-level table that QEMU opens.
+const MAX_L1_BYTES: u64 = 32 << 20;
+
+/// The format of a backing file. It is always named: guessing would let a guest that writes a
+/// qcow2 header into a raw disk name files of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// Plain bytes.
+    Raw,
+    /// Another overlay.
+    Qcow2,
+}
+
+impl DiskFormat {
+    /// The name that the header stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// What a qcow2 file says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayInfo {
+    /// Bytes that the guest sees.
+    pub virtual_size: u64,
+    /// The backing file as it is stored; relative to the overlay's directory unless absolute.
+    pub backing_path: Option<PathBuf>,
+    /// The backing file's format as it is stored.
+    pub backing_format: Option<String>,
+}
+
+/// Creates an empty overlay of `virtual_size` bytes at `path`, on `backing`.
+///
+/// The file is complete and durable when this returns. An existing file is
+/// [`Code::AlreadyExists`] and left alone.
+pub fn create(
+    path: &Path,
+    backing: &Path,
+    backing_format: DiskFormat,
+    virtual_size: u64,
+) -> Result<()> {
+    let header = header(backing, backing_format, virtual_size)?;
+    check_written(&header, backing)?;
+    let tables = l1_clusters(virtual_size);
+    let pending = PendingFile::create(path)?;
+    let mut file = pending.file();
+    let written = file
+        .write_all(&header)
+        .and_then(|()| file.write_all(&reference_counts(FIXED_CLUSTERS + tables)))
+        // The first-level table is empty: zeros.
+        .and_then(|()| file.set_len((FIXED_CLUSTERS + tables) * CLUSTER as u64));
+    written.map_err(|e| Error::io(Code::Storage, format!("write {}", path.display()), &e))?;
+    pending.commit(IfExists::Fail)
+}
+
+/// Reads what the qcow2 file at `path` says. The file may be anything: it is not trusted.
+pub fn info(path: &Path) -> Result<OverlayInfo> {
+    let failed = |e: &std::io::Error| Error::io(Code::Storage, format!("read {}", path.display()), e);
+    let file = File::open(path).map_err(|e| failed(&e))?;
+    // The header ends with the first cluster, which has at most 2 MiB.
+    let mut start = vec![0u8; HEADER];
+    let read = read_up_to(&file, &mut start).map_err(|e| failed(&e))?;
+    start.truncate(read);
+    let cluster = cluster_size(&start).map_err(|why| bad(path, why))?;
+    let mut buffer = vec![0u8; cluster];
+    let read = read_up_to(&file, &mut buffer).map_err(|e| failed(&e))?;
+    buffer.truncate(read);
+    parse(&mut buffer).map_err(|why| bad(path, &why))
+}
+
+fn bad(path: &Path, why: &str) -> Error {
+    let message = format!("{} is not a usable qcow2 file: {why}", path.display());
+    Error::new(Code::Storage, message)
+}
+
+fn header(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<Vec<u8>> {
+    let backing = backing.as_os_str().as_bytes();
+    let invalid = |message: String| Err(Error::new(Code::InvalidArgument, message));
+    if backing.is_empty() || backing.len() > MAX_BACKING_PATH {
+        return invalid(format!(
+            "the path of a backing file has {} bytes; qcow2 has room for 1 to {MAX_BACKING_PATH}",
+            backing.len()
+        ));
+    }
+    if str::from_utf8(backing).is_err() {
+        return invalid("the path of a backing file is not UTF-8".to_owned());
+    }
+    // QEMU would take what is before a colon for a protocol, "json:" and others.
+    if !backing.starts_with(b"/") && backing.contains(&b':') {
+        return invalid("a relative path of a backing file must not have a colon".to_owned());
+    }
+    let entries = virtual_size.div_ceil(BYTES_PER_L1_ENTRY);
+    if virtual_size == 0 || !virtual_size.is_multiple_of(512) || entries * 8 > MAX_L1_BYTES {
+        return invalid(format!(
+            "an overlay of {virtual_size} bytes cannot be made: sizes are multiples of 512"
+        ));
+    }
+    let format = format.name().as_bytes();
+    let name_at = HEADER + 8 + format.len().next_multiple_of(8) + 8;
+
+    let mut out = vec![0u8; CLUSTER];
+    let cluster = CLUSTER as u64;
+    put32(&mut out, 0, Qcow2Header::QCOW2_MAGIC);
+    put32(&mut out, 4, 3); // version
+    put64(&mut out, 8, name_at as u64);
+    // At most 1023.
+    put32(&mut out, 16, backing.len() as u32);
+    put32(&mut out, 20, CLUSTER_BITS);
+    put64(&mut out, 24, virtual_size);
+    // At most MAX_L1_BYTES / 8.
+    put32(&mut out, 36, entries as u32);
+    put64(&mut out, 40, FIXED_CLUSTERS * cluster); // first-level table
+    put64(&mut out, 48, cluster); // reference count table
+    put32(&mut out, 56, 1); // its clusters
+    put32(&mut out, 96, 4); // 16-bit reference counts
+    put32(&mut out, 100, HEADER as u32);
+    put32(&mut out, HEADER, BACKING_FORMAT);
+    put32(&mut out, HEADER + 4, format.len() as u32);
+    out[HEADER + 8..HEADER + 8 + format.len()].copy_from_slice(format);
+    put32(&mut out, name_at - 8, END_OF_EXTENSIONS);
+    out[name_at..name_at + backing.len()].copy_from_slice(backing);
+    Ok(out)
+}
+
+/// Makes sure that others read what was meant.
+fn check_written(header: &[u8], backing: &Path) -> Result<()> {
+    let read = parse(&mut header.to_vec());
+    match read {
+        Ok(info) if info.backing_path.as_deref() == Some(backing) => Ok(()),
+        Ok(_) | Err(_) => Err(Error::new(
+            Code::Internal,
+            "the header of a new overlay does not read back",
+        )),
+    }
+}
+
+/// Reference count table and first block: the first `used` clusters have one reference each.
+fn reference_counts(used: u64) -> Vec<u8> {
+    let mut out = vec![0u8; 2 * CLUSTER];
+    put64(&mut out, 0, 2 * CLUSTER as u64);
+    // A first-level table has at most 512 clusters; the block counts 32768.
+    for count in out[CLUSTER..].chunks_exact_mut(2).take(used as usize) {
+        count.copy_from_slice(&1u16.to_be_bytes());
+    }
+    out
+}
+
+fn l1_clusters(virtual_size: u64) -> u64 {
+    (virtual_size.div_ceil(BYTES_PER_L1_ENTRY) * 8).div_ceil(CLUSTER as u64)
+}
+
+/// The cluster size, when the fixed part of the header makes sense.
+fn cluster_size(header: &[u8]) -> Result<usize, &'static str> {
+    if header.len() < HEADER {
+        return Err("it is too short for a header");
+    }
+    if get32(header, 0) != Some(Qcow2Header::QCOW2_MAGIC) {
+        return Err("it does not start as one");
+    }
+    if !matches!(get32(header, 4), Some(2 | 3)) {
+        return Err("its version is neither 2 nor 3");
+    }
+    match get32(header, 20) {
+        Some(bits @ 9..=21) => Ok(1 << bits),
+        _ => Err("its cluster size is impossible"),
+    }
+}
+
+/// Parses the first cluster, or as much of it as the file has.
+///
+/// `qcow2-rs` trusts some lengths: they are checked here first.
+fn parse(cluster: &mut Vec<u8>) -> Result<OverlayInfo, String> {
+    let size = cluster_size(cluster)?;
+    // A file may end within its first cluster; what is missing reads as zeros.
+    cluster.resize(size.max(HEADER + 8), 0);
+    if get32(cluster, 4) == Some(2) {
+        // Version 2 has a shorter header; what follows is not fields but extensions.
+        cluster.splice(72..72, [0; HEADER - 72]);
+        let name_at = get64(cluster, 8).unwrap_or(0);
+        if name_at != 0 {
+            let moved = name_at.checked_add(HEADER as u64 - 72);
+            put64(cluster, 8, moved.ok_or("its backing file's name is out of bounds")?);
+        }
+        put32(cluster, 100, HEADER as u32);
+        cluster.truncate(size.max(HEADER + 8));
+    }
+    let header_len = get32(cluster, 100).unwrap_or(0) as usize;
+    if header_len < HEADER || !header_len.is_multiple_of(8) || header_len > size {
+        return Err("its header length is impossible".to_owned());
+    }
+    check_extensions(cluster, header_len)?;
+    let features = get64(cluster, 72).unwrap_or(0);
+    put64(cluster, 72, features & !HARMLESS_FEATURES);
+    let parsed = Qcow2Header::from_buf(cluster).map_err(|e| e.to_string())?;
+    let backing_path = parsed.backing_filename().map(PathBuf::from);
+    Ok(OverlayInfo {
+        virtual_size: parsed.size(),
+        backing_format: backing_path
+            .as_ref()
+            .and_then(|_| parsed.backing_format().cloned()),
+        backing_path,
+    })
+}
+
+/// Walks the extensions; each must end within the cluster, and there must be an end.
+fn check_extensions(cluster: &[u8], mut at: usize) -> Result<(), String> {
+    const BAD: &str = "its header extensions are out of bounds";
+    loop {
+        let kind = get32(cluster, at).ok_or(BAD)?;
+        let len = get32(cluster, at + 4).ok_or(BAD)? as usize;
+        if kind == END_OF_EXTENSIONS {
+            // The parser reads the data of the end as well.
+            return if len == 0 { Ok(()) } else { Err(BAD.to_owned()) };
+        }
+        if kind == FEATURE_NAMES && !len.is_multiple_of(FEATURE_NAME) {
+            return Err(BAD.to_owned());
+        }
+        at = at.checked_add(8 + len).ok_or(BAD)?.next_multiple_of(8);
+        if at > cluster.len() {
+            return Err(BAD.to_owned());
+        }
+    }
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], done as u64)? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    Ok(done)
+}
+
+fn get32(buffer: &[u8], at: usize) -> Option<u32> {
+    let bytes = buffer.get(at..)?.first_chunk::<4>()?;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+fn get64(buffer: &[u8], at: usize) -> Option<u64> {
+    let bytes = buffer.get(at..)?.first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*bytes))
+}
+
+fn put32(buffer: &mut [u8], at: usize, value: u32) {
+    buffer[at..at + 4].copy_from_slice(&value.to_be_bytes());
+}
+
+fn put64(buffer: &mut [u8], at: usize, value: u64) {
+    buffer[at..at + 8].copy_from_slice(&value.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_reads_back_what_it_was_made_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.qcow2");
+        let backing = Path::new("/base/image.ext4");
+        create(&path, backing, DiskFormat::Raw, 10 << 30).unwrap();
+        let want = OverlayInfo {
+            virtual_size: 10 << 30,
+            backing_path: Some(backing.to_owned()),
+            backing_format: Some("raw".to_owned()),
+        };
+        assert_eq!(info(&path).unwrap(), want);
+        let again = create(&path, backing, DiskFormat::Raw, 1 << 30).unwrap_err();
+        assert_eq!(again.code(), Code::AlreadyExists);
+        assert_eq!(info(&path).unwrap(), want);
+    }
+
+    #[test]
+    fn backing_paths_up_to_1023_bytes_fit() {
+        let directory = tempfile::tempdir().unwrap();
+        for len in [1, 7, 8, 1023] {
+            let path = directory.path().join(format!("{len}.qcow2"));
+            let backing = PathBuf::from(format!("/{}", "b".repeat(len - 1)));
+            create(&path, &backing, DiskFormat::Qcow2, 512).unwrap();
+            assert_eq!(info(&path).unwrap().backing_path, Some(backing));
+        }
+        let path = directory.path().join("long.qcow2");
+        for backing in ["b".repeat(1024), String::new(), "nbd:x".to_owned()] {
+            let error = create(&path, Path::new(&backing), DiskFormat::Raw, 512).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+        }
+        for size in [0, 511, u64::MAX, u64::MAX / 512 * 512] {
+            let error = create(&path, Path::new("b"), DiskFormat::Raw, size).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+        }
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn hostile_headers_are_errors_and_never_panics() {
+        let good = header(Path::new("/a/b"), DiskFormat::Raw, 1 << 30).unwrap();
+        let mut refused = 0;
+        for at in 0..HEADER + 40 {
+            for value in [0u8, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] = value;
+                refused += u32::from(parse(&mut bytes).is_err());
+            }
+        }
+        assert!(refused > 100);
+        for len in 0..HEADER + 40 {
+            let _ = parse(&mut good[..len].to_vec());
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        std::fs::write(&path, b"QFI\xfb").unwrap();
+        assert_eq!(info(&path).unwrap_err().code(), Code::Storage);
+        assert_eq!(info(directory.path()).unwrap_err().code(), Code::Storage);
+    }
+}

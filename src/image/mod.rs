@@ -30,7 +30,7 @@ use oci_spec::image::{Descriptor, MediaType};
 pub use build::{DiskSummary, Observer, Progress};
 pub use cache::DiskCache;
 pub use config::ImageConfig;
-pub use digest::{Algorithm, Digest};
+pub use digest::{Algorithm, Digest, Hasher};
 pub use platform::Platform;
 
 use crate::error::{Code, Error, Result};
