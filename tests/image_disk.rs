@@ -75,10 +75,25 @@ fn every_kind_of_file_arrives_with_owner_mode_time_and_xattrs() {
             b"",
             &mode(0o644).pax("mtime", b"5000000000.123456789"),
         )
-        .add(b"old", EntryType::Regular, b"", &mode(0o644).pax("mtime", b"-1.5"))
-        .add(b"bytes-\xff\xfe\x01", EntryType::Regular, b"b", &mode(0o644))
+        .add(
+            b"old",
+            EntryType::Regular,
+            b"",
+            &mode(0o644).pax("mtime", b"-1.5"),
+        )
+        .add(
+            b"bytes-\xff\xfe\x01",
+            EntryType::Regular,
+            b"b",
+            &mode(0o644),
+        )
         .add(&[b'n'; 255], EntryType::Regular, b"long", &mode(0o644))
-        .add(b"wide", EntryType::Regular, b"", &mode(0o644).pax("uid", b"4294967294"))
+        .add(
+            b"wide",
+            EntryType::Regular,
+            b"",
+            &mode(0o644).pax("uid", b"4294967294"),
+        )
         .symlink("short", "suid")
         .symlink("sixty", &"x".repeat(60))
         .symlink("fiftynine", &"x".repeat(59))
@@ -103,12 +118,12 @@ fn every_kind_of_file_arrives_with_owner_mode_time_and_xattrs() {
     assert_eq!(get(&files, "/caps").xattrs.len(), 3);
     assert_eq!(made.summary.skipped_xattrs, 1);
     // Only users and groups by name have an id on the disk; debugfs shows 0 for the others.
-    let shown: Vec<u8> = acl
-        .iter()
-        .map(|b| if *b == 255 { 0 } else { *b })
-        .collect();
+    let shown: Vec<u8> = acl.iter().map(|b| if *b == 255 { 0 } else { *b }).collect();
     assert_eq!(get(&files, "/acl").xattrs["system.posix_acl_access"], shown);
-    assert_eq!(get(&files, "/acl").xattrs["system.posix_acl_default"], shown);
+    assert_eq!(
+        get(&files, "/acl").xattrs["system.posix_acl_default"],
+        shown
+    );
     assert_eq!(get(&files, "/times").mtime, (5_000_000_000, 123_456_789));
     assert_eq!(get(&files, "/old").mtime, (-2, 500_000_000));
     assert_eq!(get(&files, "/suid").mtime, (1_700_000_000, 0));
@@ -160,7 +175,10 @@ fn upper_layers_replace_remove_and_describe_what_lower_ones_brought() {
         .file("../../escape", b"inside")
         .file("/absolute", b"inside")
         .file("a/./b/../c", b"clean");
-    let made = make(&[lower.finish(), Layer::new().finish(), upper.finish()], 32 * MIB);
+    let made = make(
+        &[lower.finish(), Layer::new().finish(), upper.finish()],
+        32 * MIB,
+    );
     let files = disk::read(&made.path);
     let want = [
         "/a",
@@ -232,7 +250,10 @@ fn paths_through_symbolic_links_stay_inside_the_image() {
 fn directories_of_thousands_of_names_are_indexed_and_complete() {
     let mut layer = Layer::new();
     for i in 0..20_000 {
-        layer.file(&format!("many/a-rather-long-name-to-fill-the-blocks-{i:06}"), b"");
+        layer.file(
+            &format!("many/a-rather-long-name-to-fill-the-blocks-{i:06}"),
+            b"",
+        );
     }
     for i in 0..200 {
         layer.file(&format!("few/{i}"), b"x");
@@ -251,7 +272,10 @@ fn directories_of_thousands_of_names_are_indexed_and_complete() {
     let path = "/many/a-rather-long-name-to-fill-the-blocks-013579";
     let text = disk::debugfs(&made.path, &[format!("htree_dump {}", "/many")]);
     let text = String::from_utf8_lossy(&text[0]).into_owned();
-    assert!(text.contains("Indirect levels: 0") || text.contains("Indirect levels: 1"), "{text}");
+    assert!(
+        text.contains("Indirect levels: 0") || text.contains("Indirect levels: 1"),
+        "{text}"
+    );
     assert_eq!(get(&files, path).size, 0);
 }
 
@@ -295,14 +319,23 @@ fn files_longer_than_an_extent_and_fragmented_ones_read_back() {
         .pax("GNU.sparse.realsize", real_size.as_bytes());
     let mut layer = Layer::new();
     layer.file("big", &big);
-    layer.add(b"GNUSparseFile.0/sparse", EntryType::Regular, &body, &sparse);
+    layer.add(
+        b"GNUSparseFile.0/sparse",
+        EntryType::Regular,
+        &body,
+        &sparse,
+    );
     let made = make(&[layer.finish()], 256 * MIB);
     let files = disk::read(&made.path);
     let read = get(&files, "/sparse");
     assert_eq!(read.size, pieces * 8192 + 100);
     assert_eq!(read.data.len() as u64, read.size);
     for (i, block) in read.data.chunks(4096).enumerate() {
-        let want = if i % 2 == 1 { ((i / 2) % 251) as u8 + 1 } else { 0 };
+        let want = if i % 2 == 1 {
+            ((i / 2) % 251) as u8 + 1
+        } else {
+            0
+        };
         assert!(block.iter().all(|b| *b == want), "block {i}");
     }
     // Holes take no room: pieces and a few blocks of extent tree, in units of 512 bytes.
@@ -367,7 +400,10 @@ fn a_disk_that_is_too_small_says_which_size_would_do_and_that_size_does() {
             let error = make_error(std::slice::from_ref(&layer), bytes);
             assert_eq!(error.code(), boxlite::Code::InvalidArgument);
             let message = error.message();
-            assert!(message.contains(&format!("disk of {bytes} bytes")), "{message}");
+            assert!(
+                message.contains(&format!("disk of {bytes} bytes")),
+                "{message}"
+            );
             let needed = message.split_once("needs ").unwrap().1;
             let needed: u64 = needed.split(' ').next().unwrap().parse().unwrap();
             make(std::slice::from_ref(&layer), needed);

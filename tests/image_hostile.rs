@@ -86,7 +86,8 @@ fn a_flipped_bit_anywhere_in_a_layer_is_a_digest_mismatch() {
             assert_eq!(error.code(), Code::Image);
             let text = error.message();
             assert!(text.contains("layer 1 of 1"), "{text}");
-            let digests = text.contains("expected digest sha256:") && text.contains("found sha256:");
+            let digests =
+                text.contains("expected digest sha256:") && text.contains("found sha256:");
             // A first byte that names another compression is refused before anything is read.
             assert!(digests || text.contains("not supported"), "{text}");
         }
@@ -124,7 +125,10 @@ fn a_truncated_layer_says_truncated() {
 fn a_layer_that_is_not_what_its_diff_id_says_is_refused() {
     let layer = sample();
     let mut layout = Layout::default();
-    let blob = layout.blob("application/vnd.oci.image.layer.v1.tar+gzip", &pack(&layer, Pack::Gzip));
+    let blob = layout.blob(
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        &pack(&layer, Pack::Gzip),
+    );
     let wrong = Digest::of(b"something else");
     let config = json!({"architecture": "amd64", "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": [wrong.to_string()]}});
@@ -159,12 +163,18 @@ fn garbage_with_right_digests_is_an_error_or_a_clean_disk() {
             Ok(_) => accepted += 1,
             Err(error) => {
                 let code = error.code();
-                assert!(matches!(code, Code::Image | Code::InvalidArgument), "{error:?}");
+                assert!(
+                    matches!(code, Code::Image | Code::InvalidArgument),
+                    "{error:?}"
+                );
                 refused += 1;
             }
         }
     }
-    assert!(accepted > 0 && refused > 0, "{accepted} accepted, {refused} refused");
+    assert!(
+        accepted > 0 && refused > 0,
+        "{accepted} accepted, {refused} refused"
+    );
 }
 
 fn fix_checksum(header: &mut [u8]) {
@@ -242,17 +252,35 @@ fn impossible_entries_are_refused_by_name() {
         (Layer::new().file(&long, b"").finish(), "255 bytes"),
         (Layer::new().symlink("s", &deep_link).finish(), "4095"),
         (Layer::new().symlink("s", "").finish(), "target"),
-        (Layer::new().symlink("s", "s").file("s/x", b"").finish(), "symbolic links"),
-        (Layer::new().add(b"c", EntryType::Char, b"", &device).finish(), "device number"),
+        (
+            Layer::new().symlink("s", "s").file("s/x", b"").finish(),
+            "symbolic links",
+        ),
         (
             Layer::new()
-                .add(b"x", EntryType::Regular, b"", &mode(0o644).xattr("user.a", &[1; 5000]))
+                .add(b"c", EntryType::Char, b"", &device)
+                .finish(),
+            "device number",
+        ),
+        (
+            Layer::new()
+                .add(
+                    b"x",
+                    EntryType::Regular,
+                    b"",
+                    &mode(0o644).xattr("user.a", &[1; 5000]),
+                )
                 .finish(),
             "user.a",
         ),
         (
             Layer::new()
-                .add(b"x", EntryType::Regular, b"", &mode(0o644).xattr("system.posix_acl_access", b"?"))
+                .add(
+                    b"x",
+                    EntryType::Regular,
+                    b"",
+                    &mode(0o644).xattr("system.posix_acl_access", b"?"),
+                )
                 .finish(),
             "posix_acl_access",
         ),
@@ -260,11 +288,21 @@ fn impossible_entries_are_refused_by_name() {
         (Layer::new().file("lost+found", b"").finish(), "lost+found"),
         (
             Layer::new()
-                .add(b"x", EntryType::Regular, b"", &mode(0o644).pax("path", b"a\0b"))
+                .add(
+                    b"x",
+                    EntryType::Regular,
+                    b"",
+                    &mode(0o644).pax("path", b"a\0b"),
+                )
                 .finish(),
             "NUL",
         ),
-        (Layer::new().add(b"x", EntryType::new(b'Z'), b"", &mode(0)).finish(), "unknown type"),
+        (
+            Layer::new()
+                .add(b"x", EntryType::new(b'Z'), b"", &mode(0))
+                .finish(),
+            "unknown type",
+        ),
     ];
     for (layer, part) in cases {
         let error = make_error(&[layer], 32 * MIB);

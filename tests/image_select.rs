@@ -12,7 +12,10 @@ use image_support::*;
 use serde_json::{Value, json};
 
 fn layer(text: &str) -> Vec<(Vec<u8>, Pack)> {
-    vec![(Layer::new().file("who", text.as_bytes()).finish(), Pack::Gzip)]
+    vec![(
+        Layer::new().file("who", text.as_bytes()).finish(),
+        Pack::Gzip,
+    )]
 }
 
 fn message(reference: &str) -> String {
@@ -43,7 +46,10 @@ fn a_tag_chooses_and_without_one_several_images_are_listed() {
     assert_eq!(label(&two), Some("two"));
     assert!(message(path).contains("one, two"));
     let missing = message(&format!("{path}:three"));
-    assert!(missing.contains("three") && missing.contains("one, two"), "{missing}");
+    assert!(
+        missing.contains("three") && missing.contains("one, two"),
+        "{missing}"
+    );
     assert!(message(&format!("docker-archive:{path}")).contains("directory"));
 }
 
@@ -76,12 +82,18 @@ fn the_platform_chooses_within_nested_indexes() {
     let arm = platform(labelled(&other, "arm", "arm64"), "arm64", Some("v8"));
     other.publish(arm, None);
     let text = message(other.path());
-    assert!(text.contains("linux/amd64") && text.contains("linux/arm64/v8"), "{text}");
+    assert!(
+        text.contains("linux/amd64") && text.contains("linux/arm64/v8"),
+        "{text}"
+    );
     let mut unnamed = Layout::default();
     let arm = labelled(&unnamed, "arm", "arm64");
     unnamed.publish(arm, None);
     let text = message(unnamed.path());
-    assert!(text.contains("linux/amd64") && text.contains("linux/arm64"), "{text}");
+    assert!(
+        text.contains("linux/amd64") && text.contains("linux/arm64"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -114,7 +126,9 @@ fn bounds_and_missing_parts_are_named() {
     assert!(message(layout.path()).contains("damaged"));
 
     let mut many = Layout::default();
-    let layers: Vec<_> = (0..600).map(|_| (Layer::new().finish(), Pack::Plain)).collect();
+    let layers: Vec<_> = (0..600)
+        .map(|_| (Layer::new().finish(), Pack::Plain))
+        .collect();
     let descriptor = many.image(&layers, "amd64", json!({}));
     many.publish(descriptor, None);
     assert!(message(many.path()).contains("600 layers"));
@@ -143,7 +157,10 @@ fn sha512_blobs_are_verified_too() {
     damaged[600] ^= 1;
     std::fs::write(layout.blob_path(&digest), damaged).unwrap();
     let error = try_make(layout.path(), 32 * MIB).err().unwrap();
-    assert!(error.message().contains("expected digest sha512:"), "{error}");
+    assert!(
+        error.message().contains("expected digest sha512:"),
+        "{error}"
+    );
 }
 
 fn run(program: &str, args: &[&str]) {
@@ -164,7 +181,10 @@ fn archives_of_every_kind_hold_the_same_image() {
     let oci = format!("oci-archive:{}:t", at("oci.tar"));
     run("skopeo", &[&policy[..], &[&source, &oci]].concat());
     run("gzip", &["-k", &at("docker.tar")]);
-    run("zstd", &["-q", "-k", &at("oci.tar"), "-o", &at("oci.tar.zst")]);
+    run(
+        "zstd",
+        &["-q", "-k", &at("oci.tar"), "-o", &at("oci.tar.zst")],
+    );
     let config = resolve(layout.path()).unwrap().config_digest().to_string();
     for reference in [
         at("docker.tar"),
@@ -249,7 +269,13 @@ fn qemu_finds_nothing_wrong_with_an_overlay() {
         assert_eq!(info["backing-filename"], backing.to_str().unwrap());
         assert_eq!(info["backing-filename-format"], format);
     }
-    let io = ["-c", "write -P 7 1M 1M", "-c", "read -P 7 1M 1M", second.to_str().unwrap()];
+    let io = [
+        "-c",
+        "write -P 7 1M 1M",
+        "-c",
+        "read -P 7 1M 1M",
+        second.to_str().unwrap(),
+    ];
     run("qemu-io", &io);
     run("qemu-img", &["check", "-q", second.to_str().unwrap()]);
     let info = overlay::info(&second).unwrap();
@@ -260,7 +286,12 @@ fn qemu_finds_nothing_wrong_with_an_overlay() {
         let theirs = theirs.to_str().unwrap();
         let options = format!("compat={compat}");
         let base = made.path.to_str().unwrap();
-        run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &options, "-F", "raw", "-b", base, theirs]);
+        run(
+            "qemu-img",
+            &[
+                "create", "-q", "-f", "qcow2", "-o", &options, "-F", "raw", "-b", base, theirs,
+            ],
+        );
         let info = overlay::info(std::path::Path::new(theirs)).unwrap();
         assert_eq!(info.virtual_size, 32 * MIB);
         assert_eq!(info.backing_path.as_deref(), Some(&*made.path));

@@ -70,7 +70,12 @@ fn changes() -> Vec<u8> {
         .file("usr/share/perl5/New.pm", b"package New;")
         .dir("srv")
         .add(b"srv/app", EntryType::Directory, b"", &owned)
-        .add(b"srv/app/run", EntryType::Regular, b"#!/bin/sh\n", &mode(0o4755))
+        .add(
+            b"srv/app/run",
+            EntryType::Regular,
+            b"#!/bin/sh\n",
+            &mode(0o4755),
+        )
         .link("srv/app/again", "srv/app/run")
         .symlink("srv/app/out", "../../../etc/alternatives")
         .file("srv/app/one", b"1")
@@ -80,7 +85,9 @@ fn changes() -> Vec<u8> {
             device: (1, 3),
             ..mode(0o666)
         };
-        let marked = mode(0o644).xattr("user.mark", b"a\nb").xattr("trusted.t", b"t");
+        let marked = mode(0o644)
+            .xattr("user.mark", b"a\nb")
+            .xattr("trusted.t", b"t");
         layer
             .add(b"srv/null", EntryType::Char, b"", &null)
             .add(b"srv/fifo", EntryType::Fifo, b"", &mode(0o600))
@@ -105,7 +112,7 @@ fn the_disk_has_what_umoci_unpacks() {
     let layers = [
         (host_files(), Pack::Gzip),
         (changes(), Pack::Plain),
-        (more_changes(), Pack::Zstd),
+        (more_changes(), Pack::Gzip),
     ];
     let layout = Layout::of(&layers);
     let made = try_make(layout.path(), 1 << 30).unwrap();
@@ -129,7 +136,9 @@ fn the_disk_has_what_umoci_unpacks() {
     assert_eq!(ours.len(), theirs.len());
     for (path, mine) in &mut ours {
         let shown = String::from_utf8_lossy(path);
-        let other = theirs.get_mut(path).unwrap_or_else(|| panic!("{shown} is not in umoci's"));
+        let other = theirs
+            .get_mut(path)
+            .unwrap_or_else(|| panic!("{shown} is not in umoci's"));
         if implicit(path) {
             (mine.mtime, other.mtime) = ((0, 0), (0, 0));
         }
@@ -144,7 +153,14 @@ fn the_disk_has_what_umoci_unpacks() {
 
 /// Directories that no entry describes, or whose time unpacking changes afterwards.
 fn implicit(path: &[u8]) -> bool {
-    let parents = ["/usr", "/usr/share", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/lib", "/etc"];
+    let parents = [
+        "/usr",
+        "/usr/share",
+        "/usr/lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/lib",
+        "/etc",
+    ];
     let touched = ["/srv/app", "/usr/share/zoneinfo", "/srv"];
     parents.iter().chain(&touched).any(|p| p.as_bytes() == path)
 }
@@ -221,7 +237,11 @@ fn from_directory(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
                 kind,
                 mode: metadata.mode() & 0o7777,
                 owner: (metadata.uid(), metadata.gid()),
-                size: if kind == "directory" { 0 } else { metadata.len() },
+                size: if kind == "directory" {
+                    0
+                } else {
+                    metadata.len()
+                },
                 mtime: (metadata.mtime(), metadata.mtime_nsec() as u32),
                 contents: Digest::of(&data).to_string(),
                 device: (kind == "character").then_some(device),

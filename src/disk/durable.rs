@@ -62,10 +62,7 @@ impl PendingFile {
         let io = |what: &str, e: &std::io::Error| {
             Error::io(Code::Storage, format!("{what} {}", target.display()), e)
         };
-        self.temp
-            .as_file()
-            .sync_all()
-            .map_err(|e| io("sync", &e))?;
+        self.temp.as_file().sync_all().map_err(|e| io("sync", &e))?;
         let renamed = match if_exists {
             IfExists::Replace => self.temp.persist(&target),
             IfExists::Fail => self.temp.persist_noclobber(&target),
@@ -96,7 +93,11 @@ pub fn remove_leftovers(target: &Path) -> Result<()> {
     let (directory, name) = split(target)?;
     let prefix = temporary_prefix(name);
     let io = |e: &std::io::Error| {
-        Error::io(Code::Storage, format!("clean up {}", directory.display()), e)
+        Error::io(
+            Code::Storage,
+            format!("clean up {}", directory.display()),
+            e,
+        )
     };
     for entry in std::fs::read_dir(directory).map_err(|e| io(&e))? {
         let entry = entry.map_err(|e| io(&e))?;

@@ -93,7 +93,8 @@ pub fn create(
 
 /// Reads what the qcow2 file at `path` says. The file may be anything: it is not trusted.
 pub fn info(path: &Path) -> Result<OverlayInfo> {
-    let failed = |e: &std::io::Error| Error::io(Code::Storage, format!("read {}", path.display()), e);
+    let failed =
+        |e: &std::io::Error| Error::io(Code::Storage, format!("read {}", path.display()), e);
     let file = File::open(path).map_err(|e| failed(&e))?;
     // The header ends with the first cluster, which has at most 2 MiB.
     let mut start = vec![0u8; HEADER];
@@ -217,7 +218,11 @@ fn parse(cluster: &mut Vec<u8>) -> Result<OverlayInfo, String> {
         let name_at = get64(cluster, 8).unwrap_or(0);
         if name_at != 0 {
             let moved = name_at.checked_add(HEADER as u64 - 72);
-            put64(cluster, 8, moved.ok_or("its backing file's name is out of bounds")?);
+            put64(
+                cluster,
+                8,
+                moved.ok_or("its backing file's name is out of bounds")?,
+            );
         }
         put32(cluster, 100, HEADER as u32);
         cluster.truncate(size.max(HEADER + 8));
@@ -248,7 +253,11 @@ fn check_extensions(cluster: &[u8], mut at: usize) -> Result<(), String> {
         let len = get32(cluster, at + 4).ok_or(BAD)? as usize;
         if kind == END_OF_EXTENSIONS {
             // The parser reads the data of the end as well.
-            return if len == 0 { Ok(()) } else { Err(BAD.to_owned()) };
+            return if len == 0 {
+                Ok(())
+            } else {
+                Err(BAD.to_owned())
+            };
         }
         if kind == FEATURE_NAMES && !len.is_multiple_of(FEATURE_NAME) {
             return Err(BAD.to_owned());

@@ -195,7 +195,9 @@ fn copy<S: Source>(
 
 fn symlink_target(target: &[u8]) -> Result<Box<[u8]>> {
     if target.is_empty() || target.contains(&0) {
-        return Err(refused("a symbolic link must have a target without NUL bytes"));
+        return Err(refused(
+            "a symbolic link must have a target without NUL bytes",
+        ));
     }
     if target.len() > MAX_SYMLINK {
         return Err(refused("its target is longer than 4095 bytes"));

@@ -95,7 +95,8 @@ impl DiskCache {
     fn lock(&self, name: &str) -> Result<File> {
         create_directory(&self.locks)?;
         let path = self.locks.join(name);
-        let failed = |e: &std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), e);
+        let failed =
+            |e: &std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), e);
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
         let file = options.open(&path).map_err(|e| failed(&e))?;
@@ -118,7 +119,11 @@ fn is_complete(path: &Path, bytes: u64) -> Result<bool> {
     match path.metadata() {
         Ok(metadata) => Ok(metadata.is_file() && metadata.len() == bytes),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::io(Code::Storage, format!("look at {}", path.display()), &e)),
+        Err(e) => Err(Error::io(
+            Code::Storage,
+            format!("look at {}", path.display()),
+            &e,
+        )),
     }
 }
 

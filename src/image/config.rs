@@ -46,7 +46,10 @@ pub(super) fn parse(blob: &[u8]) -> Result<ParsedConfig> {
         .map_err(|e| Error::new(Code::Image, format!("the image's config is not valid: {e}")))?;
     let diff_ids = parsed.rootfs().diff_ids().iter();
     let diff_ids = diff_ids
-        .map(|id| id.parse::<Digest>().map_err(|e| e.context("diff_id of a layer")))
+        .map(|id| {
+            id.parse::<Digest>()
+                .map_err(|e| e.context("diff_id of a layer"))
+        })
         .collect::<Result<_>>()?;
     let mut config = ImageConfig::default();
     if let Some(c) = parsed.config() {
@@ -94,7 +97,10 @@ mod tests {
             "rootfs":{"type":"layers","diff_ids":[]}}"#;
         let parsed = parse(blob).unwrap();
         let config = parsed.config;
-        assert_eq!((parsed.os.as_str(), parsed.architecture.as_str()), ("linux", "amd64"));
+        assert_eq!(
+            (parsed.os.as_str(), parsed.architecture.as_str()),
+            ("linux", "amd64")
+        );
         assert_eq!(config.cmd, ["sh"]);
         assert_eq!(config.entrypoint, Vec::<String>::new());
         assert_eq!(config.env[1], ("A".to_owned(), "b=c".to_owned()));

@@ -150,7 +150,14 @@ mod tests {
         );
         assert_eq!(good.to_string().parse::<Digest>().unwrap(), good);
         let upper = good.to_string().replace("e3b0", "E3B0");
-        for bad in ["", "sha256", "sha256:", "md5:00", "sha256:../../etc", &upper] {
+        for bad in [
+            "",
+            "sha256",
+            "sha256:",
+            "md5:00",
+            "sha256:../../etc",
+            &upper,
+        ] {
             assert_eq!(bad.parse::<Digest>().unwrap_err().code(), Code::Image);
         }
     }

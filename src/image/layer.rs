@@ -43,9 +43,10 @@ pub fn stream(
     index: usize,
     consume: impl FnOnce(&mut TarReader<ChunkReader>, &dyn Fn() -> u64) -> Result<()>,
 ) -> Result<()> {
-    let layer = image.layers.get(index).ok_or_else(|| {
-        Error::new(Code::Internal, format!("the image has no layer {index}"))
-    })?;
+    let layer = image
+        .layers
+        .get(index)
+        .ok_or_else(|| Error::new(Code::Internal, format!("the image has no layer {index}")))?;
     let what = format!("layer {} of {}", index + 1, image.layers.len());
     stream_named(&what, layer, &*image.files, consume).map_err(|e| {
         if e.code() == Code::Image && !e.message().contains(&what) {
@@ -94,7 +95,11 @@ fn stream_named(
         let diff_id = match &used {
             Ok(()) => source.finish(),
             Err(e) => {
-                let order = if e.code() == Code::Image { VERIFY } else { STOP };
+                let order = if e.code() == Code::Image {
+                    VERIFY
+                } else {
+                    STOP
+                };
                 shared.order.store(order, Ordering::Relaxed);
                 drop(source);
                 None
@@ -109,9 +114,9 @@ fn stream_named(
             (_, Err(e)) => Err(e),
             (Err(e), Ok(_)) => Err(e),
             (Ok(()), Ok(blob)) => {
-                let found = diff_id.or(blob).ok_or_else(|| {
-                    Error::new(Code::Internal, "a layer was not hashed")
-                })?;
+                let found = diff_id
+                    .or(blob)
+                    .ok_or_else(|| Error::new(Code::Internal, "a layer was not hashed"))?;
                 let plain = format!("{what} ({}), uncompressed,", layer.digest);
                 layer.diff_id.expect(&plain, &found)
             }
@@ -144,7 +149,8 @@ impl Producer<'_> {
         if self.shared.order.load(Ordering::Relaxed) == STOP {
             return Ok(None);
         }
-        let read_failed = |e: &io::Error| Error::io(Code::Storage, format!("read {}", self.what), e);
+        let read_failed =
+            |e: &io::Error| Error::io(Code::Storage, format!("read {}", self.what), e);
         io::copy(&mut raw, &mut io::sink()).map_err(|e| read_failed(&e))?;
         let read = self.shared.read.load(Ordering::Relaxed);
         check_size(self.what, &self.layer.digest, self.layer.size, read)?;
@@ -167,9 +173,8 @@ impl Producer<'_> {
             Error::io(code, what, e)
         };
         let start = raw.fill_buf().map_err(|e| failed(&e))?;
-        let compression = compression::detect(start).map_err(|e| {
-            e.context(format!("{} ({})", self.what, self.layer.digest))
-        })?;
+        let compression = compression::detect(start)
+            .map_err(|e| e.context(format!("{} ({})", self.what, self.layer.digest)))?;
         let mut plain = compression::decoder(compression, raw)?;
         loop {
             let mut chunk = self.spare.try_recv().unwrap_or_default();

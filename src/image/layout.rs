@@ -33,11 +33,7 @@ pub fn blob_name(digest: &Digest) -> String {
 }
 
 /// The manifest that fits `tag` and `host`: its digest and bytes, verified.
-pub fn select(
-    files: &dyn Files,
-    tag: Option<&str>,
-    host: &Platform,
-) -> Result<(Digest, Vec<u8>)> {
+pub fn select(files: &dyn Files, tag: Option<&str>, host: &Platform) -> Result<(Digest, Vec<u8>)> {
     let bytes = read_small(files, "index.json", MAX_MANIFEST)?
         .ok_or_else(|| Error::new(Code::Image, "index.json is missing"))?;
     let index = parse_index("index.json", &bytes)?;
@@ -86,7 +82,8 @@ pub fn read_blob(
         );
         return Err(Error::new(Code::Image, message));
     }
-    let bytes = read_small(files, &blob_name(&digest), max)?.ok_or_else(|| missing(what, &digest))?;
+    let bytes =
+        read_small(files, &blob_name(&digest), max)?.ok_or_else(|| missing(what, &digest))?;
     check_size(what, &digest, descriptor.size(), bytes.len() as u64)?;
     digest.verify(what, &bytes)?;
     Ok(bytes)
@@ -117,13 +114,21 @@ pub fn parse_digest(descriptor: &Descriptor) -> Result<Digest> {
 
 /// Reads a manifest.
 pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::new(Code::Image, format!("the image's manifest is not valid: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::new(
+            Code::Image,
+            format!("the image's manifest is not valid: {e}"),
+        )
+    })
 }
 
 fn parse_index(what: &str, bytes: &[u8]) -> Result<ImageIndex> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::new(Code::Image, format!("{what} is not a valid image index: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::new(
+            Code::Image,
+            format!("{what} is not a valid image index: {e}"),
+        )
+    })
 }
 
 struct Candidate {
@@ -250,7 +255,10 @@ fn names(descriptor: &Descriptor) -> Vec<String> {
 /// Whether an image called `name` is what `wanted` asks for: the same name, or the same tag, or
 /// the same after Docker's defaults.
 pub fn name_matches(name: &str, wanted: &str) -> bool {
-    let tag = name.rsplit('/').next().and_then(|last| last.split_once(':'));
+    let tag = name
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split_once(':'));
     name == wanted
         || tag.is_some_and(|(_, tag)| tag == wanted)
         || with_defaults(name) == with_defaults(wanted)

@@ -123,13 +123,15 @@ impl Resolver {
         let tag = local.tag.as_deref();
         let docker_only = local.transport == Transport::DockerArchive;
         if !docker_only && layout::is_layout(&*files)? {
-            return self.from_layout(reference, files, tag);
+            return self.assemble_layout(reference, files, tag);
         }
         match local.transport {
             Transport::Any | Transport::DockerArchive if docker_archive::is_archive(&*files)? => {
-                self.from_docker_archive(reference, files, tag)
+                self.assemble_saved(reference, files, tag)
             }
-            Transport::DockerArchive => Err(not("a `docker save` archive: it has no manifest.json")),
+            Transport::DockerArchive => {
+                Err(not("a `docker save` archive: it has no manifest.json"))
+            }
             Transport::Any => Err(not(
                 "an image: it has neither oci-layout and index.json nor manifest.json",
             )),
@@ -137,7 +139,7 @@ impl Resolver {
         }
     }
 
-    fn from_layout(
+    fn assemble_layout(
         &self,
         reference: &str,
         files: Arc<dyn Files>,
@@ -164,10 +166,16 @@ impl Resolver {
                 })
             })
             .collect::<Result<_>>()?;
-        self.assemble(reference, files, (manifest_digest, manifest), config_blob, layers)
+        self.assemble(
+            reference,
+            files,
+            (manifest_digest, manifest),
+            config_blob,
+            layers,
+        )
     }
 
-    fn from_docker_archive(
+    fn assemble_saved(
         &self,
         reference: &str,
         files: Arc<dyn Files>,
@@ -188,8 +196,13 @@ impl Resolver {
             })
             .collect();
         let digest = Digest::of(&saved.manifest);
-        let mut image =
-            self.assemble(reference, files, (digest, saved.manifest), saved.config, layers)?;
+        let mut image = self.assemble(
+            reference,
+            files,
+            (digest, saved.manifest),
+            saved.config,
+            layers,
+        )?;
         for layer in &mut image.layers {
             layer.digest = layer.diff_id.clone();
         }
@@ -224,7 +237,10 @@ impl Resolver {
             return Err(Error::new(Code::Image, message));
         }
         if layers.len() > MAX_LAYERS {
-            let message = format!("the image has {} layers; at most {MAX_LAYERS} are accepted", layers.len());
+            let message = format!(
+                "the image has {} layers; at most {MAX_LAYERS} are accepted",
+                layers.len()
+            );
             return Err(Error::new(Code::Image, message));
         }
         for (layer, diff_id) in layers.iter_mut().zip(parsed.diff_ids) {

@@ -35,14 +35,20 @@ pub fn check(disk: &Path) {
     let output = tool("e2fsck").arg("-fn").arg(disk).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "e2fsck: {text}");
-    assert!(!text.contains("WARNING") && !text.contains("Fix?"), "e2fsck: {text}");
+    assert!(
+        !text.contains("WARNING") && !text.contains("Fix?"),
+        "e2fsck: {text}"
+    );
 }
 
 fn tool(name: &str) -> Command {
     let mut command = Command::new(name);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    command.env("TZ", "UTC").env("LC_ALL", "C").env("DEBUGFS_PAGER", "__none__");
+    command
+        .env("TZ", "UTC")
+        .env("LC_ALL", "C")
+        .env("DEBUGFS_PAGER", "__none__");
     command
 }
 
@@ -102,13 +108,17 @@ pub fn read(disk: &Path) -> Files {
         }
         level = next;
     }
-    let mut by_inode: BTreeMap<u32, Node> = inodes.values().map(|i| (*i, Node::default())).collect();
+    let mut by_inode: BTreeMap<u32, Node> =
+        inodes.values().map(|i| (*i, Node::default())).collect();
     let commands: Vec<String> = by_inode.keys().map(|i| format!("stat <{i}>")).collect();
     for ((inode, node), text) in by_inode.iter_mut().zip(debugfs(disk, &commands)) {
         *node = stat(*inode, &text);
     }
     read_data(disk, &mut by_inode);
-    inodes.into_iter().map(|(path, i)| (path, by_inode[&i].clone())).collect()
+    inodes
+        .into_iter()
+        .map(|(path, i)| (path, by_inode[&i].clone()))
+        .collect()
 }
 
 /// Lines of the form `/inode/mode/uid/gid/name/size/`.
@@ -116,7 +126,8 @@ fn list(text: &[u8]) -> Vec<(Vec<u8>, u32, u32)> {
     let mut found = Vec::new();
     for line in text.split(|b| *b == b'\n').filter(|l| l.starts_with(b"/")) {
         let parts: Vec<&[u8]> = line.split(|b| *b == b'/').collect();
-        let number = |i: usize, radix| u32::from_str_radix(str::from_utf8(parts[i]).unwrap(), radix);
+        let number =
+            |i: usize, radix| u32::from_str_radix(str::from_utf8(parts[i]).unwrap(), radix);
         let name = parts[5].to_vec();
         if name != b"." && name != b".." && !name.is_empty() {
             found.push((name, number(1, 10).unwrap(), number(2, 8).unwrap()));
@@ -141,7 +152,9 @@ fn stat(inode: u32, text: &[u8]) -> Node {
         let (major, minor) = pair.split_once(':').unwrap();
         (major.parse().unwrap(), minor.parse().unwrap())
     });
-    let names = text.split_once("Extended attributes:\n").map_or("", |(_, rest)| rest);
+    let names = text
+        .split_once("Extended attributes:\n")
+        .map_or("", |(_, rest)| rest);
     let names = names.lines().take_while(|l| l.starts_with("  "));
     let xattrs = names
         .filter_map(|l| Some((l.trim_start().split_once(" (")?.0.to_owned(), Vec::new())))
@@ -172,7 +185,10 @@ fn read_data(disk: &Path, nodes: &mut BTreeMap<u32, Node>) {
         if matches!(node.kind.as_str(), "regular" | "symlink") {
             let kept = node.size < 64 << 20;
             if kept {
-                commands.push(format!("dump <{inode}> {}", file(&inode.to_string()).display()));
+                commands.push(format!(
+                    "dump <{inode}> {}",
+                    file(&inode.to_string()).display()
+                ));
             }
         }
         for (i, name) in node.xattrs.keys().enumerate() {

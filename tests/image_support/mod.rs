@@ -161,7 +161,8 @@ pub fn pack(bytes: &[u8], how: Pack) -> Vec<u8> {
     match how {
         Pack::Plain => bytes.to_vec(),
         Pack::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         }
@@ -207,7 +208,10 @@ impl Layout {
 
     /// Stores an image; the descriptor of its manifest.
     pub fn image(&self, layers: &[(Vec<u8>, Pack)], arch: &str, config: Value) -> Value {
-        let diff_ids: Vec<String> = layers.iter().map(|(b, _)| Digest::of(b).to_string()).collect();
+        let diff_ids: Vec<String> = layers
+            .iter()
+            .map(|(b, _)| Digest::of(b).to_string())
+            .collect();
         let descriptors: Vec<Value> = layers
             .iter()
             .map(|(bytes, how)| {
@@ -284,19 +288,33 @@ pub fn try_make(reference: &str, bytes: u64) -> Result<Made> {
             Ok(Made { dir, path, summary })
         }
         Err(error) => {
-            assert_eq!(names(dir.path()), Vec::<String>::new(), "left behind by {error:?}");
+            assert_eq!(
+                names(dir.path()),
+                Vec::<String>::new(),
+                "left behind by {error:?}"
+            );
             Err(error)
         }
     }
 }
 
 pub fn make(layers: &[Vec<u8>], bytes: u64) -> Made {
-    let layout = Layout::of(&layers.iter().map(|l| (l.clone(), Pack::Gzip)).collect::<Vec<_>>());
+    let layout = Layout::of(
+        &layers
+            .iter()
+            .map(|l| (l.clone(), Pack::Gzip))
+            .collect::<Vec<_>>(),
+    );
     try_make(layout.path(), bytes).unwrap()
 }
 
 pub fn make_error(layers: &[Vec<u8>], bytes: u64) -> Error {
-    let layout = Layout::of(&layers.iter().map(|l| (l.clone(), Pack::Plain)).collect::<Vec<_>>());
+    let layout = Layout::of(
+        &layers
+            .iter()
+            .map(|l| (l.clone(), Pack::Plain))
+            .collect::<Vec<_>>(),
+    );
     match try_make(layout.path(), bytes) {
         Ok(_) => panic!("the image was accepted"),
         Err(error) => error,

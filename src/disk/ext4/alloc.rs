@@ -141,9 +141,7 @@ impl Allocator {
         let start = self.next;
         self.next += len;
         self.handed_out += len;
-        self.overflow += self
-            .next
-            .saturating_sub(self.geometry.blocks.max(start));
+        self.overflow += self.next.saturating_sub(self.geometry.blocks.max(start));
         start
     }
 

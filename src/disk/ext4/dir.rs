@@ -167,7 +167,14 @@ impl BlockWriter<'_> {
 
     fn push(&mut self, entry: Entry<'_>) {
         let len = entry_len(entry.name.len());
-        put_entry(self.block, self.at, len, entry.name, entry.inode, entry.kind);
+        put_entry(
+            self.block,
+            self.at,
+            len,
+            entry.name,
+            entry.inode,
+            entry.kind,
+        );
         self.last = self.at;
         self.at += len;
     }

@@ -42,8 +42,18 @@ fn half_md4(state: &mut [u32; 4], input: &[u32; WORDS]) {
     let parity: Mix = |x, y, z| x ^ y ^ z;
     let rounds: [(Mix, u32, [usize; 8], [u32; 4]); 3] = [
         (choose, 0, [0, 1, 2, 3, 4, 5, 6, 7], [3, 7, 11, 19]),
-        (majority, 0x5a82_7999, [1, 3, 5, 7, 0, 2, 4, 6], [3, 5, 9, 13]),
-        (parity, 0x6ed9_eba1, [3, 7, 2, 6, 1, 5, 0, 4], [3, 9, 11, 15]),
+        (
+            majority,
+            0x5a82_7999,
+            [1, 3, 5, 7, 0, 2, 4, 6],
+            [3, 5, 9, 13],
+        ),
+        (
+            parity,
+            0x6ed9_eba1,
+            [3, 7, 2, 6, 1, 5, 0, 4],
+            [3, 9, 11, 15],
+        ),
     ];
     let mut s = *state;
     for (mix, constant, order, shifts) in rounds {

@@ -165,7 +165,11 @@ impl Group {
 fn crc16(start: u16, data: &[u8]) -> u16 {
     data.iter().fold(start, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte), |c, _| {
-            if c & 1 == 1 { (c >> 1) ^ 0xa001 } else { c >> 1 }
+            if c & 1 == 1 {
+                (c >> 1) ^ 0xa001
+            } else {
+                c >> 1
+            }
         })
     })
 }

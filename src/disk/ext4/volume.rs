@@ -128,8 +128,7 @@ impl FileWriter<'_> {
         let mut rest = len;
         if !self.partial.is_empty() {
             let fill = rest.min((BLOCK - self.partial.len()) as u64);
-            self.partial
-                .resize(self.partial.len() + fill as usize, 0);
+            self.partial.resize(self.partial.len() + fill as usize, 0);
             rest -= fill;
             if self.partial.len() < BLOCK {
                 return Ok(());

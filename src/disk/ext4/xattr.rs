@@ -86,9 +86,10 @@ impl Xattr {
 
     /// As `ext4_xattr_hash_entry` in Linux.
     fn hash(&self) -> u32 {
-        let name = self.name.iter().fold(0u32, |hash, b| {
-            hash.rotate_left(5) ^ u32::from(*b)
-        });
+        let name = self
+            .name
+            .iter()
+            .fold(0u32, |hash, b| hash.rotate_left(5) ^ u32::from(*b));
         self.value.chunks(4).fold(name, |hash, bytes| {
             let mut word = [0u8; 4];
             word[..bytes.len()].copy_from_slice(bytes);
@@ -161,7 +162,15 @@ fn write_entries(area: &mut [u8], mut at: usize, xattrs: &[&Xattr]) {
         // Names are at most 255 bytes, offsets and lengths at most a block.
         area[at] = xattr.name.len() as u8;
         area[at + 1] = xattr.index;
-        put16(area, at + 2, if xattr.value.is_empty() { 0 } else { start as u16 });
+        put16(
+            area,
+            at + 2,
+            if xattr.value.is_empty() {
+                0
+            } else {
+                start as u16
+            },
+        );
         put32(area, at + 8, xattr.value.len() as u32);
         put32(area, at + 12, xattr.hash());
         let name = at + ENTRY;
@@ -227,7 +236,9 @@ mod tests {
         ]
         .concat();
         let disk = acl_to_disk(&value).unwrap();
-        let want = [1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 232, 3, 0, 0, 32, 0, 0, 0];
+        let want = [
+            1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 232, 3, 0, 0, 32, 0, 0, 0,
+        ];
         assert_eq!(disk, want);
     }
 }

@@ -238,7 +238,10 @@ mod tests {
         assert_eq!(number(b"0000644\0", "").unwrap(), 0o644);
         assert_eq!(number(b"   644 \0", "").unwrap(), 0o644);
         assert_eq!(number(b"\0\0\0\0\0\0\0\0", "").unwrap(), 0);
-        assert_eq!(number(b"\x80\0\0\0\xff\xff\xff\xff", "").unwrap(), 0xffff_ffff);
+        assert_eq!(
+            number(b"\x80\0\0\0\xff\xff\xff\xff", "").unwrap(),
+            0xffff_ffff
+        );
         assert_eq!(number(&[0xff; 12], "").unwrap(), -1);
         assert!(number(b"12x\0", "").is_err());
         assert!(number(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "").is_err());

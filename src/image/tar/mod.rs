@@ -55,7 +55,10 @@ impl<S: Source> TarReader<S> {
         loop {
             self.skip_exact(self.data)?;
             // Some writers leave the last padding out: then the archive ends here.
-            self.position += self.source.skip(self.padding).map_err(|e| read_failed(&e))?;
+            self.position += self
+                .source
+                .skip(self.padding)
+                .map_err(|e| read_failed(&e))?;
             (self.data, self.padding) = (0, 0);
             let Some(block) = self.header_block()? else {
                 if extensions.is_empty() {
@@ -102,7 +105,9 @@ impl<S: Source> TarReader<S> {
         if available.is_empty() {
             return Err(truncated());
         }
-        let len = available.len().min(usize::try_from(want).unwrap_or(usize::MAX));
+        let len = available
+            .len()
+            .min(usize::try_from(want).unwrap_or(usize::MAX));
         use_bytes(&available[..len])?;
         self.source.consume(len);
         self.position += len as u64;
@@ -189,7 +194,12 @@ impl<S: Source> TarReader<S> {
 
     /// The next header, or `None` at the end: a zero block or the end of the stream.
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>> {
-        if self.source.fill_buf().map_err(|e| read_failed(&e))?.is_empty() {
+        if self
+            .source
+            .fill_buf()
+            .map_err(|e| read_failed(&e))?
+            .is_empty()
+        {
             return Ok(None);
         }
         let mut block = [0u8; BLOCK];

@@ -43,7 +43,9 @@ impl Extensions {
 
     pub fn path(&self) -> Option<&[u8]> {
         let sparse = self.get(b"GNU.sparse.name");
-        sparse.or_else(|| self.get(b"path")).or(self.gnu_path.as_deref())
+        sparse
+            .or_else(|| self.get(b"path"))
+            .or(self.gnu_path.as_deref())
     }
 
     pub fn link(&self) -> Option<&[u8]> {
@@ -85,7 +87,9 @@ impl Extensions {
     /// What the records say about a sparse file: versions 0.0 and 0.1 have the map here.
     pub fn sparse(&self) -> Result<Option<PaxSparse>> {
         if self.get(b"GNU.sparse.major").is_some() {
-            let size = self.number(b"GNU.sparse.realsize")?.ok_or_else(bad_record)?;
+            let size = self
+                .number(b"GNU.sparse.realsize")?
+                .ok_or_else(bad_record)?;
             return Ok(Some(PaxSparse { size, map: None }));
         }
         let Some(size) = self.number(b"GNU.sparse.size")? else {
@@ -188,7 +192,11 @@ fn parse_time(text: &[u8]) -> Option<Timestamp> {
     let borrow = nanoseconds > 0;
     Some(Timestamp {
         seconds: -whole - i64::from(borrow),
-        nanoseconds: if borrow { 1_000_000_000 - nanoseconds } else { 0 },
+        nanoseconds: if borrow {
+            1_000_000_000 - nanoseconds
+        } else {
+            0
+        },
     })
 }
 
@@ -230,8 +238,13 @@ mod tests {
 
     #[test]
     fn malformed_records_are_errors() {
-        for bad in ["x", "5 a=b", "99 a=b\n", "0 a=b\n", "4 ab\n", " =\n", "2 \n"] {
-            assert!(Extensions::default().parse(bad.as_bytes()).is_err(), "{bad}");
+        for bad in [
+            "x", "5 a=b", "99 a=b\n", "0 a=b\n", "4 ab\n", " =\n", "2 \n",
+        ] {
+            assert!(
+                Extensions::default().parse(bad.as_bytes()).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -54,7 +54,9 @@ pub fn check(entry: &Entry, data: u64) -> Result<()> {
         total += segment.len;
     }
     if total != data {
-        return Err(malformed("has a sparse file whose map does not match its data"));
+        return Err(malformed(
+            "has a sparse file whose map does not match its data",
+        ));
     }
     Ok(())
 }
@@ -85,7 +87,10 @@ impl TextMap {
                 None => self.count = Some(number),
                 Some(_) => self.numbers.push(number),
             }
-            if self.count.is_some_and(|c| self.numbers.len() as u64 == 2 * c) {
+            if self
+                .count
+                .is_some_and(|c| self.numbers.len() as u64 == 2 * c)
+            {
                 return Ok(Some(self.segments()));
             }
         }

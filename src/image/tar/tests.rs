@@ -48,7 +48,9 @@ fn gnu_tar(args: &[&str]) -> Vec<u8> {
     let sparse = std::fs::File::create(directory.path().join("sparse")).unwrap();
     use std::os::unix::fs::FileExt;
     for i in 0..40u64 {
-        sparse.write_all_at(&[b'x'; 4096], i * 100_000 / 4096 * 4096).unwrap();
+        sparse
+            .write_all_at(&[b'x'; 4096], i * 100_000 / 4096 * 4096)
+            .unwrap();
     }
     sparse.set_len(10_000_000).unwrap();
     let long = "l".repeat(200);
