@@ -9,6 +9,7 @@
 //! comments say is what C programmers read.
 
 #![allow(non_camel_case_types, reason = "names are those of the header")]
+#![allow(clippy::missing_safety_doc, reason = "doc comments are the header's, for C programmers")]
 
 pub mod boxes;
 pub mod error;

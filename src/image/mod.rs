@@ -30,7 +30,7 @@ use oci_spec::image::{Descriptor, MediaType};
 pub use build::{DiskSummary, Observer, Progress};
 pub use cache::DiskCache;
 pub use config::ImageConfig;
-pub use digest::{Algorithm, Digest};
+pub use digest::{Algorithm, Digest, Hasher};
 pub use platform::Platform;
 
 use crate::error::{Code, Error, Result};
@@ -119,11 +119,11 @@ impl Resolver {
         let tag = local.tag.as_deref();
         let docker_only = local.transport == Transport::DockerArchive;
         if !docker_only && layout::is_layout(&*files)? {
-            return self.from_layout(reference, files, tag);
+            return self.assemble_layout(reference, files, tag);
         }
         match local.transport {
             Transport::Any | Transport::DockerArchive if docker_archive::is_archive(&*files)? => {
-                self.from_docker_archive(reference, files, tag)
+                self.assemble_saved(reference, files, tag)
             }
             Transport::DockerArchive => {
                 Err(not("a `docker save` archive: it has no manifest.json"))
@@ -135,7 +135,7 @@ impl Resolver {
         }
     }
 
-    fn from_layout(
+    fn assemble_layout(
         &self,
         reference: &str,
         files: Arc<dyn Files>,
@@ -165,7 +165,7 @@ impl Resolver {
         self.assemble(reference, files, (manifest_digest, manifest), config_blob, layers)
     }
 
-    fn from_docker_archive(
+    fn assemble_saved(
         &self,
         reference: &str,
         files: Arc<dyn Files>,

@@ -3,30 +3,20 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::alloc::Allocator;
 use super::dir::{self, Entry};
 use super::extents::{self, Extent};
-use super::geometry::{BLOCK, BLOCK_BYTES, Geometry, INODES_PER_BLOCK, MAX_BYTES};
+use super::geometry::{BLOCK, BLOCK_BYTES};
 use super::inode::{FLAG_EXTENTS, FLAG_INDEX, Inode, device_field};
+use super::inode_table::{InodePlan, InodeTable, inode_bitmap, needed};
 use super::node::{Attributes, FileData, Kind, NodeId, Timestamp, Tree};
-use super::sink::Sink;
+use super::numbers::{LOST_AND_FOUND, Numbers, ROOT_INODE};
 use super::superblock::{FIRST_INODE, Group, JOURNAL_INODE, Superblock};
 use super::volume::Volume;
 use super::{journal, xattr};
 use crate::error::{Code, Error, Result};
 
-const ROOT_INODE: u32 = 2;
-const LOST_AND_FOUND: &[u8] = b"lost+found";
-/// Bytes of disk for which there is an inode, as mke2fs has it.
-const BYTES_PER_INODE: u64 = 16 * 1024;
-/// Free inodes that even the smallest disk has.
-const MIN_FREE_INODES: u64 = 1024;
-/// Inodes of one group: what one bitmap block can map.
-const MAX_INODES_PER_GROUP: u64 = 8 * BLOCK_BYTES;
 /// Subdirectories beyond which a directory's link count says 1 (feature dir_nlink).
 const MAX_DIRECTORY_LINKS: u32 = 64_998;
-/// How much of the inode table is gathered before a write.
-const TABLE_BUFFER: usize = 256 * BLOCK;
 
 /// What a finished file system has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,225 +334,6 @@ impl NodeWriter<'_> {
         }
         self.map_bytes(inode, directory.data.len() as u64, &directory.data)
     }
-}
-
-/// Inode numbers: parents before children, the names of a directory side by side.
-struct Numbers {
-    /// By node id; 0: not in the tree.
-    by_id: Vec<u32>,
-    /// By node id, of directories: the parent's number.
-    parents: Vec<u32>,
-    /// By number, from `first` on.
-    order: Vec<NodeId>,
-    first: u32,
-    adds_lost_and_found: bool,
-}
-
-impl Numbers {
-    fn assign(tree: &dyn Tree) -> Result<Numbers> {
-        let limit = tree.id_limit() as usize;
-        let root = tree.root();
-        let existing = tree.entries(root).find(|(name, _)| *name == LOST_AND_FOUND);
-        if let Some((_, id)) = existing
-            && !matches!(tree.node(id).kind, Kind::Directory)
-        {
-            let message = "the image has a /lost+found that is not a directory, which an ext4 disk \
-                           cannot have";
-            return Err(Error::new(Code::Image, message));
-        }
-        let adds_lost_and_found = existing.is_none();
-        let mut numbers = Numbers {
-            by_id: vec![0; limit],
-            parents: vec![0; limit],
-            order: Vec::new(),
-            first: FIRST_INODE + u32::from(adds_lost_and_found),
-            adds_lost_and_found,
-        };
-        numbers.by_id[root as usize] = ROOT_INODE;
-        numbers.parents[root as usize] = ROOT_INODE;
-        numbers.visit(tree, root);
-        let mut next = 0;
-        while let Some(&id) = numbers.order.get(next) {
-            next += 1;
-            if matches!(tree.node(id).kind, Kind::Directory) {
-                numbers.visit(tree, id);
-            }
-        }
-        Ok(numbers)
-    }
-
-    fn visit(&mut self, tree: &dyn Tree, directory: NodeId) {
-        let own = self.of(directory);
-        for (_, child) in tree.entries(directory) {
-            if self.by_id[child as usize] != 0 {
-                continue;
-            }
-            // Node ids are 32 bits, and the caller bounds their number.
-            self.by_id[child as usize] = self.first + self.order.len() as u32;
-            self.parents[child as usize] = own;
-            self.order.push(child);
-        }
-    }
-
-    fn of(&self, id: NodeId) -> u32 {
-        self.by_id[id as usize]
-    }
-
-    fn parent_of(&self, id: NodeId) -> u32 {
-        self.parents[id as usize]
-    }
-
-    fn in_order(&self) -> impl Iterator<Item = (NodeId, u32)> + '_ {
-        self.order.iter().copied().zip(self.first..)
-    }
-
-    /// Inodes in use, the special ones included.
-    fn used(&self) -> u32 {
-        self.first - 1 + self.order.len() as u32
-    }
-}
-
-/// How many inodes there are, and where.
-struct InodePlan {
-    per_group: u32,
-}
-
-impl InodePlan {
-    /// `None` when the groups cannot hold that many inodes.
-    fn new(geometry: &Geometry, used: u64) -> Option<InodePlan> {
-        let per_group = inodes_per_group(geometry, used);
-        (per_group <= MAX_INODES_PER_GROUP).then_some(InodePlan {
-            // At most 32768.
-            per_group: per_group as u32,
-        })
-    }
-
-    fn table_blocks(&self) -> u64 {
-        (self.per_group / INODES_PER_BLOCK).into()
-    }
-
-    fn allocate(&self, alloc: &mut Allocator, count: u32) -> Vec<Group> {
-        let mut groups = vec![Group::default(); count as usize];
-        for group in &mut groups {
-            group.block_bitmap = alloc.allocate_run(1);
-        }
-        for group in &mut groups {
-            group.inode_bitmap = alloc.allocate_run(1);
-        }
-        for group in &mut groups {
-            group.inode_table = alloc.allocate_run(self.table_blocks());
-        }
-        groups
-    }
-}
-
-fn inodes_per_group(geometry: &Geometry, used: u64) -> u64 {
-    let by_size = geometry.blocks * BLOCK_BYTES / BYTES_PER_INODE;
-    let wanted = by_size.max(used + (used / 4).max(MIN_FREE_INODES));
-    wanted.div_ceil(geometry.groups.into()).next_multiple_of(INODES_PER_BLOCK.into())
-}
-
-/// A size that surely holds `payload` blocks of files and directories and `used` inodes.
-fn needed(payload: u64, used: u64) -> u64 {
-    const STEP: u64 = 1 << 20;
-    let mut bytes = (payload * BLOCK_BYTES).next_multiple_of(STEP).max(STEP);
-    while bytes < MAX_BYTES {
-        let Ok(geometry) = Geometry::new(bytes) else {
-            break;
-        };
-        let per_group = inodes_per_group(&geometry, used);
-        if per_group > MAX_INODES_PER_GROUP {
-            bytes += STEP;
-            continue;
-        }
-        let groups = u64::from(geometry.groups);
-        let table = per_group / u64::from(INODES_PER_BLOCK);
-        let copies = (0..geometry.groups).filter(|g| geometry.reserved_in(*g) > 0).count() as u64;
-        let total = payload
-            + journal::size(geometry.blocks)
-            + groups * (table + 2)
-            // A table that does not fit before a superblock copy leaves its room.
-            + copies * (1 + geometry.descriptor_blocks + table);
-        if total <= geometry.blocks {
-            return bytes;
-        }
-        bytes += ((total - geometry.blocks) * BLOCK_BYTES).next_multiple_of(STEP);
-    }
-    bytes
-}
-
-/// Writes inodes one after another into the tables of the groups.
-struct InodeTable {
-    starts: Vec<u64>,
-    per_group: u32,
-    written: u32,
-    directories: Vec<u32>,
-    buffer: Vec<u8>,
-    buffer_at: u64,
-}
-
-impl InodeTable {
-    fn new(groups: &[Group], per_group: u32) -> InodeTable {
-        InodeTable {
-            starts: groups.iter().map(|g| g.inode_table).collect(),
-            per_group,
-            written: 0,
-            directories: vec![0; groups.len()],
-            buffer: Vec::with_capacity(TABLE_BUFFER),
-            buffer_at: 0,
-        }
-    }
-
-    fn push(&mut self, sink: &mut Sink, inode: &[u8], directory: bool) -> Result<()> {
-        if self.per_group == 0 {
-            return Ok(()); // only counting what a larger disk would need
-        }
-        let group = (self.written / self.per_group) as usize;
-        let index = self.written % self.per_group;
-        if index == 0 {
-            self.flush(sink)?;
-            self.buffer_at = self.starts[group];
-        }
-        self.buffer.extend_from_slice(inode);
-        self.directories[group] += u32::from(directory);
-        self.written += 1;
-        if self.buffer.len() >= TABLE_BUFFER {
-            let blocks = (self.buffer.len() / BLOCK) as u64;
-            self.flush(sink)?;
-            self.buffer_at += blocks;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self, sink: &mut Sink) -> Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let len = self.buffer.len().next_multiple_of(BLOCK);
-        self.buffer.resize(len, 0);
-        sink.write(self.buffer_at, &self.buffer)?;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn count_into(&self, groups: &mut [Group]) {
-        let mut left = self.written;
-        for (group, directories) in groups.iter_mut().zip(&self.directories) {
-            group.used_inodes = left.min(self.per_group);
-            group.directories = *directories;
-            left -= group.used_inodes;
-        }
-    }
-}
-
-fn inode_bitmap(used: u32, per_group: u32) -> Vec<u8> {
-    let mut bits = vec![0u8; BLOCK];
-    let (used, per_group) = (used as usize, per_group as usize);
-    // Bits past the last inode are set.
-    for bit in (0..used).chain(per_group..8 * BLOCK) {
-        bits[bit / 8] |= 1 << (bit % 8);
-    }
-    bits
 }
 
 fn random_uuid() -> Result<[u8; 16]> {

@@ -8,10 +8,12 @@ const SUPERBLOCK_V2: u32 = 4;
 
 /// Blocks of the journal for a disk of `blocks`: as mke2fs, but 32 MiB at most.
 pub fn size(blocks: u64) -> u64 {
-    match blocks {
-        ..32_768 => 1024,
-        ..262_144 => 4096,
-        _ => 8192,
+    if blocks < 32_768 {
+        1024
+    } else if blocks < 262_144 {
+        4096
+    } else {
+        8192
     }
 }
 

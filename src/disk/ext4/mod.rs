@@ -15,13 +15,14 @@ mod finish;
 mod geometry;
 mod hash;
 mod inode;
+mod inode_table;
 mod journal;
 mod node;
+mod numbers;
+mod sink;
 mod superblock;
 mod volume;
 mod xattr;
-
-mod sink;
 
 pub use extents::Extent;
 pub use finish::Usage;

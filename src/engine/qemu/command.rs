@@ -11,13 +11,23 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::engine::{Accelerator, MachineSpec};
+use crate::engine::MachineSpec;
 use crate::error::{Code, Error, Result};
 
 /// The descriptors QEMU gets, by number.
 pub const MONITOR_FD: i32 = 3;
 pub const CHANNEL_FD: i32 = 4;
 pub const CONSOLE_FD: i32 = 5;
+
+/// What executes the guest's instructions, with what the guest has to be told about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    Kvm,
+    Tcg {
+        /// The rate of the host's time stamp counter, which is the guest's.
+        tsc_khz: u64,
+    },
+}
 
 /// The name of the disk's node in QEMU's block layer.
 pub const DISK_NODE: &str = "disk";
@@ -26,7 +36,7 @@ pub const DISK_NODE: &str = "disk";
 const TRANSLATION_BUFFER: u32 = 64;
 
 /// The whole argument vector.
-pub fn arguments(spec: &MachineSpec, accelerator: Accelerator) -> Result<Vec<CString>> {
+pub fn arguments(spec: &MachineSpec, processor: Processor) -> Result<Vec<CString>> {
     let mut line = Line::new(&spec.binary);
     line.flags(&["-nodefaults", "-no-user-config", "-no-reboot"]);
     line.option("-display", "none");
@@ -34,12 +44,12 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator) -> Result<Vec<CSt
     line.option("-machine", "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=on");
     // Modern virtio: the legacy interface is only the default for old guests.
     line.option("-global", "virtio-mmio.force-legacy=false");
-    match accelerator {
-        Accelerator::Kvm => {
+    match processor {
+        Processor::Kvm => {
             line.option("-accel", "kvm");
             line.option("-cpu", "host");
         }
-        Accelerator::Tcg => {
+        Processor::Tcg { .. } => {
             line.option("-accel", format!("tcg,tb-size={TRANSLATION_BUFFER}"));
             // With "enhanced rep movs" the kernel copies byte by byte, which a translator makes
             // three to eight times slower than its own copy loop.
@@ -50,7 +60,7 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator) -> Result<Vec<CSt
     line.option("-m", format!("{}M", spec.memory_mib));
     line.path("-kernel", &spec.kernel);
     line.path("-initrd", &spec.initramfs);
-    line.option("-append", kernel_arguments());
+    line.option("-append", kernel_arguments(processor));
     line.option("-chardev", format!("socket,id=monitor,fd={MONITOR_FD}"));
     line.option("-mon", "chardev=monitor,mode=control");
     line.option("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
@@ -74,16 +84,20 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator) -> Result<Vec<CSt
 /// calls nobody uses any more.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
-fn kernel_arguments() -> String {
-    [
-        // Early trouble and the agent's last words go to the console; nothing else does.
-        "console=ttyS0 quiet",
-        // A panic resets the machine, which ends it: QEMU runs with -no-reboot.
-        "panic=-1 reboot=t",
-        // One address space per machine anyway; both cost boot time.
-        "nokaslr mitigations=off",
-    ]
-    .join(" ")
+/// See `kernel/README.md` for what each argument saves.
+fn kernel_arguments(processor: Processor) -> String {
+    // A panic resets the machine, which ends it: QEMU runs with -no-reboot.
+    let always =
+        "console=ttyS0 quiet panic=-1 reboot=t no_timer_check noreplace-smp swiotlb=noforce";
+    match processor {
+        // Paravirtual clocks need no measuring.
+        Processor::Kvm => always.to_owned(),
+        Processor::Tcg { tsc_khz } => format!(
+            "{always} lapic_timer_hz=1000000000 tsc_early_khz={tsc_khz} tsc=reliable lpj={} \
+             cpu_init_udelay=0",
+            tsc_khz * 10
+        ),
+    }
 }
 
 fn disk(path: &Path) -> Result<serde_json::Value> {
@@ -141,7 +155,9 @@ mod tests {
     use crate::engine::AcceleratorChoice;
     use std::time::Duration;
 
-    fn line(disk: &str, accelerator: Accelerator) -> Vec<String> {
+    const TCG: Processor = Processor::Tcg { tsc_khz: 2_000_000 };
+
+    fn line(disk: &str, processor: Processor) -> Vec<String> {
         let spec = MachineSpec {
             cpus: 2,
             memory_mib: 512,
@@ -154,14 +170,14 @@ mod tests {
             cache: "/c".into(),
             boot_timeout: Duration::from_secs(1),
         };
-        let line = arguments(&spec, accelerator).unwrap();
+        let line = arguments(&spec, processor).unwrap();
         line.into_iter().map(|a| a.into_string().unwrap()).collect()
     }
 
     #[test]
     fn a_path_with_commas_quotes_and_spaces_arrives_whole() {
         let path = "/a,b \"c\"\\d=e/disk.qcow2";
-        let line = line(path, Accelerator::Tcg);
+        let line = line(path, TCG);
         let at = line.iter().position(|a| a == "-blockdev").unwrap();
         let disk: serde_json::Value = serde_json::from_str(&line[at + 1]).unwrap();
         assert_eq!(disk["file"]["filename"], path);
@@ -169,8 +185,8 @@ mod tests {
 
     #[test]
     fn every_machine_is_sandboxed_and_without_defaults() {
-        for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-            let line = line("/d", accelerator);
+        for processor in [Processor::Kvm, TCG] {
+            let line = line("/d", processor);
             for wanted in ["-nodefaults", "-no-user-config", "-no-reboot", SANDBOX] {
                 assert!(line.iter().any(|a| a == wanted), "{wanted}");
             }

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::command::{self, CHANNEL_FD, CONSOLE_FD, MONITOR_FD};
+use super::command::{self, CHANNEL_FD, CONSOLE_FD, MONITOR_FD, Processor};
 use super::monitor::{self, Notice};
 use crate::engine::log::CappedLog;
 use crate::engine::{Accelerator, Machine, MachineEnd, MachineSpec};
@@ -42,8 +42,8 @@ struct Process {
 
 impl QemuMachine {
     /// Starts the process. It dies with the calling thread.
-    pub fn start(spec: &MachineSpec, accelerator: Accelerator) -> Result<QemuMachine> {
-        let argv = command::arguments(spec, accelerator)?;
+    pub fn start(spec: &MachineSpec, processor: Processor) -> Result<QemuMachine> {
+        let argv = command::arguments(spec, processor)?;
         let binary = CString::new(spec.binary.as_os_str().as_bytes())
             .map_err(|_| Error::new(Code::Engine, "QEMU's path contains a NUL byte"))?;
         let sockets = |e: std::io::Error| Error::io(Code::Engine, "create sockets for QEMU", &e);
@@ -72,7 +72,10 @@ impl QemuMachine {
         let exited = unsafe { AsyncFd::register(pidfd) }.map_err(|e| sockets(e.into()))?;
         Ok(QemuMachine {
             process: Process { child, exited, end: None, console, messages },
-            accelerator,
+            accelerator: match processor {
+                Processor::Kvm => Accelerator::Kvm,
+                Processor::Tcg { .. } => Accelerator::Tcg,
+            },
             channel: Some(into_tokio(channel).map_err(sockets)?),
             notices: monitor::watch(into_tokio(monitor).map_err(sockets)?),
             stopped: None,

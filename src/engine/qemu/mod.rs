@@ -1,10 +1,12 @@
 //! The engine that every distribution carries: QEMU.
 //!
 //! - [`command`]: the command line, from a specification
+//! - [`clock`]: the host's counter, which a translated guest shares
 //! - [`machine`]: the running process
 //! - [`monitor`]: its control channel (QMP)
 //! - [`probe`]: whether hardware virtualisation really works here
 
+mod clock;
 pub mod command;
 mod machine;
 mod monitor;
@@ -17,6 +19,8 @@ use crate::error::{Code, Error, Result};
 
 pub use machine::QemuMachine;
 
+use command::Processor;
+
 const BINARY: &str = "qemu-system-x86_64";
 
 /// QEMU as an engine.
@@ -27,8 +31,15 @@ impl Engine for Qemu {
     type Machine = QemuMachine;
 
     async fn launch(&self, spec: &MachineSpec) -> Result<QemuMachine> {
-        let accelerator = probe::choose(spec).await?;
-        QemuMachine::start(spec, accelerator)
+        let processor = match probe::choose(spec).await? {
+            Accelerator::Kvm => Processor::Kvm,
+            Accelerator::Tcg => Processor::Tcg {
+                tsc_khz: clock::tsc_khz(&spec.cache).await.map_err(|e| {
+                    Error::io(Code::Engine, "measure the host's time stamp counter", &e)
+                })?,
+            },
+        };
+        QemuMachine::start(spec, processor)
     }
 }
 
@@ -57,13 +68,4 @@ pub fn find_binary() -> Result<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file()
-}
-
-impl From<Accelerator> for crate::engine::AcceleratorChoice {
-    fn from(accelerator: Accelerator) -> Self {
-        match accelerator {
-            Accelerator::Kvm => crate::engine::AcceleratorChoice::Kvm,
-            Accelerator::Tcg => crate::engine::AcceleratorChoice::Tcg,
-        }
-    }
 }

@@ -15,6 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::QemuMachine;
+use super::command::Processor;
 use crate::channel;
 use crate::engine::{Accelerator, AcceleratorChoice, Machine, MachineSpec};
 use crate::error::{Code, Error, Result};
@@ -99,7 +100,7 @@ async fn ask(spec: &MachineSpec) -> Result<Option<String>> {
         boot_timeout: DEADLINE,
         ..spec.clone()
     };
-    let mut machine = QemuMachine::start(&spec, Accelerator::Kvm)?;
+    let mut machine = QemuMachine::start(&spec, Processor::Kvm)?;
     let mut stream = machine.take_channel()?;
     let greeting = channel::guest::greeting(&mut stream);
     let obstacle = tokio::select! {
@@ -129,7 +130,8 @@ fn write(file: &mut File, finding: &Finding) -> io::Result<()> {
     file.write_all(&text)
 }
 
-fn host_boot() -> io::Result<String> {
+/// Changes whenever the host boots.
+pub fn host_boot() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
