@@ -21,7 +21,7 @@ CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -pedantic
 IMAGE :=
 CMD := echo "hello from a box, on Linux $$(uname -r)"; echo "and this is stderr" >&2; exit 3
 
-.PHONY: run test lint bench build header clean deps test-deps kernel library guest images FORCE
+.PHONY: run test lint bench build header clean deps test-deps kernel library guest images test-images
 
 run: build images
 	@image="$(IMAGE)"; \
@@ -65,8 +65,22 @@ $(B)/bin/hello: examples/c/hello.c include/boxlite.h | library
 images: deps
 	@scripts/test-images.sh $(B)/images busybox
 
+# --- tests ----------------------------------------------------------------------------------------
+
+# One profile for library and tests, so that each dependency is compiled once.
+test: test-deps build test-images
+	@scripts/test.sh $(abspath $(B))
+
+test-images: test-deps
+	@scripts/test-images.sh $(B)/images
+
+lint: deps
+	cargo fmt --all --check
+	cargo clippy --locked --release --workspace --all-targets -- -D warnings
+	cargo test --locked --release -q --test header
+
 header:
-	@BOXLITE_UPDATE_HEADER=1 cargo test --locked -q --test header
+	@BOXLITE_UPDATE_HEADER=1 cargo test --locked --release -q --test header
 
 clean:
 	rm -rf $(B) target

@@ -1,0 +1,43 @@
+#!/bin/bash
+# usage: test.sh BUILD
+#
+# Runs every test against what `make build` put into BUILD, and ends with one line that counts
+# them all. A failed part does not keep the others from running.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+build=$1
+passed=0 failed=0 skipped=0
+
+export BOXLITE_LIBEXEC=$build/libexec/boxlite
+export BOXLITE_TEST_IMAGES=$build/images
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# count PATTERN FIELD: the sum of a number over all lines of the log that match.
+count() { sed -nE "s/$1/\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
+
+echo "== Rust: units and integration"
+status=0
+cargo test --locked --release --workspace --no-fail-fast 2>&1 | tee "$log" || status=$?
+p=$(count '^test result: .* ([0-9]+) passed.*')
+f=$(count '^test result: .* ([0-9]+) failed.*')
+s=$(count '^test result: .* ([0-9]+) ignored.*')
+if ((status != 0 && f == 0)); then f=1; fi
+passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+
+echo "== C: against real machines, with the address sanitizer"
+status=0
+{
+    cmake -S tests/c -B "$build/ctest" -DBOXLITE_BUILD="$build" >/dev/null &&
+        cmake --build "$build/ctest" &&
+        ctest --test-dir "$build/ctest" --output-on-failure
+} 2>&1 | tee "$log" || status=$?
+total=$(count '^[0-9]+% tests passed.* out of ([0-9]+)$')
+f=$(count '^[0-9]+% tests passed, ([0-9]+) tests failed.*')
+if ((status != 0 && f == 0)); then f=1; fi
+passed=$((passed + total - f)) failed=$((failed + f))
+
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+((failed == 0))

@@ -1,0 +1,138 @@
+// What happens when parts die: a typed error, never a hang, and the disk is kept.
+#include "check.h"
+
+typedef struct {
+    int calls, code;
+    boxlite_status status;
+    char message[512];
+} end;
+
+static void note(void *user_data, int32_t code, int32_t signal, const boxlite_error *why)
+{
+    end *e = user_data;
+    (void)signal;
+    e->calls++;
+    e->code = code;
+    e->status = why ? boxlite_error_code(why) : BOXLITE_OK;
+    snprintf(e->message, sizeof e->message, "%s", boxlite_error_message(why));
+}
+
+static uint32_t machine_pid(void)
+{
+    // The only process of ours that is QEMU.
+    char command[256], line[64];
+    snprintf(command, sizeof command, "grep -lz %s /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3", home);
+    FILE *pipe = popen(command, "r");
+    CHECK(pipe && fgets(line, sizeof line, pipe));
+    pclose(pipe);
+    return (uint32_t)strtoul(line, NULL, 10);
+}
+
+static int32_t status_of(boxlite_box *box)
+{
+    boxlite_op *op;
+    boxlite_box_info *info;
+    OK(boxlite_box_inspect(box, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_info(op, &info, &error));
+    int32_t status = boxlite_box_info_status(info);
+    boxlite_op_free(op);
+    boxlite_box_info_free(info);
+    return status;
+}
+
+// The status of one of all boxes, newest first; -1 beyond the last.
+static int32_t status_at(boxlite_runtime *runtime, size_t index)
+{
+    boxlite_op *op;
+    boxlite_info_list *list;
+    OK(boxlite_box_list(runtime, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_info_list(op, &list, &error));
+    boxlite_op_free(op);
+    const boxlite_box_info *info = boxlite_info_list_get(list, index);
+    CHECK((info != NULL) == (index < boxlite_info_list_count(list)));
+    int32_t status = info ? boxlite_box_info_status(info) : -1;
+    boxlite_info_list_free(list);
+    return status;
+}
+
+// Starts a command that would run for ever, does something fatal, and returns how it ended.
+static end ends(boxlite_box *box, const char *script, void (*kill_it)(void), int32_t status)
+{
+    end e = {0};
+    int32_t code;
+    boxlite_exec *exec = start(box, script);
+    OK(boxlite_exec_on_exit(exec, note, &e, NULL, &error));
+    if (kill_it)
+        kill_it();
+    boxlite_status waited = boxlite_exec_wait(exec, 120000, &code, &error);
+    CHECK(waited != BOXLITE_OK && waited != BOXLITE_TIMEOUT);
+    boxlite_error_free(error);
+    CHECK(e.calls == 1 && e.code == -1);
+    boxlite_exec_free(exec);
+    EVENTUALLY(status_of(box) == status);
+    EVENTUALLY(count_machines() == 0);
+    return e;
+}
+
+static void kill_machine(void)
+{
+    CHECK(kill((pid_t)machine_pid(), SIGKILL) == 0);
+}
+
+int main(void)
+{
+    boxlite_runtime *runtime = open_runtime();
+    boxlite_box *box = new_box(runtime);
+    PRINTS(box, "echo kept > /file; sync; cat /file", "kept\n");
+
+    end e = ends(box, "exec sleep 1000", kill_machine, BOXLITE_BOX_FAILED);
+    CHECK(e.status == BOXLITE_ENGINE && strstr(e.message, "signal 9"));
+    PRINTS(box, "cat /file", "kept\n");
+
+    e = ends(box, "echo c > /proc/sysrq-trigger; exec sleep 1000", NULL, BOXLITE_BOX_FAILED);
+    CHECK(e.status == BOXLITE_ENGINE && strstr(e.message, "Kernel panic"));
+    PRINTS(box, "cat /file", "kept\n");
+
+    // Switched off from inside: an ordinary end.
+    e = ends(box, "reboot -f; exec sleep 1000", NULL, BOXLITE_BOX_STOPPED);
+    CHECK(e.status == BOXLITE_STOPPED);
+    PRINTS(box, "cat /file", "kept\n");
+
+    // The host program is killed: the box goes with it, at once.
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        boxlite_runtime *own = open_runtime();
+        new_box(own);
+        boxlite_box *second = new_box(own);
+        start(second, "exec sleep 1000");
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    EVENTUALLY(count_machines() == 1);
+    // What it left says that it is stopped; the first box, ours, still runs.
+    EVENTUALLY(status_at(runtime, 0) == BOXLITE_BOX_STOPPED);
+    CHECK(status_at(runtime, 1) == BOXLITE_BOX_CONFIGURED);
+    CHECK(status_at(runtime, 2) == BOXLITE_BOX_RUNNING);
+    CHECK(status_at(runtime, 3) == -1);
+
+    // A handle from before a fork says so in the child, and harms nobody.
+    boxlite_op *op;
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        FAILS(boxlite_box_inspect(box, &op, &error), BOXLITE_INVALID_STATE, "fork");
+        boxlite_box_free(box);
+        boxlite_runtime_free(runtime);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    PRINTS(box, "echo alive", "alive\n");
+
+    remove_box(runtime, box);
+    close_runtime(runtime);
+    return 0;
+}
