@@ -151,6 +151,11 @@ impl Error {
         self
     }
 
+    /// Names the object that the error is about, unless it names one already.
+    pub fn or_object(self, object: impl Into<String>) -> Error {
+        if self.0.object.is_some() { self } else { self.object(object) }
+    }
+
     /// Marks whether the same call may succeed later without any change.
     pub fn retryable(mut self, retryable: bool) -> Error {
         self.0.retryable = retryable;

@@ -225,7 +225,7 @@ impl Inner {
             }
             Err(error) => {
                 self.write(failed(&error))?;
-                Err(error.object(&*self.config.id))
+                Err(error.or_object(&*self.config.id))
             }
         }
     }
@@ -259,7 +259,7 @@ impl Inner {
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let outcome = connection.shutdown(grace).await;
         self.note_end(&outcome);
-        outcome.map_err(|e| e.object(&*self.config.id))
+        outcome.map_err(|e| e.or_object(&*self.config.id))
     }
 }
 

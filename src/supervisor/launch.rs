@@ -1,7 +1,7 @@
 //! From a specification to a machine that is the box, step by step.
 
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use boxlite_protocol::message::{
     FailureKind, FromSupervisor, Init, Request, Stage, Time, ToGuest, ToHost, from_supervisor,
@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::peer::{Arrival, CREATOR, Clients};
 use super::socket::{self, PidFile};
 use crate::channel::guest::{self, Session};
-use crate::engine::{Engine, Machine, MachineSpec};
+use crate::engine::{Engine, Machine, MachineEnd, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// Everything a supervisor is told. Written and read by the same build of the library.
@@ -57,6 +57,9 @@ pub struct Launcher {
 
 /// Fresh bytes for the guest's random pool: as much as its generators are seeded with, twice.
 const ENTROPY: usize = 64;
+
+/// How long after its channel has broken a machine may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The disk is the first virtio block device.
 const ROOT_DEVICE: &str = "/dev/vda";
@@ -114,22 +117,30 @@ async fn watched<M: Machine, T>(
     clients: &mut Clients,
     step: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    tokio::select! {
+    let failure = tokio::select! {
         biased;
-        outcome = step => outcome.map_err(|e| {
-            let words = machine.last_words();
-            let errno = e.os_errno();
-            let error = Error::new(e.code(), format!("{}{words}", e.message()));
-            errno.map_or(error.clone(), |n| error.errno(n))
-        }),
-        end = machine.ended() => Err(Error::new(
-            Code::Engine,
-            format!("the virtual machine ended while starting ({end:?}){}", machine.last_words()),
-        )),
+        outcome = step => match outcome {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        },
+        end = machine.ended() => return Err(ended_early(&end, machine)),
         () = abandoned(clients), if !spec.detached => {
-            Err(Error::new(Code::Cancelled, "the creating program went away"))
+            return Err(Error::new(Code::Cancelled, "the creating program went away"));
         }
+    };
+    // A channel that breaks is how the end of the machine shows first.
+    if failure.code() == Code::Portal
+        && let Ok(end) = tokio::time::timeout(END_PATIENCE, machine.ended()).await
+    {
+        return Err(ended_early(&end, machine));
     }
+    let error = Error::new(failure.code(), failure.message().to_owned() + &machine.last_words());
+    Err(failure.os_errno().map_or(error.clone(), |n| error.errno(n)))
+}
+
+fn ended_early<M: Machine>(end: &MachineEnd, machine: &M) -> Error {
+    let words = machine.last_words();
+    Error::new(Code::Engine, format!("the virtual machine ended while starting ({end:?}){words}"))
 }
 
 /// Waits for the creating program to go away. What it sends before the box runs is too early.
