@@ -341,3 +341,123 @@ fn respond(clients: &Clients, client: ClientId, id: u64, failure: Option<Failure
 fn violation(what: impl std::fmt::Display) -> Error {
     Error::new(Code::Portal, format!("the guest's agent broke the protocol: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::CREATOR;
+    use super::*;
+    use bytes::Bytes;
+    use tokio::net::UnixStream;
+
+    struct Setting {
+        hub: Hub,
+        clients: Clients,
+        to_guest: mpsc::UnboundedReceiver<ToGuest>,
+        _program: UnixStream,
+    }
+
+    /// A box with one program that has started one exec, which the guest knows as 1.
+    fn setting() -> Setting {
+        let (ours, program) = UnixStream::pair().unwrap();
+        let (queue, to_guest) = mpsc::unbounded_channel();
+        let mut setting = Setting {
+            hub: Hub::new(queue, Running::default()),
+            clients: Clients::new(ours).unwrap(),
+            to_guest,
+            _program: program,
+        };
+        let exec = Exec { exec: 77, window: 1000, ..Exec::default() };
+        let request = Request { id: 5, op: Some(request::Op::Exec(exec)) };
+        setting.client(to_supervisor::Body::Request(request)).unwrap();
+        setting
+    }
+
+    impl Setting {
+        fn client(&mut self, body: to_supervisor::Body) -> Result<Outcome> {
+            let message = ToSupervisor { body: Some(body) };
+            self.hub.on_client(CREATOR, message, &mut self.clients)
+        }
+
+        fn guest(&mut self, body: to_host::Body) -> Result<Outcome> {
+            self.hub.on_guest(Ok(Some(ToHost { body: Some(body) })), &self.clients)
+        }
+
+        fn output(
+            &mut self,
+            exec: u32,
+            stream: u32,
+            offset: u64,
+            length: usize,
+        ) -> Result<Outcome> {
+            let bytes = Bytes::from(vec![0; length]);
+            self.guest(to_host::Body::Data(Data { exec, stream, offset, bytes, eof: false }))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_exceeds_its_credit_is_refused() {
+        let mut s = setting();
+        assert!(s.output(1, stream::STDOUT, 0, 1000).is_ok());
+        assert!(s.output(1, stream::STDOUT, 1000, 1).is_err());
+        assert!(s.output(1, stream::STDERR, 0, 1000).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_grant_of_the_program_lets_the_guest_go_on() {
+        let mut s = setting();
+        s.output(1, stream::STDOUT, 0, 1000).unwrap();
+        let credit = Credit { exec: 77, stream: stream::STDOUT, bytes: 500 };
+        s.client(to_supervisor::Body::Credit(credit)).unwrap();
+        assert!(s.output(1, stream::STDOUT, 1000, 500).is_ok());
+        let mut last = None;
+        while let Ok(message) = s.to_guest.try_recv() {
+            last = message.body;
+        }
+        assert_eq!(last, Some(to_guest::Body::Credit(Credit { exec: 1, ..credit })));
+    }
+
+    #[tokio::test]
+    async fn streams_that_do_not_exist_and_gaps_are_refused() {
+        assert!(setting().output(1, 9, 0, 1).is_err());
+        assert!(setting().output(1, stream::STDIN, 0, 1).is_err());
+        assert!(setting().output(1, stream::STDOUT, 7, 1).is_err());
+        let absurd = Credit { exec: 1, stream: stream::STDIN, bytes: u64::MAX };
+        let mut s = setting();
+        assert!(s.guest(to_host::Body::Credit(Credit { bytes: 1, ..absurd })).is_ok());
+        assert!(s.guest(to_host::Body::Credit(absurd)).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_is_ignored() {
+        let mut s = setting();
+        assert!(s.output(4711, stream::STDOUT, 0, 50_000).is_ok());
+        for id in 0..1000 {
+            let response = Response { id: id + 100, failure: None };
+            assert!(s.guest(to_host::Body::Response(response)).is_ok());
+            let exited = Exited { exec: id as u32 + 100, code: 0, signal: 0 };
+            assert!(s.guest(to_host::Body::Exited(exited)).is_ok());
+        }
+        assert!(s.hub.requests.len() == 1 && s.hub.execs.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_exceeds_its_credit_is_disconnected_and_its_exec_killed() {
+        let mut s = setting();
+        let bytes = Bytes::from_static(b"unasked");
+        let data = Data { exec: 77, stream: stream::STDIN, offset: 0, bytes, eof: false };
+        s.client(to_supervisor::Body::Data(data)).unwrap();
+        let mut killed = false;
+        while let Ok(message) = s.to_guest.try_recv() {
+            if let Some(to_guest::Body::Request(Request {
+                op: Some(request::Op::Signal(k)), ..
+            })) = message.body
+            {
+                killed = k == Signal { exec: 1, signal: libc::SIGKILL };
+            }
+        }
+        assert!(killed);
+        // What it still writes is discarded and does not block it.
+        assert!(s.output(1, stream::STDOUT, 0, 1000).is_ok());
+        assert!(s.output(1, stream::STDOUT, 1000, 60_000).is_ok());
+    }
+}
