@@ -29,15 +29,23 @@ const DISCARD: u64 = 1 << 40;
 /// How long processes may take to end after SIGKILL before the machine goes without them.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the host may take to read what is left at the end.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
+
 enum State {
     /// A machine, not yet a box.
     Blank,
     Box,
-    /// Ending: the request to answer, and when patience ends.
+    /// Ending: the requests to answer, and when patience with the processes ends.
     Ending {
-        request: u64,
+        requests: Vec<u64>,
         deadline: Instant,
         killed: bool,
+    },
+    /// Unmounted: what is still to be sent may take this long, and the answers come last.
+    Leaving {
+        requests: Vec<u64>,
+        deadline: Instant,
     },
     Over,
 }
@@ -191,7 +199,9 @@ impl Agent {
         match self.state {
             State::Box => {}
             State::Blank => return Err(failure(FailureKind::State, "the box is not set up", 0)),
-            _ => return Err(failure(FailureKind::State, "the box is shutting down", 0)),
+            State::Ending { .. } | State::Leaving { .. } | State::Over => {
+                return Err(failure(FailureKind::State, "the box is shutting down", 0));
+            }
         }
         let id = request.exec;
         if self.processes.contains_key(&id) {
@@ -283,24 +293,19 @@ impl Agent {
     /// Goes on reading a pipe that nobody listens to, so that who writes to it is not ended.
     fn keep_discarding(&mut self, pipe: OwnedFd) {
         let fd = pipe.as_raw_fd();
-        let mut event = edge(EpollFlags::EPOLLIN, DISCARD | fd as u64);
-        // The change of its token makes a pipe that is not empty report again.
+        // Level-triggered: one bounded read a turn, or a busy writer would keep us for ever.
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN, DISCARD | fd as u64);
         if self.epoll.modify(&pipe, &mut event).is_ok() {
             self.discards.insert(fd, pipe);
         }
     }
 
     fn discard(&mut self, fd: RawFd) {
-        let mut scratch = [0; 4096];
+        let mut scratch = [0; 64 * 1024];
         let Some(pipe) = self.discards.get(&fd) else { return };
-        loop {
-            match nix::unistd::read(pipe, &mut scratch) {
-                Ok(n) if n > 0 => {}
-                Err(Errno::EAGAIN) => return,
-                _ => break,
-            }
+        if !matches!(nix::unistd::read(pipe, &mut scratch), Ok(1..) | Err(Errno::EAGAIN)) {
+            self.discards.remove(&fd);
         }
-        self.discards.remove(&fd);
     }
 
     /// Ends all execs: the host that knew them is gone.
@@ -313,18 +318,28 @@ impl Agent {
     }
 
     fn shutdown(&mut self, request: u64, shutdown: Shutdown) -> io::Result<()> {
-        if matches!(self.state, State::Ending { .. }) {
-            self.respond(request, Err(failure(FailureKind::State, "already shutting down", 0)));
-            return Ok(());
+        let wanted = Instant::now() + Duration::from_millis(u64::from(shutdown.grace_ms));
+        match &mut self.state {
+            // A second request can only shorten the first.
+            State::Ending { requests, deadline, .. } => {
+                requests.push(request);
+                *deadline = wanted.min(*deadline);
+            }
+            State::Leaving { requests, .. } => requests.push(request),
+            State::Over => {}
+            State::Blank | State::Box => {
+                let requests = vec![request];
+                self.state = State::Ending { requests, deadline: wanted, killed: false };
+                signal_all(libc::SIGTERM);
+            }
         }
-        let grace = Duration::from_millis(u64::from(shutdown.grace_ms));
-        self.state = State::Ending { request, deadline: Instant::now() + grace, killed: false };
-        signal_all(libc::SIGTERM);
         Ok(())
     }
 
     fn timeout(&self) -> EpollTimeout {
-        let State::Ending { deadline, .. } = self.state else { return EpollTimeout::NONE };
+        let (State::Ending { deadline, .. } | State::Leaving { deadline, .. }) = &self.state else {
+            return EpollTimeout::NONE;
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         // A millisecond more, so that the deadline has passed when we look.
         let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
@@ -333,7 +348,11 @@ impl Agent {
 
     /// While shutting down: goes on to the next step when processes or patience have ended.
     fn finish(&mut self) -> io::Result<()> {
-        let State::Ending { request, deadline, killed } = &mut self.state else { return Ok(()) };
+        let (requests, deadline, killed) = match &mut self.state {
+            State::Ending { requests, deadline, killed } => (requests, deadline, killed),
+            State::Leaving { .. } => return self.leave(),
+            State::Blank | State::Box | State::Over => return Ok(()),
+        };
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let alive = !matches!(waitid(Id::All, look), Err(Errno::ECHILD));
         if alive && Instant::now() < *deadline {
@@ -345,16 +364,33 @@ impl Agent {
             signal_all(libc::SIGKILL);
             return Ok(());
         }
-        let request = *request;
+        let requests = std::mem::take(requests);
         nix::unistd::sync();
         let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         // Without a box there is no disk; with a stuck process the sync above has to do.
         if let Err(e) = mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>) {
             crate::console(&format!("root not unmounted cleanly: {}", e.desc()));
         }
-        self.respond(request, Ok(()));
+        let deadline = Instant::now() + LAST_WORDS_PATIENCE;
+        self.state = State::Leaving { requests, deadline };
+        self.pump()?;
+        self.leave()
+    }
+
+    /// Answers once the last output was sent, and is done once the answers were.
+    fn leave(&mut self) -> io::Result<()> {
+        let State::Leaving { requests, deadline } = &mut self.state else { return Ok(()) };
+        let late = Instant::now() >= *deadline;
+        if !late && !(self.port.is_empty() && self.processes.is_empty()) {
+            return Ok(());
+        }
+        for request in std::mem::take(requests) {
+            self.respond(request, Ok(()));
+        }
         self.port.flush()?;
-        self.state = State::Over;
+        if late || self.port.is_empty() {
+            self.state = State::Over;
+        }
         Ok(())
     }
 }

@@ -144,6 +144,11 @@ impl Port {
         self.connected && self.output.len() < HIGH_WATER
     }
 
+    /// Whether everything was handed to the host.
+    pub fn is_empty(&self) -> bool {
+        self.output.is_empty()
+    }
+
     /// Writes as much as the host takes.
     pub fn flush(&mut self) -> io::Result<()> {
         while self.connected && !self.output.is_empty() {

@@ -51,7 +51,8 @@ pub struct Receive {
     window: u64,
     granted: u64,
     received: u64,
-    consumed: u64,
+    /// Taken by the reader and not granted anew yet.
+    pending: u64,
 }
 
 /// The peer sent what it had no credit for, or left a gap.
@@ -75,7 +76,7 @@ impl std::fmt::Display for Violation {
 impl Receive {
     /// A stream on which `window` bytes are granted from the start.
     pub fn new(window: u64) -> Receive {
-        Receive { window, granted: window, received: 0, consumed: 0 }
+        Receive { window, granted: window, received: 0, pending: 0 }
     }
 
     /// Accounts for a chunk that came in.
@@ -95,13 +96,12 @@ impl Receive {
     /// Accounts for bytes that the reader took, and returns a grant to send to the peer, if one
     /// is worth a message: grants are gathered until half a window.
     pub fn consume(&mut self, bytes: u64) -> Option<u64> {
-        self.consumed += bytes;
-        let grant = self.consumed + self.window - self.granted;
-        if grant < self.window / 2 {
+        self.pending += bytes;
+        if self.pending < self.window / 2 || self.pending == 0 {
             return None;
         }
-        self.granted += grant;
-        Some(grant)
+        self.extend(self.pending);
+        Some(std::mem::take(&mut self.pending))
     }
 }
 

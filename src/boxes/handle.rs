@@ -19,6 +19,9 @@ use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
 use crate::supervisor::socket::{self, PidFile};
 
+/// How long a supervisor that no longer answers may take to end.
+const ENDING_PATIENCE: Duration = Duration::from_secs(15);
+
 /// A box, running or not. Cloning gives another handle on the same box.
 #[derive(Clone)]
 pub struct BoxHandle {
@@ -36,6 +39,8 @@ struct Inner {
 #[derive(Default)]
 struct Live {
     connection: Option<Connection>,
+    /// Whether this program started the box, which then ends with it.
+    owned: bool,
     stages: Vec<StageTime>,
 }
 
@@ -80,6 +85,10 @@ impl BoxHandle {
 
     /// The box as it is now.
     pub async fn info(&self) -> Result<BoxInfo> {
+        // An end that is just being written down is waited for.
+        if self.inner.live().connection.as_ref().is_some_and(Connection::has_ended) {
+            drop(self.inner.turn.lock().await);
+        }
         let state = self.inner.state().await?;
         let (running, stages) = {
             let live = self.inner.live();
@@ -135,15 +144,30 @@ impl BoxHandle {
                 )
                 .object(self.id()));
             }
-            self.inner.stop(Duration::ZERO).await?;
+            // How it ended no longer matters; that it has is checked below.
+            let _ = self.inner.stop(Duration::ZERO).await;
         }
         let id = self.id().to_owned();
         self.inner.context.blocking(move |context| remove(context, &id)).await
     }
 
+    /// The connection to the box, if this program started it and it runs.
+    fn owned_connection(&self) -> Option<Connection> {
+        let live = self.inner.live();
+        live.connection.clone().filter(|c| live.owned && !c.has_ended())
+    }
+
+    /// Stops the box if this program started it.
+    pub(crate) async fn stop_owned(&self, grace: Duration) -> Result<()> {
+        if self.owned_connection().is_some() { self.stop(grace).await } else { Ok(()) }
+    }
+
     /// Notes that this program lets go of the box, which ends it.
     pub(crate) fn abandon(&self) {
-        if self.inner.live().connection.take().is_some_and(|c| !c.has_ended()) {
+        let ours = self.owned_connection();
+        let known = self.inner.live().connection.take();
+        known.iter().for_each(Connection::close);
+        if ours.is_some() {
             // The next program to look finds out by itself if this cannot be written.
             let _ = self.inner.write(BoxState::new(Status::Stopped));
         }
@@ -157,6 +181,12 @@ impl Inner {
 
     fn box_dir(&self) -> std::path::PathBuf {
         self.context.home.of_box(&self.config.id)
+    }
+
+    /// Writes the state from a thread that may block.
+    async fn write_later(&self, state: BoxState) -> Result<()> {
+        let row = state.to_row(&self.config.id)?;
+        self.context.blocking(move |context| context.store.update_state(&row)).await
     }
 
     fn write(&self, state: BoxState) -> Result<()> {
@@ -184,14 +214,35 @@ impl Inner {
         if self.context.blocking(holder).await?.is_none() {
             return Ok(None);
         }
+        let connection = match self.attach().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                // One that is just ending does not answer any more: it is waited for.
+                let dir = self.box_dir();
+                let released = self.context.blocking(move |_| {
+                    PidFile::wait_released(&dir)
+                        .map_err(|e| Error::io(Code::Storage, "wait for the supervisor", &e))
+                });
+                return match tokio::time::timeout(ENDING_PATIENCE, released).await {
+                    Ok(Ok(())) => Ok(None),
+                    _ => Err(error),
+                };
+            }
+        };
+        let mut live = self.live();
+        live.connection = Some(connection.clone());
+        live.owned = false;
+        drop(live);
+        Ok(Some(connection))
+    }
+
+    async fn attach(&self) -> Result<Connection> {
         let socket = socket::connect(&self.box_dir()).await.map_err(|e| {
             Error::io(Code::RpcTransport, "connect to the box's supervisor", &e)
                 .object(&*self.config.id)
                 .retryable(true)
         })?;
-        let connection = Connection::open(socket, Opening::Attach, |_| {}).await?;
-        self.live().connection = Some(connection.clone());
-        Ok(Some(connection))
+        Connection::open(socket, Opening::Attach, |_| {}).await
     }
 
     async fn start(self: Arc<Self>, observer: Option<Observer>) -> Result<Connection> {
@@ -217,14 +268,18 @@ impl Inner {
             Ok((connection, stages)) => {
                 let mut state = BoxState::new(Status::Running);
                 state.pid = Some(connection.running().supervisor_pid);
-                self.write(state)?;
-                *self.live() = Live { connection: Some(connection.clone()), stages };
+                if let Err(error) = self.write_later(state).await {
+                    connection.close();
+                    return Err(error.or_object(&*self.config.id));
+                }
+                *self.live() = Live { connection: Some(connection.clone()), owned: true, stages };
                 let watch = self.clone().watch(connection.clone());
                 self.context.tasks.spawn(watch);
                 Ok(connection)
             }
             Err(error) => {
-                self.write(failed(&error))?;
+                // The cause matters more than a row that the next look corrects.
+                let _ = self.write_later(failed(&error)).await;
                 Err(error.or_object(&*self.config.id))
             }
         }
@@ -234,11 +289,11 @@ impl Inner {
     async fn watch(self: Arc<Self>, connection: Connection) {
         let outcome = connection.ended().await;
         let _turn = self.turn.lock().await;
-        self.note_end(&outcome);
+        self.note_end(&outcome).await;
     }
 
     /// Writes the end of the box that `live` holds, once.
-    fn note_end(&self, outcome: &Result<()>) {
+    async fn note_end(&self, outcome: &Result<()>) {
         if self.live().connection.take_if(|c| c.has_ended()).is_none() {
             return;
         }
@@ -248,17 +303,18 @@ impl Inner {
         };
         // A box that was removed meanwhile has no state to write; otherwise the next look at
         // the row corrects it.
-        let _ = self.write(state);
+        let _ = self.write_later(state).await;
     }
 
     async fn stop(&self, grace: Duration) -> Result<()> {
         let Some(connection) = self.connection().await? else { return Ok(()) };
         let mut state = BoxState::new(Status::Stopping);
         state.pid = Some(connection.running().supervisor_pid);
-        self.write(state)?;
+        // A box can be stopped even if that cannot be written down.
+        let _ = self.write_later(state).await;
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let outcome = connection.shutdown(grace).await;
-        self.note_end(&outcome);
+        self.note_end(&outcome).await;
         outcome.map_err(|e| e.or_object(&*self.config.id))
     }
 }
@@ -297,6 +353,11 @@ fn true_state(context: &Context, id: &str) -> Result<BoxState> {
     }
     // Somebody who is just starting or stopping it knows better.
     let Ok(_lock) = context.lock_box(id) else { return Ok(state) };
+    let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    let state = BoxState::from_row(&row)?;
+    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
+        return Ok(state);
+    }
     let mut corrected = BoxState { status: Status::Stopped, pid: None, ..state };
     if corrected.error_reason.is_none() {
         corrected.error_reason = Some("the program that ran the box ended".into());
@@ -314,6 +375,10 @@ fn is_supervised(box_dir: &Path) -> Result<bool> {
 
 fn check_startable(context: &Context, id: &str) -> Result<()> {
     context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    if is_supervised(&context.home.of_box(id))? {
+        let text = "another program has just started it: try again";
+        return Err(Error::new(Code::Busy, text).object(id));
+    }
     let disk = context.home.disk(id);
     if !disk.is_file() {
         return Err(
@@ -327,6 +392,10 @@ fn check_startable(context: &Context, id: &str) -> Result<()> {
 fn remove(context: &Context, id: &str) -> Result<()> {
     let _lock = context.lock_box(id)?;
     context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    if is_supervised(&context.home.of_box(id))? {
+        let text = "its machine is still ending: try again";
+        return Err(Error::new(Code::Busy, text).object(id));
+    }
     let (from, to) = (context.home.of_box(id), context.home.trash().join(id));
     let failed = |what: &str, e: std::io::Error| {
         Error::io(Code::Storage, format!("{what} {}", from.display()), &e).object(id)
@@ -350,6 +419,9 @@ pub fn sweep(context: &Context) -> Result<()> {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
         let Some(id) = name.to_str() else { continue };
+        if context.store.load(id)?.is_some() {
+            continue;
+        }
         // Another program may be making this box: it then holds the lock.
         let Ok(_lock) = context.lock_box(id) else { continue };
         if context.store.load(id)?.is_none() && !is_supervised(&entry.path())? {

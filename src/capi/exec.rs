@@ -226,7 +226,7 @@ pub unsafe extern "C" fn boxlite_exec_on_stdout(
     destroy: boxlite_destroy,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
-    let callback = callback.map(|f| Arc::new(Callback::new(f, user_data, destroy)));
+    let callback = Callback::optional(callback, user_data, destroy);
     // SAFETY: pointers as the header demands.
     unsafe { set_output(exec, callback, 1, error) }
 }
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn boxlite_exec_on_stderr(
     destroy: boxlite_destroy,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
-    let callback = callback.map(|f| Arc::new(Callback::new(f, user_data, destroy)));
+    let callback = Callback::optional(callback, user_data, destroy);
     // SAFETY: pointers as the header demands.
     unsafe { set_output(exec, callback, 2, error) }
 }
@@ -256,7 +256,7 @@ pub unsafe extern "C" fn boxlite_exec_on_exit(
     destroy: boxlite_destroy,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
-    let callback = callback.map(|f| Arc::new(Callback::new(f, user_data, destroy)));
+    let callback = Callback::optional(callback, user_data, destroy);
     // SAFETY: pointers as the header demands.
     unsafe {
         guard(error, || {

@@ -293,7 +293,7 @@ pub unsafe extern "C" fn boxlite_op_on_complete(
     destroy: boxlite_destroy,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
-    let callback = callback.map(|f| Arc::new(Callback::new(f, user_data, destroy)));
+    let callback = Callback::optional(callback, user_data, destroy);
     // SAFETY: pointers as the header demands.
     unsafe {
         guard(error, || {
@@ -323,7 +323,7 @@ pub unsafe extern "C" fn boxlite_op_on_progress(
     destroy: boxlite_destroy,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
-    let callback = callback.map(|f| Arc::new(Callback::new(f, user_data, destroy)));
+    let callback = Callback::optional(callback, user_data, destroy);
     // SAFETY: pointers as the header demands.
     unsafe {
         guard(error, || {

@@ -42,6 +42,8 @@ const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 /// Woken while running: to be queued again afterwards.
 const RUNNING_WOKEN: u8 = 3;
+/// Its handle was freed: it is never queued again, or queue and source would keep each other.
+const FORGOTTEN: u8 = 4;
 
 pub struct Queue {
     ready: Mutex<VecDeque<Arc<dyn Source>>>,
@@ -145,9 +147,7 @@ impl Queue {
     /// Takes a source out of the queue: its handle is being freed.
     pub fn forget(&self, source: &Arc<dyn Source>) {
         let mut ready = self.lock();
-        let state = &source.turn().0;
-        if state.load(Ordering::Relaxed) == QUEUED {
-            state.store(IDLE, Ordering::Relaxed);
+        if source.turn().0.swap(FORGOTTEN, Ordering::Relaxed) == QUEUED {
             ready.retain(|other| !Arc::ptr_eq(other, source));
             if ready.is_empty() {
                 self.clear_signal();
@@ -221,8 +221,13 @@ impl Queue {
         let state = &source.turn().0;
         let again = {
             let _ready = self.lock();
-            let woken = state.swap(IDLE, Ordering::Relaxed) == RUNNING_WOKEN;
-            woken || delivery == Delivery::One
+            match state.load(Ordering::Relaxed) {
+                FORGOTTEN => false,
+                running => {
+                    state.store(IDLE, Ordering::Relaxed);
+                    running == RUNNING_WOKEN || delivery == Delivery::One
+                }
+            }
         };
         if again {
             self.wake(source);
@@ -258,11 +263,14 @@ impl Queue {
                 drop(ready);
                 let delivery = self.run(source);
                 ready = self.lock();
-                if delivery == Delivery::One || state.load(Ordering::Relaxed) == QUEUED {
-                    continue;
-                }
                 if done() {
                     return Ok(true);
+                }
+                if deadline.left().is_err() {
+                    return Ok(false);
+                }
+                if delivery == Delivery::One || state.load(Ordering::Relaxed) == QUEUED {
+                    continue;
                 }
             }
             match self.wait(ready, deadline) {

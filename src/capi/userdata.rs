@@ -1,6 +1,7 @@
 //! A C callback with its user data.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 /// Frees a callback's user data. Called exactly once for each callback that was passed to the
 /// library, whatever became of the call: when the callback is replaced, its handle is freed, or
@@ -24,6 +25,21 @@ impl<F> Callback<F> {
     /// Takes ownership of the user data.
     pub fn new(function: F, user_data: *mut c_void, destroy: boxlite_destroy) -> Callback<F> {
         Callback { function, user_data, destroy }
+    }
+
+    /// As [`Callback::new`] for a function that may be NULL: the data is then destroyed at once.
+    pub fn optional(
+        function: Option<F>,
+        user_data: *mut c_void,
+        destroy: boxlite_destroy,
+    ) -> Option<Arc<Callback<F>>> {
+        match function {
+            Some(function) => Some(Arc::new(Callback::new(function, user_data, destroy))),
+            None => {
+                drop(Callback::new((), user_data, destroy));
+                None
+            }
+        }
     }
 
     pub fn user_data(&self) -> *mut c_void {

@@ -1,7 +1,7 @@
 //! A program's connection to a box's supervisor.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio_util::codec::{Encoder, FramedRead};
 
 use super::exec::{ExecStreams, ExitStatus};
@@ -38,6 +39,7 @@ struct Shared {
     outbox: mpsc::UnboundedSender<ToSupervisor>,
     state: Mutex<State>,
     ended: watch::Sender<Option<Result<()>>>,
+    reader: OnceLock<AbortHandle>,
 }
 
 #[derive(Default)]
@@ -70,7 +72,8 @@ impl Connection {
     ) -> Result<Connection> {
         let (read, write_half) = stream.into_split();
         let (outbox, messages) = mpsc::unbounded_channel();
-        tokio::spawn(write(write_half, messages));
+        let (ended, ending) = watch::channel(None);
+        tokio::spawn(write(write_half, messages, ending));
         let body = match opening {
             Opening::Launch(spec) => to_supervisor::Body::Launch(spec.into()),
             Opening::Attach => to_supervisor::Body::Attach(Attach { version: VERSION }),
@@ -91,10 +94,19 @@ impl Connection {
                 None => return Err(lost()),
             }
         };
-        let (ended, _) = watch::channel(None);
-        let shared = Arc::new(Shared { outbox, state: Mutex::default(), ended });
-        tokio::spawn(read_all(shared.clone(), frames));
+        let reader = OnceLock::new();
+        let shared = Arc::new(Shared { outbox, state: Mutex::default(), ended, reader });
+        let reading = tokio::spawn(read_all(shared.clone(), frames));
+        let _ = shared.reader.set(reading.abort_handle());
         Ok(Connection { shared, running })
+    }
+
+    /// Ends the connection: a box that this program started, and that is not detached, ends too.
+    pub fn close(&self) {
+        if let Some(reader) = self.shared.reader.get() {
+            reader.abort();
+        }
+        self.shared.finish(Err(Error::new(Code::Stopped, "the box was let go of")));
     }
 
     /// What the supervisor said of itself.
@@ -254,7 +266,14 @@ impl Shared {
 
     /// The connection is over: everybody who waits is told.
     fn finish(&self, ended: Result<()>) {
-        self.ended.send_replace(Some(ended.clone()));
+        let first = self.ended.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert_with(|| ended.clone());
+            first
+        });
+        if !first {
+            return;
+        }
         let (requests, execs) = {
             let mut state = self.lock();
             (std::mem::take(&mut state.requests), std::mem::take(&mut state.execs))
@@ -305,10 +324,17 @@ async fn read_all(shared: Arc<Shared>, mut frames: Frames) {
 async fn write(
     mut stream: OwnedWriteHalf,
     mut messages: mpsc::UnboundedReceiver<ToSupervisor>,
+    mut ending: watch::Receiver<Option<Result<()>>>,
 ) -> std::io::Result<()> {
     let mut codec = Codec::<FromSupervisor, ToSupervisor>::default();
     let mut buffer = BytesMut::new();
-    while let Some(message) = messages.recv().await {
+    loop {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            // Also when the other end has gone: only then is the socket closed.
+            Ok(_) = ending.wait_for(Option::is_some) => None,
+        };
+        let Some(message) = message else { return Ok(()) };
         codec.encode(&message, &mut buffer)?;
         while buffer.len() < BATCH
             && let Ok(message) = messages.try_recv()
@@ -317,7 +343,6 @@ async fn write(
         }
         stream.write_all_buf(&mut buffer).await?;
     }
-    Ok(())
 }
 
 fn lost() -> Error {

@@ -156,11 +156,11 @@ impl Runtime {
         Ok(())
     }
 
-    /// Stops all boxes that this program runs, each with `grace`, all at once. Returns the first
+    /// Stops all boxes that this program has started, each with `grace`, all at once. Returns the first
     /// error after trying all.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
         let boxes: Vec<BoxHandle> = self.inner.boxes().values().cloned().collect();
-        let stops = boxes.iter().map(|handle| handle.stop(grace));
+        let stops = boxes.iter().map(|handle| handle.stop_owned(grace));
         futures_util::future::join_all(stops).await.into_iter().collect()
     }
 }

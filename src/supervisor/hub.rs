@@ -61,6 +61,8 @@ struct Route {
     name: u32,
     /// The program is gone: output is discarded until the process has ended.
     orphaned: bool,
+    /// A bit for each output that has come to its end.
+    ended: u8,
     stdin: flow::Send,
     stdout: flow::Receive,
     stderr: flow::Receive,
@@ -75,6 +77,12 @@ impl Route {
         }
     }
 }
+
+/// What a guest may let a program send ahead.
+const MAX_STDIN_CREDIT: u64 = 1 << 20;
+
+/// The longest text of a guest's that is passed on.
+const MAX_MESSAGE: usize = 4096;
 
 fn to_guest(body: to_guest::Body) -> ToGuest {
     ToGuest { body: Some(body) }
@@ -181,6 +189,7 @@ impl Hub {
             client,
             name: exec.exec,
             orphaned: false,
+            ended: 0,
             stdin: flow::Send::default(),
             stdout: flow::Receive::new(exec.window),
             stderr: flow::Receive::new(exec.window),
@@ -266,6 +275,12 @@ impl Hub {
 
     fn response(&mut self, response: Response, clients: &Clients) -> Outcome {
         let Some(pending) = self.requests.remove(&response.id) else { return Outcome::Continue };
+        let failure = response.failure.map(|mut failure| {
+            let end = failure.message.floor_char_boundary(MAX_MESSAGE);
+            failure.message.truncate(end);
+            failure
+        });
+        let response = Response { failure, ..response };
         let failed = response.failure.is_some();
         let mut outcome = Outcome::Continue;
         match pending.kind {
@@ -280,13 +295,20 @@ impl Hub {
     fn output(&mut self, data: Data, clients: &Clients) -> Result<()> {
         let Some(route) = self.execs.get_mut(&data.exec) else { return Ok(()) };
         let (client, name, orphaned) = (route.client, route.name, route.orphaned);
-        let output = route.output(data.stream).ok_or_else(|| violation("no such stream"))?;
         let length = data.bytes.len() as u64;
+        let bit = 1 << (data.stream & 7);
+        if route.ended & bit != 0 || (length == 0 && !data.eof) {
+            return Err(violation("an empty chunk, or one after the end"));
+        }
+        route.ended |= u8::from(data.eof) * bit;
+        let output = route.output(data.stream).ok_or_else(|| violation("no such stream"))?;
         output.accept(data.offset, length).map_err(violation)?;
         if orphaned {
-            output.extend(length);
-            let credit = Credit { exec: data.exec, stream: data.stream, bytes: length };
-            self.send(to_guest::Body::Credit(credit));
+            // Discarded; the grants are gathered as a reader's would be.
+            if let Some(bytes) = output.consume(length) {
+                let credit = Credit { exec: data.exec, stream: data.stream, bytes };
+                self.send(to_guest::Body::Credit(credit));
+            }
         } else {
             clients
                 .send(client, to_client(from_supervisor::Body::Data(Data { exec: name, ..data })));
@@ -296,7 +318,12 @@ impl Hub {
 
     fn stdin_credit(&mut self, credit: Credit, clients: &Clients) -> Result<()> {
         let Some(route) = self.execs.get_mut(&credit.exec) else { return Ok(()) };
-        if credit.stream != stream::STDIN || !route.stdin.grant(credit.bytes) {
+        let outstanding = route.stdin.available().saturating_add(credit.bytes);
+        let plausible = (1..=MAX_STDIN_CREDIT).contains(&credit.bytes);
+        if credit.stream != stream::STDIN || !plausible || outstanding > MAX_STDIN_CREDIT {
+            return Err(violation("absurd credit"));
+        }
+        if !route.stdin.grant(credit.bytes) {
             return Err(violation("absurd credit"));
         }
         let credit = Credit { exec: route.name, ..credit };

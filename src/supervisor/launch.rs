@@ -9,7 +9,7 @@ use boxlite_protocol::message::{
 };
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use super::peer::{Arrival, CREATOR, Clients};
 use super::socket::{self, PidFile};
@@ -97,14 +97,23 @@ impl Launcher {
         let listener = socket::listen(&spec.box_dir)?;
         stages.done("supervisor", clients);
 
-        let mut machine = engine.launch(&spec.machine).await?;
+        let mut machine = tokio::select! {
+            machine = engine.launch(&spec.machine) => machine?,
+            () = abandoned(clients), if !spec.detached => {
+                return Err(Error::new(Code::Cancelled, "the creating program went away"));
+            }
+        };
         stages.done("machine", clients);
 
+        let deadline = tokio::time::Instant::now() + spec.machine.boot_timeout;
         let channel = machine.take_channel()?;
-        let mut guest = watched(&mut machine, &spec, clients, boot(channel, &spec)).await?;
+        let boot = async { Ok(guest::open(channel).await?.0) };
+        let boot = in_time(deadline, &spec, boot);
+        let mut guest = watched(&mut machine, &spec, clients, boot).await?;
         stages.done("boot", clients);
 
-        watched(&mut machine, &spec, clients, init(&mut guest, &spec.identity)).await?;
+        let init = in_time(deadline, &spec, init(&mut guest, &spec.identity));
+        watched(&mut machine, &spec, clients, init).await?;
         stages.done("setup", clients);
         Ok(Launched { machine, guest, spec, listener, _pid_file: pid_file })
     }
@@ -152,15 +161,17 @@ async fn abandoned(clients: &mut Clients) {
     }
 }
 
-async fn boot(channel: UnixStream, spec: &LaunchSpec) -> Result<Session> {
+/// One deadline for all that the guest has to do until the box runs.
+async fn in_time<T>(
+    deadline: tokio::time::Instant,
+    spec: &LaunchSpec,
+    step: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let timeout = spec.machine.boot_timeout;
-    match tokio::time::timeout(timeout, guest::open(channel)).await {
-        Ok(opened) => Ok(opened?.0),
-        Err(_) => Err(Error::new(
-            Code::Timeout,
-            format!("the guest did not come up within {:.1} s", timeout.as_secs_f32()),
-        )),
-    }
+    tokio::time::timeout_at(deadline, step).await.unwrap_or_else(|_| {
+        let text = format!("the guest did not come up within {:.1} s", timeout.as_secs_f32());
+        Err(Error::new(Code::Timeout, text))
+    })
 }
 
 async fn init(guest: &mut Session, identity: &Identity) -> Result<()> {

@@ -63,6 +63,7 @@ fn farewell(end: &Result<()>) -> Ended {
 }
 
 /// How long until an ending that is under way is forced.
+#[derive(Clone, Copy)]
 struct Ending {
     deadline: Instant,
 }
@@ -98,7 +99,10 @@ async fn serve<M: Machine>(launched: Launched<M>, clients: &mut Clients) -> Resu
         match outcome {
             Ok(Outcome::Continue) => {}
             Ok(Outcome::Stopping { grace }) => {
-                ending.get_or_insert(Ending { deadline: Instant::now() + grace + OFF_PATIENCE });
+                // A second request can only shorten the first.
+                let wanted = Instant::now() + grace + OFF_PATIENCE;
+                let deadline = ending.map_or(wanted, |e| e.deadline.min(wanted));
+                ending = Some(Ending { deadline });
             }
             // The agent has said that it is done, or it is gone: only the process is left.
             Ok(Outcome::GuestDone) if ending.is_some() => break Ok(()),
@@ -112,6 +116,12 @@ async fn serve<M: Machine>(launched: Launched<M>, clients: &mut Clients) -> Resu
         }
     };
     machine.kill().await;
+    // What the guest said last is in the socket still.
+    while let Ok(message @ Some(_)) = guest_reader.next().await {
+        if hub.on_guest(Ok(message), clients).is_err() {
+            break;
+        }
+    }
     hub.ended(clients);
     end
 }

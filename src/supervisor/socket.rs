@@ -77,7 +77,7 @@ impl PidFile {
             .write(true)
             .open(&path)
             .map_err(|e| Error::io(Code::Storage, what(), &e))?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
             Err(Errno::EAGAIN | Errno::EACCES) => {
                 return Err(Error::new(Code::Busy, "another supervisor runs this box"));
             }
@@ -90,13 +90,20 @@ impl PidFile {
         Ok(PidFile { file })
     }
 
+    /// Blocks until the box has no supervisor.
+    pub fn wait_released(box_dir: &Path) -> io::Result<()> {
+        let file = File::open(box_dir.join(NAME))?;
+        fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_RDLCK)))?;
+        Ok(())
+    }
+
     /// The process id of the box's supervisor, if one lives.
     pub fn holder(box_dir: &Path) -> io::Result<Option<u32>> {
         let file = match File::open(box_dir.join(NAME)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let mut lock = whole_file();
+        let mut lock = whole_file(libc::F_WRLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
         if lock.l_type == libc::F_UNLCK as libc::c_short {
             return Ok(None);
@@ -105,9 +112,9 @@ impl PidFile {
     }
 }
 
-fn whole_file() -> libc::flock {
+fn whole_file(kind: libc::c_int) -> libc::flock {
     libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
