@@ -69,8 +69,6 @@ images: deps
 
 # Cold boots of each kind.
 RUNS := 10
-# What goes through stdout, and through the raw port.
-BENCH_BYTES := 268435456
 BENCH_SOURCES := benches/bench.c benches/bare.c benches/process.c benches/report.c
 
 bench: build images $(B)/bin/bench $(B)/bench/port.initramfs
@@ -79,13 +77,13 @@ bench: build images $(B)/bin/bench $(B)/bench/port.initramfs
 
 $(B)/bin/bench: $(BENCH_SOURCES) benches/bench.h include/boxlite.h | library
 	@mkdir -p $(B)/bin
-	@$(CC) $(CFLAGS) -DBYTES=$(BENCH_BYTES) -Iinclude $(BENCH_SOURCES) -o $@ -L$(B)/lib -lboxlite \
+	@$(CC) $(CFLAGS) -Iinclude $(BENCH_SOURCES) -o $@ -L$(B)/lib -lboxlite \
 		-Wl,-rpath,'$$ORIGIN/../lib'
 
 # The machine at the other end of the raw port.
-$(B)/bench/port.initramfs: benches/port.c scripts/initramfs.sh | deps
+$(B)/bench/port.initramfs: benches/port.c benches/bench.h scripts/initramfs.sh | deps
 	@mkdir -p $(B)/bench
-	@$(CC) $(CFLAGS) -DBYTES=$(BENCH_BYTES) -static $< -o $(B)/bench/port
+	@$(CC) $(CFLAGS) -static $< -o $(B)/bench/port
 	@scripts/initramfs.sh $(B)/bench/port $@
 
 # --- tests ----------------------------------------------------------------------------------------

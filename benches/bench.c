@@ -33,14 +33,11 @@ enum {
     EXECS_PER_ROUND = 60,
     LOOPS_PER_ROUND = 300,
     BLOCK = 65536,
-    BLOCKS = BYTES / BLOCK,
+    BLOCKS = STREAM_BYTES / BLOCK,
 };
 
 static boxlite_error *error;
 static volatile pid_t measuring;
-
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
 
 // A call that must succeed.
 static void must(boxlite_status status, const char *what)
@@ -62,7 +59,7 @@ static struct {
     samples boot, start, before_setup, setup, bare_boot;
     samples first_byte;
     samples exec, loop;
-    samples stdout_rate, port_rate;
+    samples stdout_rate, port_rate, pipe_rate;
     samples qemu_pss, qemu_private, supervisor_pss, supervisor_private, box_private;
     samples bare_pss, bare_private;
 } seen;
@@ -78,6 +75,8 @@ static const figure FIGURES[] = {
      &seen.bare_boot, 0, false},
     {"exec round trip of true", "ms", &seen.exec, "fork+exec in the guest", &seen.loop, 0, false},
     {"stdout of an exec", "MB/s", &seen.stdout_rate, "raw port", &seen.port_rate, 0.6, true},
+    {"stdout of an exec", "MB/s", &seen.stdout_rate, "dd | cat in the guest", &seen.pipe_rate, 0,
+     true},
     {"memory of an idle box: QEMU, Pss", "MiB", &seen.qemu_pss, "bare QEMU, Pss", &seen.bare_pss, 0,
      false},
     {"  QEMU, private", "MiB", &seen.qemu_private, "bare QEMU, private", &seen.bare_private, 0,
@@ -263,33 +262,49 @@ static void exec_true(boxlite_box *box)
     }
 }
 
-// A shell in the guest does the same, by its own clock.
-static void loop_true(boxlite_box *box)
+// How many seconds a script takes in the guest, by the guest's own clock, which shows hundredths.
+static double seconds_inside(boxlite_box *box, const char *script)
 {
-    const char *script = "i=0; while [ $i -lt " TEXT(300) " ]; do /bin/true; i=$((i+1)); done";
     const char *argv[] = {"/bin/busybox", "time", "-f", "%e", "/bin/sh", "-c", script};
-    _Static_assert(LOOPS_PER_ROUND == 300, "the script's number");
     output out = {0}, err = {0};
     run(box, argv, 7, &out, &err);
     double seconds = strtod(err.text, NULL);
     if (seconds <= 0)
         fail("the guest's time printed '%s'", err.text);
-    add(&seen.loop, seconds * 1e3 / LOOPS_PER_ROUND);
+    return seconds;
+}
+
+// The same as exec_true(), done by a shell in the guest.
+static void loop_true(boxlite_box *box)
+{
+    char script[128];
+    snprintf(script, sizeof script, "i=0; while [ $i -lt %d ]; do /bin/true; i=$((i+1)); done",
+             LOOPS_PER_ROUND);
+    add(&seen.loop, seconds_inside(box, script) * 1e3 / LOOPS_PER_ROUND);
 }
 
 static void stream_zeros(boxlite_box *box)
 {
-    char count[32];
+    char size[32], count[32];
+    snprintf(size, sizeof size, "bs=%d", BLOCK);
     snprintf(count, sizeof count, "count=%d", BLOCKS);
-    const char *argv[] = {"dd", "if=/dev/zero", "bs=" TEXT(65536), count};
-    _Static_assert(BLOCK == 65536, "dd's block");
+    const char *argv[] = {"dd", "if=/dev/zero", size, count};
     output out = {0}, err = {0};
     double began = now_ms();
     run(box, argv, 4, &out, &err);
     double elapsed = now_ms() - began;
-    if (out.length != BYTES)
-        fail("%zu of %ld bytes of stdout arrived", out.length, (long)BYTES);
-    add(&seen.stdout_rate, (double)BYTES / 1e3 / elapsed);
+    if (out.length != STREAM_BYTES)
+        fail("%zu of %d bytes of stdout arrived", out.length, STREAM_BYTES);
+    add(&seen.stdout_rate, STREAM_BYTES / 1e3 / elapsed);
+}
+
+// The same command into a pipe that stays in the guest: what any stdout costs there.
+static void pipe_zeros(boxlite_box *box)
+{
+    char script[128];
+    snprintf(script, sizeof script,
+             "dd if=/dev/zero bs=%d count=%d 2>/dev/null | cat >/dev/null", BLOCK, BLOCKS);
+    add(&seen.pipe_rate, STREAM_BYTES / 1e6 / seconds_inside(box, script));
 }
 
 // --- the whole -----------------------------------------------------------------------------------
@@ -335,7 +350,8 @@ static void measure_commands(boxlite_runtime *runtime, const plan *p, char *cons
         exec_true(box);
         loop_true(box);
         stream_zeros(box);
-        add(&seen.port_rate, raw_throughput(arguments, p->port_initramfs, BYTES));
+        pipe_zeros(box);
+        add(&seen.port_rate, raw_throughput(arguments, p->port_initramfs, STREAM_BYTES));
     }
     fputc('\n', stderr);
     discard(runtime, box);

@@ -7,6 +7,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+// What goes through stdout, and through the raw port, each time.
+enum { STREAM_BYTES = 256 << 20 };
+
 // The most samples of one figure.
 enum { MAX_SAMPLES = 10000 };
 

@@ -1,5 +1,6 @@
 // The init of the raw port's machine: writes a marker byte and then data, as fast as it can.
-#define _GNU_SOURCE
+#include "bench.h"
+
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <time.h>
@@ -36,7 +37,7 @@ int main(void)
         return 1;
     int port = open_port();
     write_all(port, "!", 1);
-    for (long sent = 0; sent < BYTES; sent += CHUNK)
+    for (int sent = 0; sent < STREAM_BYTES; sent += CHUNK)
         write_all(port, chunk, CHUNK);
     for (;;)
         pause();
