@@ -3,7 +3,7 @@
 #   make run [IMAGE=path] [CMD="words"]   boots a box and runs a command in it
 #   make test                             every test, from units to virtual machines
 #   make lint                             clippy, rustfmt, the header
-#   make bench                            figures, each beside its baseline
+#   make bench [RUNS=10]                  figures, each beside its baseline
 #   make build                            the library and its helpers, in build/
 #   make header                           include/boxlite.h from the source
 
@@ -64,6 +64,27 @@ $(B)/bin/hello: examples/c/hello.c include/boxlite.h | library
 
 images: deps
 	@scripts/test-images.sh $(B)/images busybox
+
+# --- figures --------------------------------------------------------------------------------------
+
+# Cold boots of each kind.
+RUNS := 10
+BENCH_SOURCES := benches/bench.c benches/bare.c benches/process.c benches/report.c
+
+bench: build images $(B)/bin/bench $(B)/bench/port.initramfs
+	@$(B)/bin/bench $(B)/images/busybox $(B)/bench/port.initramfs $(B)/bench.json $(RUNS)
+	@echo "in $(B)/bench.json too"
+
+$(B)/bin/bench: $(BENCH_SOURCES) benches/bench.h include/boxlite.h | library
+	@mkdir -p $(B)/bin
+	@$(CC) $(CFLAGS) -Iinclude $(BENCH_SOURCES) -o $@ -L$(B)/lib -lboxlite \
+		-Wl,-rpath,'$$ORIGIN/../lib'
+
+# The machine at the other end of the raw port.
+$(B)/bench/port.initramfs: benches/port.c benches/bench.h scripts/initramfs.sh | deps
+	@mkdir -p $(B)/bench
+	@$(CC) $(CFLAGS) -static $< -o $(B)/bench/port
+	@scripts/initramfs.sh $(B)/bench/port $@
 
 # --- tests ----------------------------------------------------------------------------------------
 
