@@ -147,9 +147,6 @@ typedef int32_t boxlite_box_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// Which events a reader wants now.
-typedef struct Wanted Wanted;
-
 // A box, running or not. Keeps its runtime alive. Any thread may use it.
 typedef struct boxlite_box boxlite_box;
 
@@ -210,9 +207,6 @@ typedef void (*boxlite_op_callback)(void *user_data, struct boxlite_op *op);
 // Called with an operation's progress, inside boxlite_dispatch(). progress is borrowed: good until
 // the callback returns.
 typedef void (*boxlite_progress_callback)(void *user_data, const struct boxlite_progress *progress);
-
-// A program's number at this supervisor.
-typedef uint64_t ClientId;
 
 #ifdef __cplusplus
 extern "C" {

@@ -38,6 +38,13 @@ fn the_headers_version_is_the_librarys() {
 }
 
 #[test]
+fn the_header_names_nothing_but_boxlite() {
+    for line in generate().lines().filter(|l| l.starts_with("typedef") && !l.starts_with("//")) {
+        assert!(line.contains("boxlite_"), "{line}");
+    }
+}
+
+#[test]
 fn every_function_has_a_doc_comment() {
     let header = generate();
     let lines: Vec<&str> = header.lines().collect();

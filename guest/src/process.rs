@@ -14,6 +14,9 @@ use crate::output::{self, Output};
 use crate::stdin::Stdin;
 use crate::users::Database;
 
+/// What a command may write ahead of us, in bytes.
+const PIPE_SIZE: i32 = 256 * 1024;
+
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub struct Process {
@@ -47,6 +50,11 @@ impl Process {
         let (stdin, stdin_write) = stdin_pipe(request.stdin).map_err(resources)?;
         let (stdout_read, stdout) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
         let (stderr_read, stderr) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
+        for pipe in [&stdout_read, &stderr_read] {
+            // A larger pipe means fewer switches between the command and us. A system that
+            // refuses leaves the size it gave.
+            let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
+        }
         for ours in [Some(&stdout_read), Some(&stderr_read), stdin_write.as_ref()] {
             ours.map_or(Ok(()), set_nonblocking).map_err(resources)?;
         }
