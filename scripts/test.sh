@@ -39,5 +39,28 @@ f=$(count '^[0-9]+% tests passed, ([0-9]+) tests failed.*')
 if ((status != 0 && f == 0)); then f=1; fi
 passed=$((passed + total - f)) failed=$((failed + f))
 
+# The same library as somebody who is not root, where we may become somebody else.
+if ((EUID == 0)) && command -v setpriv >/dev/null; then
+    echo "== C: as an ordinary user"
+    user=$(mktemp -d)
+    trap 'rm -rf "$log" "$user"' EXIT
+    mkdir "$user/home" "$user/images"
+    cp -r "$build/lib" "$build/libexec" "$user/"
+    cp -rL "$build/images/busybox" "$user/images/"
+    for test in exec errors lifecycle death; do cp "$build/ctest/test_$test" "$user/" || true; done
+    chown -R 65534:65534 "$user"
+    for test in exec errors lifecycle death; do
+        if (cd "$user" && env -i PATH="$PATH" HOME="$user/home" LD_LIBRARY_PATH="$user/lib" \
+            BOXLITE_LIBEXEC="$user/libexec/boxlite" BOXLITE_TEST_IMAGES="$user/images" \
+            setpriv --reuid 65534 --regid 65534 --clear-groups "./test_$test"); then
+            echo "$test: passed"
+            passed=$((passed + 1))
+        else
+            echo "$test: FAILED"
+            failed=$((failed + 1))
+        fi
+    done
+fi
+
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 ((failed == 0))

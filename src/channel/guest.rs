@@ -64,3 +64,46 @@ pub fn broken(error: &io::Error) -> Error {
 fn closed() -> Error {
     Error::new(Code::Portal, "the channel to the guest closed before its agent greeted")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    async fn opened(bytes: &[u8]) -> Result<Hello> {
+        let (ours, mut guest) = UnixStream::pair().unwrap();
+        guest.write_all(bytes).await.unwrap();
+        drop(guest);
+        open(ours).await.map(|(_, hello)| hello)
+    }
+
+    fn greeting_of(version: u32) -> Vec<u8> {
+        Greeting { version, epoch: 1 }.encode().to_vec()
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_another_version_is_told_as_such() {
+        let error = opened(&greeting_of(VERSION + 41)).await.unwrap_err();
+        let wanted = format!("protocol version {}", VERSION + 41);
+        assert!(error.message().contains(&wanted), "{error}");
+    }
+
+    #[tokio::test]
+    async fn stale_bytes_garbage_and_silence_are_errors_or_skipped() {
+        assert_eq!(opened(b"").await.unwrap_err().code(), Code::Portal);
+        assert_eq!(opened(b"no greeting at all").await.unwrap_err().code(), Code::Portal);
+        let mut garbage = greeting_of(VERSION);
+        garbage.extend([0xff; 64]);
+        assert_eq!(opened(&garbage).await.unwrap_err().code(), Code::Portal);
+        // Stale bytes before, a proper introduction after.
+        let mut wire = b"rest of an older session".to_vec();
+        wire.extend(greeting_of(VERSION));
+        let hello = Hello { agent: "a".into(), kernel: "k".into() };
+        let message = ToHost { body: Some(to_host::Body::Hello(hello.clone())) };
+        let mut frame = BytesMut::new();
+        let mut codec = Codec::<ToGuest, ToHost>::default();
+        tokio_util::codec::Encoder::encode(&mut codec, &message, &mut frame).unwrap();
+        wire.extend(&frame);
+        assert_eq!(opened(&wire).await.unwrap(), hello);
+    }
+}

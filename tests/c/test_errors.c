@@ -109,6 +109,29 @@ static void a_missing_part_is_named(boxlite_runtime *runtime)
     remove_box(runtime, box);
 }
 
+static void a_missing_kernel_is_named(void)
+{
+    boxlite_runtime_options *options;
+    boxlite_runtime *runtime;
+    boxlite_op *op;
+    char command[1024], libexec[128];
+    snprintf(libexec, sizeof libexec, "%s/libexec", home);
+    snprintf(command, sizeof command, "mkdir %s && ln -s %s/../libexec/boxlite/boxlite-shim %s/", libexec,
+             getenv("BOXLITE_TEST_IMAGES"), libexec);
+    CHECK(system(command) == 0);
+    OK(boxlite_runtime_options_new(&options, &error));
+    OK(boxlite_runtime_options_set_home(options, home, &error));
+    OK(boxlite_runtime_options_set_libexec(options, libexec, &error));
+    OK(boxlite_runtime_open(options, &runtime, &error));
+    boxlite_runtime_options_free(options);
+    boxlite_box *box = new_box(runtime);
+    OK(boxlite_box_start(box, &op, &error));
+    FAILS(boxlite_op_wait(op, 60000, &error), BOXLITE_ENGINE, "vmlinux");
+    boxlite_op_free(op);
+    remove_box(runtime, box);
+    boxlite_runtime_free(runtime);
+}
+
 static void a_kernel_that_does_not_come_up_is_a_timeout_with_the_console(boxlite_runtime *runtime)
 {
     boxlite_box_options *options;
@@ -148,6 +171,7 @@ int main(void)
     an_unusable_home_is_named();
     damaged_images_are_refused(runtime);
     a_missing_part_is_named(runtime);
+    a_missing_kernel_is_named();
     a_kernel_that_does_not_come_up_is_a_timeout_with_the_console(runtime);
     names_are_unique(runtime);
 
