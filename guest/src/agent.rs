@@ -381,7 +381,8 @@ impl Agent {
     fn leave(&mut self) -> io::Result<()> {
         let State::Leaving { requests, deadline } = &mut self.state else { return Ok(()) };
         let late = Instant::now() >= *deadline;
-        if !late && !(self.port.is_empty() && self.processes.is_empty()) {
+        let sent = self.port.is_empty() && self.processes.is_empty();
+        if !late && !sent {
             return Ok(());
         }
         for request in std::mem::take(requests) {
