@@ -48,6 +48,7 @@ int main(void)
 
     // Nobody dispatches: the command waits, and this process does not grow.
     size_t ignored = 0;
+    time_t unread_since = time(NULL);
     OK(boxlite_exec_on_stdout(unread, count, &ignored, NULL, &error));
     long before = resident_kib();
     sleep(2);
@@ -71,6 +72,10 @@ int main(void)
     grown = resident_kib() - before;
     if (grown > 16384)
         FAIL("memory grew by %ld KiB over %d MB", grown, MEGABYTES);
+
+    // Ten seconds unread in all, while others run.
+    while (time(NULL) - unread_since < 11)
+        PRINTS(box, "sleep 0.5; echo on", "on\n");
 
     // The unread one is where it was, and comes to its end once somebody reads.
     CHECK(ignored == 0);
