@@ -25,66 +25,68 @@
 #define BOXLITE_VERSION_MAJOR 0
 #define BOXLITE_VERSION_MINOR 1
 #define BOXLITE_VERSION_PATCH 0
+#define BOXLITE_VERSION_NUMBER                                                                     \
+    (BOXLITE_VERSION_MAJOR * 1000000 + BOXLITE_VERSION_MINOR * 1000 + BOXLITE_VERSION_PATCH)
 
 
-// The outcome of a call. Values are fixed and only ever appended to; 0 to 20 are those that
-// programs written for boxlite know.
+/// The outcome of a call. Values are fixed and only ever appended to; 0 to 20 are those that
+/// programs written for boxlite know.
 enum boxlite_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // Success.
+    /// Success.
     BOXLITE_OK = 0,
-    // A fault of the library itself.
+    /// A fault of the library itself.
     BOXLITE_INTERNAL = 1,
-    // The named object does not exist.
+    /// The named object does not exist.
     BOXLITE_NOT_FOUND = 2,
-    // An object with this name exists already.
+    /// An object with this name exists already.
     BOXLITE_ALREADY_EXISTS = 3,
-    // The object is not in a state that permits the call.
+    /// The object is not in a state that permits the call.
     BOXLITE_INVALID_STATE = 4,
-    // An argument is NULL, out of range or malformed; the error names it.
+    /// An argument is NULL, out of range or malformed; the error names it.
     BOXLITE_INVALID_ARGUMENT = 5,
-    // The configuration or installation is unusable.
+    /// The configuration or installation is unusable.
     BOXLITE_CONFIG = 6,
-    // The host's file system or a disk refused an operation.
+    /// The host's file system or a disk refused an operation.
     BOXLITE_STORAGE = 7,
-    // An image is missing, damaged, or of another platform.
+    /// An image is missing, damaged, or of another platform.
     BOXLITE_IMAGE = 8,
-    // A network operation failed.
+    /// A network operation failed.
     BOXLITE_NETWORK = 9,
-    // A command could not be run in a box.
+    /// A command could not be run in a box.
     BOXLITE_EXECUTION = 10,
-    // The box stopped while the operation was under way.
+    /// The box stopped while the operation was under way.
     BOXLITE_STOPPED = 11,
-    // The virtual machine monitor failed or is missing.
+    /// The virtual machine monitor failed or is missing.
     BOXLITE_ENGINE = 12,
-    // This build or host cannot do what was asked.
+    /// This build or host cannot do what was asked.
     BOXLITE_UNSUPPORTED = 13,
-    // The database refused an operation.
+    /// The database refused an operation.
     BOXLITE_DATABASE = 14,
-    // The connection to a box's agent failed.
+    /// The connection to a box's agent failed.
     BOXLITE_PORTAL = 15,
-    // A remote call returned an error.
+    /// A remote call returned an error.
     BOXLITE_RPC = 16,
-    // A remote call could not be carried out.
+    /// A remote call could not be carried out.
     BOXLITE_RPC_TRANSPORT = 17,
-    // Stored metadata is unreadable.
+    /// Stored metadata is unreadable.
     BOXLITE_METADATA = 18,
-    // The requested engine or accelerator does not work on this host.
+    /// The requested engine or accelerator does not work on this host.
     BOXLITE_UNSUPPORTED_ENGINE = 19,
-    // Memory, disk space or another resource is used up.
+    /// Memory, disk space or another resource is used up.
     BOXLITE_RESOURCE_EXHAUSTED = 20,
-    // The operation was cancelled.
+    /// The operation was cancelled.
     BOXLITE_CANCELLED = 64,
-    // A deadline passed.
+    /// A deadline passed.
     BOXLITE_TIMEOUT = 65,
-    // A panic was caught at the library's boundary; please report it.
+    /// A panic was caught at the library's boundary; please report it.
     BOXLITE_PANIC = 66,
-    // The object is in use; try again later. Also: dispatch or wait called from a callback.
+    /// The object is in use; try again later. Also: dispatch or wait called from a callback.
     BOXLITE_BUSY = 67,
-    // The call would have to wait.
+    /// The call would have to wait.
     BOXLITE_WOULD_BLOCK = 68,
 };
 #ifndef __cplusplus
@@ -95,17 +97,17 @@ typedef int32_t boxlite_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// What executes the guests' instructions.
+/// What executes the guests' instructions.
 enum boxlite_accelerator
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // KVM where it is proven to work, else TCG.
+    /// KVM where it is proven to work, else TCG.
     BOXLITE_ACCELERATOR_AUTO = 0,
-    // KVM, or BOXLITE_UNSUPPORTED_ENGINE: never a silent fall-back.
+    /// KVM, or BOXLITE_UNSUPPORTED_ENGINE: never a silent fall-back.
     BOXLITE_ACCELERATOR_KVM = 1,
-    // QEMU's translator: works everywhere, and is no security boundary.
+    /// QEMU's translator: works everywhere, and is no security boundary.
     BOXLITE_ACCELERATOR_TCG = 2,
 };
 #ifndef __cplusplus
@@ -116,27 +118,27 @@ typedef int32_t boxlite_accelerator;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// The life of a box.
+/// The life of a box.
 enum boxlite_box_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // Written by an older or newer version of the library.
+    /// Written by an older or newer version of the library.
     BOXLITE_BOX_UNKNOWN = 0,
-    // Made, never started.
+    /// Made, never started.
     BOXLITE_BOX_CONFIGURED = 1,
-    // Being started.
+    /// Being started.
     BOXLITE_BOX_STARTING = 2,
-    // Its machine runs.
+    /// Its machine runs.
     BOXLITE_BOX_RUNNING = 3,
-    // Being stopped.
+    /// Being stopped.
     BOXLITE_BOX_STOPPING = 4,
-    // Stopped by request or by itself; its disk is intact.
+    /// Stopped by request or by itself; its disk is intact.
     BOXLITE_BOX_STOPPED = 5,
-    // Its machine stands still.
+    /// Its machine stands still.
     BOXLITE_BOX_PAUSED = 6,
-    // It could not be started, or came to an unwanted end; its disk is kept.
+    /// It could not be started, or came to an unwanted end; its disk is kept.
     BOXLITE_BOX_FAILED = 7,
 };
 #ifndef __cplusplus
@@ -147,536 +149,742 @@ typedef int32_t boxlite_box_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// A box, running or not. Keeps its runtime alive. Any thread may use it.
+/// How much the library tells of its work.
+enum boxlite_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// Nothing.
+    BOXLITE_LOG_OFF = 0,
+    /// What failed where no call could return the error.
+    BOXLITE_LOG_ERROR = 1,
+    /// What went wrong and was got over.
+    BOXLITE_LOG_WARN = 2,
+    /// The life of boxes: made, started, stopped, removed.
+    BOXLITE_LOG_INFO = 3,
+    /// Each step, and how long it took.
+    BOXLITE_LOG_DEBUG = 4,
+    /// Everything.
+    BOXLITE_LOG_TRACE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_log_level boxlite_log_level;
+#else
+typedef int32_t boxlite_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// A command's streams.
+enum boxlite_stream
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// What the command reads.
+    BOXLITE_STDIN = 0,
+    /// What it writes.
+    BOXLITE_STDOUT = 1,
+    /// What it writes about its work.
+    BOXLITE_STDERR = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_stream boxlite_stream;
+#else
+typedef int32_t boxlite_stream;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// A box, running or not. Keeps its runtime alive. Any thread may use it.
 typedef struct boxlite_box boxlite_box;
 
-// What a box is and how it was when it was asked. Owned by the caller, except in a list. Any thread
-// may read it.
+/// What a box is and how it was when it was asked. Owned by the caller, except in a list. Any thread
+/// may read it.
 typedef struct boxlite_box_info boxlite_box_info;
 
-// How a box is to be made. One thread at a time.
+/// How a box is to be made. One thread at a time.
 typedef struct boxlite_box_options boxlite_box_options;
 
-// Why a call failed. Owned by the caller, freed with boxlite_error_free(). Any thread may read it.
+/// Why a call failed. Owned by the caller, freed with boxlite_error_free(). Any thread may read it.
 typedef struct boxlite_error boxlite_error;
 
-// A command that runs, or ran, in a box. Keeps its runtime alive. Any thread may use it.
+/// A command that runs, or ran, in a box. Keeps its runtime alive. Any thread may use it.
 typedef struct boxlite_exec boxlite_exec;
 
-// What is to be run in a box. One thread at a time.
+/// What is to be run in a box. One thread at a time.
 typedef struct boxlite_exec_options boxlite_exec_options;
 
-// A list of information on boxes. Owned by the caller. Any thread may read it.
+/// A list of information on boxes. Owned by the caller. Any thread may read it.
 typedef struct boxlite_info_list boxlite_info_list;
 
-// Work that was started by a call and completes once: with a result, which is taken from it once,
-// or with an error. Any thread may use it.
+/// Work that was started by a call and completes once: with a result, which is taken from it once,
+/// or with an error. Any thread may use it.
 typedef struct boxlite_op boxlite_op;
 
-// One step of an operation's progress: a stage that is done, or a count of bytes.
+/// What a command wrote and how it ended. Owned by the caller, freed with boxlite_output_free().
+/// Any thread may read it.
+typedef struct boxlite_output boxlite_output;
+
+/// One step of an operation's progress: a stage that is done, or a count of bytes.
 typedef struct boxlite_progress boxlite_progress;
 
-// An open home. Counted: boxes, execs and operations keep it alive. Any thread may use it.
+/// An open home. Counted: boxes, execs and operations keep it alive. Any thread may use it.
 typedef struct boxlite_runtime boxlite_runtime;
 
-// How a home is to be used. One thread at a time.
+/// How a home is to be used. One thread at a time.
 typedef struct boxlite_runtime_options boxlite_runtime_options;
 
-// Called with bytes of a command's output, inside boxlite_dispatch() or boxlite_exec_wait(). data
-// is borrowed: good until the callback returns. Bytes are bytes: a chunk may begin or end anywhere.
-typedef void (*boxlite_output_callback)(void *user_data, const uint8_t *data, size_t length);
-
-// Frees a callback's user data. Called exactly once for each callback that was passed to the
-// library, whatever became of the call: when the callback is replaced, its handle is freed, or
-// at once if it was refused. NULL is fine for data that needs no freeing.
-typedef void (*boxlite_destroy)(void *user_data);
-
-// Called once when a command has ended, after the last byte of its output. code is its exit code,
-// or 128 + signal if a signal ended it; signal is 0 for none. error is NULL, or tells why there is
-// no ordinary end: the command could not be run (code 126 or 127), or its box ended (code -1). It
-// is borrowed: good until the callback returns.
+/// Called once when a command has ended, after the last byte of its output. code is its exit code,
+/// or 128 + signal if a signal ended it; signal is 0 for none. error is NULL, or tells why there is
+/// no ordinary end: the command could not be run (code 126 or 127), or its box ended (code -1). It
+/// is borrowed: good until the callback returns.
 typedef void (*boxlite_exit_callback)(void *user_data,
                                       int32_t code,
                                       int32_t signal,
                                       const struct boxlite_error *error);
 
-// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
-// callback may take its result and free it.
+/// Frees a callback's user data. Called exactly once for each callback that was passed to the
+/// library, whatever became of the call: when the callback is replaced, its handle is freed, or
+/// at once if it was refused. NULL is fine for data that needs no freeing.
+typedef void (*boxlite_destroy)(void *user_data);
+
+/// Called with bytes of a command's output, inside boxlite_dispatch() or boxlite_exec_wait(). data
+/// is borrowed: good until the callback returns. Bytes are bytes: a chunk may begin or end anywhere.
+/// length is never 0.
+typedef void (*boxlite_output_callback)(void *user_data, const uint8_t *data, size_t length);
+
+/// Called when a stream has become ready, inside boxlite_dispatch() or boxlite_exec_wait(): stream is
+/// a boxlite_stream on which boxlite_exec_read() or boxlite_exec_write() has returned
+/// BOXLITE_WOULD_BLOCK and would not do so now. Called once for each such return.
+typedef void (*boxlite_ready_callback)(void *user_data, int32_t stream);
+
+/// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
+/// callback may take its result and free it.
 typedef void (*boxlite_op_callback)(void *user_data, struct boxlite_op *op);
 
-// Called with an operation's progress, inside boxlite_dispatch(). progress is borrowed: good until
-// the callback returns.
+/// Called with an operation's progress, inside boxlite_dispatch(). progress is borrowed: good until
+/// the callback returns.
 typedef void (*boxlite_progress_callback)(void *user_data, const struct boxlite_progress *progress);
+
+/// Called with one message of the library's, inside boxlite_dispatch(). level is a boxlite_log_level,
+/// target the part of the library that speaks. The strings are borrowed: good until the callback
+/// returns. Never has values of environment variables in it, nor what commands read or write.
+typedef void (*boxlite_log_callback)(void *user_data,
+                                     int32_t level,
+                                     const char *target,
+                                     const char *message);
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
-// Makes a box. Its image is read and made into a disk, unless that was done before; nothing runs
-// yet. options may be freed afterwards. The result is a box: boxlite_op_take_box().
-//
-// Errors of the operation: BOXLITE_IMAGE (missing, damaged, of another architecture),
-// BOXLITE_ALREADY_EXISTS (the name), BOXLITE_INVALID_ARGUMENT or BOXLITE_RESOURCE_EXHAUSTED (a disk
-// smaller than the image, a full host disk).
+/// The version of the library that is running, such as "0.1.0". Compare with BOXLITE_VERSION, the
+/// version of the header. Static: good for ever. Any thread.
+const char *boxlite_version(void);
+
+/// The version of the library that is running as one number: MAJOR * 1000000 + MINOR * 1000 + PATCH.
+/// Compare with BOXLITE_VERSION_NUMBER, that of the header. Any thread.
+uint32_t boxlite_version_number(void);
+
+/// Whether the library that is running has a feature, by its name; see boxlite_feature(). For
+/// programs that load the library at run time. false for NULL. Any thread.
+bool boxlite_has_feature(const char *name);
+
+/// The name of a feature, from 0; NULL beyond the last. Static: good for ever. Any thread.
+///
+/// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
+/// (OCI directories), "log" (boxlite_runtime_on_log), "run" (boxlite_run).
+const char *boxlite_feature(size_t index);
+
+/// The error's status, never BOXLITE_OK; BOXLITE_INVALID_ARGUMENT for NULL.
+boxlite_status boxlite_error_code(const struct boxlite_error *error);
+
+/// The message for people: what failed, why, and what to do. Never NULL; "" for NULL. Borrowed:
+/// good until the error is freed.
+const char *boxlite_error_message(const struct boxlite_error *error);
+
+/// What the error is about: an argument's name, a path, a box. NULL if it is about none. Borrowed:
+/// good until the error is freed.
+const char *boxlite_error_object(const struct boxlite_error *error);
+
+/// The operating system's error number that was the cause; 0 if none was, or for NULL.
+int32_t boxlite_error_errno(const struct boxlite_error *error);
+
+/// Whether the same call may succeed later without any change; false for NULL.
+bool boxlite_error_is_retryable(const struct boxlite_error *error);
+
+/// Frees an error. NULL is fine.
+void boxlite_error_free(struct boxlite_error *error);
+
+/// The name of a status, such as "BOXLITE_NOT_FOUND"; "BOXLITE_UNKNOWN" for a number that is
+/// none. Static: good for ever.
+const char *boxlite_status_name(int32_t status);
+
+/// Makes runtime options with every default in place. *options is owned by the caller.
+boxlite_status boxlite_runtime_options_new(struct boxlite_runtime_options **options,
+                                           struct boxlite_error **error);
+
+/// Frees runtime options. NULL is fine.
+void boxlite_runtime_options_free(struct boxlite_runtime_options *options);
+
+/// Sets the home directory, which is made if it does not exist. Unless set: $BOXLITE_HOME, else
+/// ~/.boxlite.
+boxlite_status boxlite_runtime_options_set_home(struct boxlite_runtime_options *options,
+                                                const char *path,
+                                                struct boxlite_error **error);
+
+/// Sets the directory of the helper programs, the guest kernel and the initramfs. Unless set:
+/// $BOXLITE_LIBEXEC, else beside the library.
+boxlite_status boxlite_runtime_options_set_libexec(struct boxlite_runtime_options *options,
+                                                   const char *path,
+                                                   struct boxlite_error **error);
+
+/// Sets what may execute the guests' instructions, a boxlite_accelerator. Unless set:
+/// $BOXLITE_ACCELERATOR (auto, kvm or tcg), else auto.
+boxlite_status boxlite_runtime_options_set_accelerator(struct boxlite_runtime_options *options,
+                                                       int32_t accelerator,
+                                                       struct boxlite_error **error);
+
+/// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
+/// `docker save` archive; "PATH:TAG" chooses among several images. Everything else has a default:
+/// 1 CPU, 512 MiB of memory, a sparse disk of 10 GiB, the image's own environment, working
+/// directory, user and command. *options is owned by the caller.
+boxlite_status boxlite_box_options_new(const char *image,
+                                       struct boxlite_box_options **options,
+                                       struct boxlite_error **error);
+
+/// Frees box options. NULL is fine.
+void boxlite_box_options_free(struct boxlite_box_options *options);
+
+/// Sets the box's name, unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or digit.
+boxlite_status boxlite_box_options_set_name(struct boxlite_box_options *options,
+                                            const char *name,
+                                            struct boxlite_error **error);
+
+/// Sets the number of virtual CPUs, 1 to 64.
+boxlite_status boxlite_box_options_set_cpus(struct boxlite_box_options *options,
+                                            uint32_t cpus,
+                                            struct boxlite_error **error);
+
+/// Sets the memory in MiB, at least 128.
+boxlite_status boxlite_box_options_set_memory_mib(struct boxlite_box_options *options,
+                                                  uint32_t memory_mib,
+                                                  struct boxlite_error **error);
+
+/// Sets the disk's size in MiB: from what the image needs, up to 16 TiB. The disk takes only the
+/// space that is written.
+boxlite_status boxlite_box_options_set_disk_size_mib(struct boxlite_box_options *options,
+                                                     uint64_t disk_size_mib,
+                                                     struct boxlite_error **error);
+
+/// Sets an environment variable of the box's commands, over the image's. May be called many times.
+boxlite_status boxlite_box_options_add_env(struct boxlite_box_options *options,
+                                           const char *name,
+                                           const char *value,
+                                           struct boxlite_error **error);
+
+/// Sets the working directory of the box's commands, an absolute path, over the image's.
+boxlite_status boxlite_box_options_set_working_dir(struct boxlite_box_options *options,
+                                                   const char *path,
+                                                   struct boxlite_error **error);
+
+/// Sets the user of the box's commands over the image's: "user" or "user:group", names from the
+/// image's own files, or numbers.
+boxlite_status boxlite_box_options_set_user(struct boxlite_box_options *options,
+                                            const char *user,
+                                            struct boxlite_error **error);
+
+/// Sets the entrypoint in place of the image's, whose cmd then no longer counts. argv has argc
+/// strings, which are copied; it may be NULL if argc is 0: no entrypoint.
+boxlite_status boxlite_box_options_set_entrypoint(struct boxlite_box_options *options,
+                                                  const char *const *argv,
+                                                  size_t argc,
+                                                  struct boxlite_error **error);
+
+/// Sets the arguments in place of the image's cmd. argv has argc strings, which are copied; it may
+/// be NULL if argc is 0: no arguments.
+boxlite_status boxlite_box_options_set_cmd(struct boxlite_box_options *options,
+                                           const char *const *argv,
+                                           size_t argc,
+                                           struct boxlite_error **error);
+
+/// Sets how long a start may take until the guest answers, in milliseconds: 100 to 3600000; 60000
+/// unless set.
+boxlite_status boxlite_box_options_set_start_timeout_ms(struct boxlite_box_options *options,
+                                                        uint32_t timeout_ms,
+                                                        struct boxlite_error **error);
+
+/// Makes exec options for a command: argv has argc strings, which are copied. A command without a
+/// slash is searched in the PATH of its environment. With argc 0 (argv may be NULL) the box's own
+/// command is run: entrypoint and cmd, the box's or the image's. *options is owned by the caller.
+boxlite_status boxlite_exec_options_new(const char *const *argv,
+                                        size_t argc,
+                                        struct boxlite_exec_options **options,
+                                        struct boxlite_error **error);
+
+/// Frees exec options. NULL is fine.
+void boxlite_exec_options_free(struct boxlite_exec_options *options);
+
+/// Sets an environment variable, over the box's and the image's. May be called many times.
+boxlite_status boxlite_exec_options_add_env(struct boxlite_exec_options *options,
+                                            const char *name,
+                                            const char *value,
+                                            struct boxlite_error **error);
+
+/// Sets the working directory, an absolute path; the box's unless set.
+boxlite_status boxlite_exec_options_set_working_dir(struct boxlite_exec_options *options,
+                                                    const char *path,
+                                                    struct boxlite_error **error);
+
+/// Sets the user, "user" or "user:group", by names or numbers; the box's unless set.
+boxlite_status boxlite_exec_options_set_user(struct boxlite_exec_options *options,
+                                             const char *user,
+                                             struct boxlite_error **error);
+
+/// Sets whether the command gets a stdin that boxlite_exec_write() writes to. Without one, which is
+/// the default, it reads end of file.
+boxlite_status boxlite_exec_options_set_stdin(struct boxlite_exec_options *options,
+                                              bool enabled,
+                                              struct boxlite_error **error);
+
+/// Opens a home. options may be NULL for defaults, and may be freed afterwards. Reads and writes
+/// files of the home, and waits for nobody else. *runtime is owned by the caller.
+///
+/// Errors: BOXLITE_STORAGE (the home cannot be made or written), BOXLITE_BUSY (another program is
+/// changing its layout), BOXLITE_DATABASE (it belongs to other or newer software), BOXLITE_CONFIG
+/// (the helper programs are not found).
+boxlite_status boxlite_runtime_open(const struct boxlite_runtime_options *options,
+                                    struct boxlite_runtime **runtime,
+                                    struct boxlite_error **error);
+
+/// Adds a handle on a runtime, to be freed like the first: runtimes are counted. Returns runtime;
+/// NULL for NULL.
+struct boxlite_runtime *boxlite_runtime_ref(struct boxlite_runtime *runtime);
+
+/// Frees a runtime handle. When the last box, exec and operation of it is freed too, the boxes it
+/// runs are stopped at once, without a grace: use boxlite_runtime_shutdown() before for an orderly
+/// end. Does not wait. NULL is fine.
+void boxlite_runtime_free(struct boxlite_runtime *runtime);
+
+/// Stops all boxes that this program runs: their processes get SIGTERM and grace_ms milliseconds
+/// to end, then SIGKILL, and their disks are unmounted. The operation has no result.
+boxlite_status boxlite_runtime_shutdown(struct boxlite_runtime *runtime,
+                                        uint32_t grace_ms,
+                                        struct boxlite_op **op,
+                                        struct boxlite_error **error);
+
+/// A descriptor that is readable while there may be something to dispatch; -1 for NULL. For poll,
+/// epoll (level- or edge-triggered), kqueue-like loops, libuv's uv_poll. Borrowed: good until the
+/// runtime is freed; never read, write or close it.
+int32_t boxlite_event_fd(const struct boxlite_runtime *runtime);
+
+/// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
+/// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran,
+/// BOXLITE_TIMEOUT (without an error object) if none did. *left, unless left is NULL, is the number
+/// of sources that may have more: call again while it is not 0. Any thread; several may dispatch at
+/// once, and the callbacks of one exec or operation still run one after the other. From inside a
+/// callback: BOXLITE_BUSY.
+boxlite_status boxlite_dispatch(struct boxlite_runtime *runtime,
+                                int32_t timeout_ms,
+                                size_t *left,
+                                struct boxlite_error **error);
+
+/// Makes a box. Its image is read and made into a disk, unless that was done before; nothing runs
+/// yet. options may be freed afterwards. The result is a box: boxlite_op_take_box().
+///
+/// Errors of the operation: BOXLITE_IMAGE (missing, damaged, of another architecture),
+/// BOXLITE_ALREADY_EXISTS (the name), BOXLITE_INVALID_ARGUMENT or BOXLITE_RESOURCE_EXHAUSTED (a disk
+/// smaller than the image, a full host disk).
 boxlite_status boxlite_box_create(struct boxlite_runtime *runtime,
                                   const struct boxlite_box_options *options,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
-// Finds a box by its id or its name. The result is a box: boxlite_op_take_box(). Error of the
-// operation: BOXLITE_NOT_FOUND.
+/// Finds a box by its id or its name. The result is a box: boxlite_op_take_box(). Error of the
+/// operation: BOXLITE_NOT_FOUND.
 boxlite_status boxlite_box_get(struct boxlite_runtime *runtime,
                                const char *id_or_name,
                                struct boxlite_op **op,
                                struct boxlite_error **error);
 
-// Lists all boxes of the home, newest first. The result is a list: boxlite_op_take_info_list().
+/// Lists all boxes of the home, newest first. The result is a list: boxlite_op_take_info_list().
 boxlite_status boxlite_box_list(struct boxlite_runtime *runtime,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
-// Removes a box and its disk, by its id or its name. One that runs is BOXLITE_INVALID_STATE, or
-// is stopped at once if force is set. The operation has no result.
+/// Removes a box and its disk, by its id or its name. One that runs is BOXLITE_INVALID_STATE, or
+/// is stopped at once if force is set. The operation has no result.
 boxlite_status boxlite_box_remove(struct boxlite_runtime *runtime,
                                   const char *id_or_name,
                                   bool force,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
-// Frees a box handle; the box itself stays as it is. NULL is fine.
-void boxlite_box_free(struct boxlite_box *box_);
+/// Adds a handle on a box, to be freed like the first: box handles are counted. Returns box; NULL for
+/// NULL.
+struct boxlite_box *boxlite_box_ref(struct boxlite_box *box);
 
-// The box's id. Borrowed: good until the handle is freed. NULL for NULL.
-const char *boxlite_box_id(const struct boxlite_box *box_);
+/// Frees a box handle; the box itself stays as it is. NULL is fine.
+void boxlite_box_free(struct boxlite_box *box);
 
-// The box's name; NULL if it has none, and for NULL. Borrowed: good until the handle is freed.
-const char *boxlite_box_name(const struct boxlite_box *box_);
+/// The box's id. Borrowed: good until the handle is freed. NULL for NULL.
+const char *boxlite_box_id(const struct boxlite_box *box);
 
-// Starts the box: its machine is launched and its disk mounted. One that runs stays as it is. The
-// operation has no result; its progress tells each stage.
-//
-// Errors of the operation: BOXLITE_ENGINE (QEMU or the guest kernel is missing or ended; quotes the
-// console), BOXLITE_TIMEOUT (the guest did not come up in time; quotes the console),
-// BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not work), BOXLITE_BUSY (another program is
-// changing the box).
-boxlite_status boxlite_box_start(struct boxlite_box *box_,
+/// The box's name; NULL if it has none, and for NULL. Borrowed: good until the handle is freed.
+const char *boxlite_box_name(const struct boxlite_box *box);
+
+/// Starts the box: its machine is launched and its disk mounted. One that runs stays as it is. The
+/// operation has no result; its progress tells each stage.
+///
+/// Errors of the operation: BOXLITE_ENGINE (QEMU or the guest kernel is missing or ended; quotes the
+/// console), BOXLITE_TIMEOUT (the guest did not come up in time; quotes the console),
+/// BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not work), BOXLITE_BUSY (another program is
+/// changing the box).
+boxlite_status boxlite_box_start(struct boxlite_box *box,
                                  struct boxlite_op **op,
                                  struct boxlite_error **error);
 
-// Stops the box: its processes get SIGTERM and grace_ms milliseconds to end, then SIGKILL, and its
-// disk is unmounted. One that does not run stays as it is. The operation has no result.
-boxlite_status boxlite_box_stop(struct boxlite_box *box_,
+/// Stops the box: its processes get SIGTERM and grace_ms milliseconds to end, then SIGKILL, and its
+/// disk is unmounted. One that does not run stays as it is. The operation has no result.
+boxlite_status boxlite_box_stop(struct boxlite_box *box,
                                 uint32_t grace_ms,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
-// Asks what the box is and how it is. The result is information: boxlite_op_take_info().
-boxlite_status boxlite_box_inspect(struct boxlite_box *box_,
+/// Asks what the box is and how it is. The result is information: boxlite_op_take_info().
+boxlite_status boxlite_box_inspect(struct boxlite_box *box,
                                    struct boxlite_op **op,
                                    struct boxlite_error **error);
 
-// Runs a command in the box, which is started first if it does not run. options may be freed
-// afterwards. The result is an exec: boxlite_op_take_exec(). A command that does not exist or may
-// not be executed is an exec too, which exits with 127 or 126.
-//
-// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user or
-// working directory), BOXLITE_RESOURCE_EXHAUSTED (in the guest), BOXLITE_STOPPED or BOXLITE_ENGINE
-// (the box ended meanwhile).
-boxlite_status boxlite_box_exec(struct boxlite_box *box_,
+/// Runs a command in the box, which is started first if it does not run. options may be freed
+/// afterwards. The result is an exec: boxlite_op_take_exec(). A command that does not exist or may
+/// not be executed is an exec too, which exits with 127 or 126.
+///
+/// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user or
+/// working directory), BOXLITE_RESOURCE_EXHAUSTED (in the guest), BOXLITE_STOPPED or BOXLITE_ENGINE
+/// (the box ended meanwhile).
+boxlite_status boxlite_box_exec(struct boxlite_box *box,
                                 const struct boxlite_exec_options *options,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
-// The error's status, never BOXLITE_OK; BOXLITE_INVALID_ARGUMENT for NULL.
-boxlite_status boxlite_error_code(const struct boxlite_error *error);
+/// Frees information that was taken from an operation, not that of a list. NULL is fine.
+void boxlite_box_info_free(struct boxlite_box_info *info);
 
-// The message for people: what failed, why, and what to do. Never NULL; "" for NULL. Borrowed:
-// good until the error is freed.
-const char *boxlite_error_message(const struct boxlite_error *error);
+/// The box's id. Borrowed: good until the information is freed. NULL for NULL.
+const char *boxlite_box_info_id(const struct boxlite_box_info *info);
 
-// What the error is about: an argument's name, a path, a box. NULL if it is about none. Borrowed:
-// good until the error is freed.
-const char *boxlite_error_object(const struct boxlite_error *error);
+/// The box's name; NULL if it has none. Borrowed: good until the information is freed.
+const char *boxlite_box_info_name(const struct boxlite_box_info *info);
 
-// The operating system's error number that was the cause; 0 if none was, or for NULL.
-int32_t boxlite_error_errno(const struct boxlite_error *error);
+/// The image as it was given when the box was made. Borrowed: good until the information is freed.
+const char *boxlite_box_info_image(const struct boxlite_box_info *info);
 
-// Whether the same call may succeed later without any change; false for NULL.
-bool boxlite_error_is_retryable(const struct boxlite_error *error);
+/// When the box was made, RFC 3339 in UTC. Borrowed: good until the information is freed.
+const char *boxlite_box_info_created_at(const struct boxlite_box_info *info);
 
-// Frees an error. NULL is fine.
-void boxlite_error_free(struct boxlite_error *error);
+/// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run. Borrowed: good
+/// until the information is freed.
+const char *boxlite_box_info_accelerator(const struct boxlite_box_info *info);
 
-// The name of a status, such as "BOXLITE_NOT_FOUND"; "BOXLITE_UNKNOWN" for a number that is
-// none. Static: good for ever.
-const char *boxlite_status_name(int32_t status);
+/// Why the box failed or ended; NULL if there is nothing to tell. Borrowed: good until the
+/// information is freed.
+const char *boxlite_box_info_error(const struct boxlite_box_info *info);
 
-// Frees an exec. A command that runs goes on; its stdin is closed, what it writes is dropped, and
-// no callback is called any more, except one that runs just now. Allowed inside its own callbacks.
-// NULL is fine.
+/// The box's status, a boxlite_box_status; BOXLITE_BOX_UNKNOWN for NULL.
+int32_t boxlite_box_info_status(const struct boxlite_box_info *info);
+
+/// The number of virtual CPUs; 0 for NULL.
+uint32_t boxlite_box_info_cpus(const struct boxlite_box_info *info);
+
+/// The memory in MiB; 0 for NULL.
+uint32_t boxlite_box_info_memory_mib(const struct boxlite_box_info *info);
+
+/// The disk's size in MiB; 0 for NULL.
+uint64_t boxlite_box_info_disk_size_mib(const struct boxlite_box_info *info);
+
+/// The process id of the box's supervisor; 0 if it does not run.
+uint32_t boxlite_box_info_pid(const struct boxlite_box_info *info);
+
+/// The number of stages that the last start by this program went through; 0 if there was none.
+size_t boxlite_box_info_stage_count(const struct boxlite_box_info *info);
+
+/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is freed.
+const char *boxlite_box_info_stage_name(const struct boxlite_box_info *info,
+                                        size_t index);
+
+/// How long a stage took, in microseconds; 0 beyond the last.
+uint64_t boxlite_box_info_stage_microseconds(const struct boxlite_box_info *info, size_t index);
+
+/// Frees a list and all information in it. NULL is fine.
+void boxlite_info_list_free(struct boxlite_info_list *list);
+
+/// The number of boxes in a list; 0 for NULL.
+size_t boxlite_info_list_count(const struct boxlite_info_list *list);
+
+/// The information on a box of the list, from 0; NULL beyond the last. Borrowed: good until the list
+/// is freed.
+const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_list *list,
+                                                     size_t index);
+
+/// Adds a handle on an exec, to be freed like the first: execs are counted. Returns exec; NULL for
+/// NULL.
+struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
+
+/// Frees a handle on an exec. With the last one, a command that runs goes on; its stdin is closed,
+/// what it writes is dropped, and no callback is called any more, except one that runs just now.
+/// Allowed inside its own callbacks. NULL is fine.
 void boxlite_exec_free(struct boxlite_exec *exec);
 
-// Has callback called with the command's stdout. Nothing is lost before: output waits, up to 256
-// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. NULL
-// drops what waits and what comes. destroy frees user_data, see boxlite_destroy.
-boxlite_status boxlite_exec_on_stdout(struct boxlite_exec *exec,
-                                      boxlite_output_callback callback,
-                                      void *user_data,
-                                      boxlite_destroy destroy,
-                                      struct boxlite_error **error);
-
-// Has callback called with the command's stderr; otherwise as boxlite_exec_on_stdout().
-boxlite_status boxlite_exec_on_stderr(struct boxlite_exec *exec,
-                                      boxlite_output_callback callback,
-                                      void *user_data,
-                                      boxlite_destroy destroy,
-                                      struct boxlite_error **error);
-
-// Has callback called once when the command has ended and the output that has a callback was
-// delivered; also if it has ended already. A second call replaces a callback that was not called
-// yet; NULL removes it. destroy frees user_data, see boxlite_destroy.
+/// Has callback called once when the command has ended and the output that has a callback, or was
+/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already. A second call replaces a callback that was not called
+/// yet; NULL removes it. destroy frees user_data, see boxlite_destroy.
 boxlite_status boxlite_exec_on_exit(struct boxlite_exec *exec,
                                     boxlite_exit_callback callback,
                                     void *user_data,
                                     boxlite_destroy destroy,
                                     struct boxlite_error **error);
 
-// Waits until the command has ended and its callbacks were called, up to timeout_ms milliseconds;
-// negative: without end. This exec's callbacks run on this thread meanwhile, so nobody else has to
-// dispatch. Output without a callback is dropped. *code, unless code is NULL, is the exit code, or
-// 128 + signal; see boxlite_exec_message() for 126 and 127. BOXLITE_TIMEOUT if the command still
-// runs; the box's error if that ended first. From inside a callback: BOXLITE_BUSY.
+/// Waits until the command has ended and its callbacks were called, up to timeout_ms milliseconds;
+/// negative: without end. This exec's callbacks run on this thread meanwhile, so nobody else has to
+/// dispatch. Output that has no callback and was never read is dropped; what is paused or read by
+/// boxlite_exec_read() is waited for, so that another thread must go on with it. *code, unless code is NULL, is the exit code, or
+/// 128 + signal; see boxlite_exec_message() for 126 and 127. BOXLITE_TIMEOUT if the command still
+/// runs; the box's error if that ended first. From inside a callback: BOXLITE_BUSY.
 boxlite_status boxlite_exec_wait(struct boxlite_exec *exec,
                                  int32_t timeout_ms,
                                  int32_t *code,
                                  struct boxlite_error **error);
 
-// Why the command could not be run, after it has exited with 126 or 127; NULL otherwise. Borrowed:
-// good until the exec is freed.
+/// Why the command could not be run, after it has exited with 126 or 127; NULL otherwise. Borrowed:
+/// good until the exec is freed.
 const char *boxlite_exec_message(const struct boxlite_exec *exec);
 
-// Writes to the command's stdin what it takes now, at least one byte of a length that is not 0.
-// *written is the number of bytes. BOXLITE_WOULD_BLOCK if it takes none now,
-// BOXLITE_INVALID_STATE if stdin is closed or the command has ended.
+/// Sends a signal, by its number on x86-64 Linux, to the command's process group. The operation has
+/// no result. Errors of the operation: BOXLITE_NOT_FOUND (the command has ended),
+/// BOXLITE_INVALID_ARGUMENT (no such signal).
+boxlite_status boxlite_exec_signal(struct boxlite_exec *exec,
+                                   int32_t signal,
+                                   struct boxlite_op **op,
+                                   struct boxlite_error **error);
+
+/// Has callback called with the command's stdout. Nothing is lost before: output waits, up to 256
+/// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. NULL
+/// drops what waits and what comes. destroy frees user_data, see boxlite_destroy.
+boxlite_status boxlite_exec_on_stdout(struct boxlite_exec *exec,
+                                      boxlite_output_callback callback,
+                                      void *user_data,
+                                      boxlite_destroy destroy,
+                                      struct boxlite_error **error);
+
+/// Has callback called with the command's stderr; otherwise as boxlite_exec_on_stdout().
+boxlite_status boxlite_exec_on_stderr(struct boxlite_exec *exec,
+                                      boxlite_output_callback callback,
+                                      void *user_data,
+                                      boxlite_destroy destroy,
+                                      struct boxlite_error **error);
+
+/// Holds back an output's callback: stream is BOXLITE_STDOUT or BOXLITE_STDERR. Output then waits as
+/// it does before there is a callback; the other streams go on. A callback that runs just now on
+/// another thread is not waited for. Pausing twice is pausing once.
+boxlite_status boxlite_exec_pause(struct boxlite_exec *exec,
+                                  int32_t stream,
+                                  struct boxlite_error **error);
+
+/// Lets an output's callback be called again, after boxlite_exec_pause(). No effect if it may.
+boxlite_status boxlite_exec_resume(struct boxlite_exec *exec,
+                                   int32_t stream,
+                                   struct boxlite_error **error);
+
+/// Reads an output that has no callback: for programs that would rather pull. stream is
+/// BOXLITE_STDOUT or BOXLITE_STDERR; up to capacity bytes, at least 1, are written to data, and
+/// their number to *length: 0 is the end of the stream. Does not wait.
+///
+/// BOXLITE_WOULD_BLOCK if there is nothing now: boxlite_exec_on_ready() tells when there is.
+/// BOXLITE_INVALID_STATE if the stream has a callback or is being dropped. A stream that was cut off
+/// by the end of its box has that error in place of its end.
+boxlite_status boxlite_exec_read(struct boxlite_exec *exec,
+                                 int32_t stream,
+                                 uint8_t *data,
+                                 size_t capacity,
+                                 size_t *length,
+                                 struct boxlite_error **error);
+
+/// Has callback called whenever a stream on which boxlite_exec_read() or boxlite_exec_write() has
+/// returned BOXLITE_WOULD_BLOCK is ready again. A second call replaces the callback; NULL removes
+/// it. destroy frees user_data, see boxlite_destroy.
+boxlite_status boxlite_exec_on_ready(struct boxlite_exec *exec,
+                                     boxlite_ready_callback callback,
+                                     void *user_data,
+                                     boxlite_destroy destroy,
+                                     struct boxlite_error **error);
+
+/// Writes to the command's stdin what it takes now, at least one byte of a length that is not 0.
+/// *written is the number of bytes, which may be less than length: go on with the rest. Does not wait.
+///
+/// BOXLITE_WOULD_BLOCK if it takes none now: boxlite_exec_on_ready() tells when it does.
+/// BOXLITE_INVALID_STATE if stdin is closed or the command has ended.
 boxlite_status boxlite_exec_write(struct boxlite_exec *exec,
                                   const uint8_t *data,
                                   size_t length,
                                   size_t *written,
                                   struct boxlite_error **error);
 
-// Ends the command's stdin: it reads end of file after what was written. Once is enough.
+/// Ends the command's stdin: it reads end of file after what was written. Once is enough.
 boxlite_status boxlite_exec_close_stdin(struct boxlite_exec *exec, struct boxlite_error **error);
 
-// Sends a signal, by its number on x86-64 Linux, to the command's process group. The operation has
-// no result. Errors of the operation: BOXLITE_NOT_FOUND (the command has ended),
-// BOXLITE_INVALID_ARGUMENT (no such signal).
-boxlite_status boxlite_exec_signal(struct boxlite_exec *exec,
-                                   int32_t signal,
-                                   struct boxlite_op **op,
-                                   struct boxlite_error **error);
+/// Runs a command in the box, which is started first if it does not run, and gathers its output: of
+/// stdout and of stderr up to limit bytes each; the rest is counted and dropped, and the command is
+/// not held up. It reads end of file on stdin. options may be freed afterwards. The result is an
+/// output: boxlite_op_take_output(). Cancelling the operation kills the command.
+///
+/// Errors of the operation: those of boxlite_box_exec(). A command that ends with a code other than
+/// 0, or cannot be found, is no error.
+boxlite_status boxlite_box_run(struct boxlite_box *box,
+                               const struct boxlite_exec_options *options,
+                               size_t limit,
+                               struct boxlite_op **op,
+                               struct boxlite_error **error);
 
-// Frees information that was taken from an operation, not that of a list. NULL is fine.
-void boxlite_box_info_free(struct boxlite_box_info *info);
+/// Runs one command in a new box made from an image, waits for its end, and removes the box. argv
+/// has argc strings; with argc 0 (argv may be NULL) the image's own command is run. runtime may be
+/// NULL: the default home is opened for this call. limit and *output are as for boxlite_box_run().
+/// timeout_ms milliseconds are for the command and what goes before it; negative: without end.
+/// This call blocks although its name does not say so; from inside a callback: BOXLITE_BUSY.
+///
+/// Errors: those of boxlite_runtime_open(), boxlite_box_create() and boxlite_box_exec();
+/// BOXLITE_TIMEOUT, after which the box is gone too.
+boxlite_status boxlite_run(struct boxlite_runtime *runtime,
+                           const char *image,
+                           const char *const *argv,
+                           size_t argc,
+                           size_t limit,
+                           int32_t timeout_ms,
+                           struct boxlite_output **output,
+                           struct boxlite_error **error);
 
-// The box's id. Borrowed: good until the information is freed. NULL for NULL.
-const char *boxlite_box_info_id(const struct boxlite_box_info *info);
+/// Frees an output. NULL is fine.
+void boxlite_output_free(struct boxlite_output *output);
 
-// The box's name; NULL if it has none. Borrowed: good until the information is freed.
-const char *boxlite_box_info_name(const struct boxlite_box_info *info);
+/// The command's exit code, or 128 + signal if a signal ended it; -1 for NULL.
+int32_t boxlite_output_code(const struct boxlite_output *output);
 
-// The image as it was given when the box was made. Borrowed: good until the information is freed.
-const char *boxlite_box_info_image(const struct boxlite_box_info *info);
+/// The signal that ended the command, by its number on x86-64 Linux; 0 if none did, and for NULL.
+int32_t boxlite_output_signal(const struct boxlite_output *output);
 
-// When the box was made, RFC 3339 in UTC. Borrowed: good until the information is freed.
-const char *boxlite_box_info_created_at(const struct boxlite_box_info *info);
+/// Why the command could not be run, if its code is 126 or 127; NULL otherwise. Borrowed: good until
+/// the output is freed.
+const char *boxlite_output_message(const struct boxlite_output *output);
 
-// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run. Borrowed: good
-// until the information is freed.
-const char *boxlite_box_info_accelerator(const struct boxlite_box_info *info);
+/// The bytes of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, and their number in *length, unless
+/// length is NULL. A NUL follows them that does not count. Never NULL: "" for NULL and for a number
+/// that is no such stream. Borrowed: good until the output is freed.
+const uint8_t *boxlite_output_bytes(const struct boxlite_output *output,
+                                    int32_t stream,
+                                    size_t *length);
 
-// Why the box failed or ended; NULL if there is nothing to tell. Borrowed: good until the
-// information is freed.
-const char *boxlite_box_info_error(const struct boxlite_box_info *info);
+/// How many bytes a stream, BOXLITE_STDOUT or BOXLITE_STDERR, had beyond the limit; 0 for NULL.
+uint64_t boxlite_output_dropped(const struct boxlite_output *output, int32_t stream);
 
-// The box's status, a boxlite_box_status; BOXLITE_BOX_UNKNOWN for NULL.
-int32_t boxlite_box_info_status(const struct boxlite_box_info *info);
+/// Adds a handle on an operation, to be freed like the first: operations are counted. Returns op;
+/// NULL for NULL.
+struct boxlite_op *boxlite_op_ref(struct boxlite_op *op);
 
-// The number of virtual CPUs; 0 for NULL.
-uint32_t boxlite_box_info_cpus(const struct boxlite_box_info *info);
-
-// The memory in MiB; 0 for NULL.
-uint32_t boxlite_box_info_memory_mib(const struct boxlite_box_info *info);
-
-// The disk's size in MiB; 0 for NULL.
-uint64_t boxlite_box_info_disk_size_mib(const struct boxlite_box_info *info);
-
-// The process id of the box's supervisor; 0 if it does not run.
-uint32_t boxlite_box_info_pid(const struct boxlite_box_info *info);
-
-// The number of stages that the last start by this program went through; 0 if there was none.
-size_t boxlite_box_info_stage_count(const struct boxlite_box_info *info);
-
-// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is freed.
-const char *boxlite_box_info_stage_name(const struct boxlite_box_info *info, size_t index);
-
-// How long a stage took, in microseconds; 0 beyond the last.
-uint64_t boxlite_box_info_stage_microseconds(const struct boxlite_box_info *info, size_t index);
-
-// Frees a list and all information in it. NULL is fine.
-void boxlite_info_list_free(struct boxlite_info_list *list);
-
-// The number of boxes in a list; 0 for NULL.
-size_t boxlite_info_list_count(const struct boxlite_info_list *list);
-
-// The information on a box of the list, from 0; NULL beyond the last. Borrowed: good until the list
-// is freed.
-const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_list *list,
-                                                     size_t index);
-
-// Frees an operation. While it is under way the work goes on and its result is dropped; no
-// callback is called any more, except one that runs just now. Allowed inside its own callbacks.
-// NULL is fine.
+/// Frees a handle on an operation. With the last one, while it is under way the work goes on and its
+/// result is dropped; no callback is called any more, except one that runs just now. Allowed inside
+/// its own callbacks. NULL is fine.
 void boxlite_op_free(struct boxlite_op *op);
 
-// Whether the operation has completed; false for NULL.
+/// Whether the operation has completed; false for NULL.
 bool boxlite_op_is_done(const struct boxlite_op *op);
 
-// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
-// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the
-// operation succeeded, its own status and error if it failed, BOXLITE_TIMEOUT if it is still under
-// way. From inside a callback: BOXLITE_BUSY.
+/// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
+/// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the
+/// operation succeeded, its own status and error if it failed, BOXLITE_TIMEOUT if it is still under
+/// way. From inside a callback: BOXLITE_BUSY.
 boxlite_status boxlite_op_wait(struct boxlite_op *op,
                                int32_t timeout_ms,
                                struct boxlite_error **error);
 
-// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-// was faster; what it had half done is undone. No effect on one that has completed.
+/// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
+/// was faster; what it had half done is undone. No effect on one that has completed.
 boxlite_status boxlite_op_cancel(struct boxlite_op *op, struct boxlite_error **error);
 
-// Has callback called once when the operation has completed, inside boxlite_dispatch(); also if it
-// has completed already. A second call replaces a callback that was not called yet; NULL removes
-// it. destroy frees user_data, see boxlite_destroy.
+/// Has callback called once when the operation has completed, inside boxlite_dispatch(); also if it
+/// has completed already. A second call replaces a callback that was not called yet; NULL removes
+/// it. destroy frees user_data, see boxlite_destroy.
 boxlite_status boxlite_op_on_complete(struct boxlite_op *op,
                                       boxlite_op_callback callback,
                                       void *user_data,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-// Has callback called with the operation's progress, inside boxlite_dispatch(). What happened
-// before this call is reported too, as far as it is remembered. NULL removes the callback. destroy
-// frees user_data, see boxlite_destroy.
+/// Has callback called with the operation's progress, inside boxlite_dispatch(). What happened
+/// before this call is reported too, as far as it is remembered. NULL removes the callback. destroy
+/// frees user_data, see boxlite_destroy.
 boxlite_status boxlite_op_on_progress(struct boxlite_op *op,
                                       boxlite_progress_callback callback,
                                       void *user_data,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in. *box_out is owned by
-// the caller. BOXLITE_INVALID_STATE before completion, for another type, and the second time; the
-// operation's own error if it failed.
+/// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in. *box_out is owned by
+/// the caller. BOXLITE_INVALID_STATE before completion, for another type, and the second time; the
+/// operation's own error if it failed.
 boxlite_status boxlite_op_take_box(struct boxlite_op *op,
                                    struct boxlite_box **box_out,
                                    struct boxlite_error **error);
 
-// Takes the exec that boxlite_box_exec() resulted in. *exec is owned by the caller. Errors as for
-// boxlite_op_take_box().
+/// Takes the exec that boxlite_box_exec() resulted in. *exec is owned by the caller. Errors as for
+/// boxlite_op_take_box().
 boxlite_status boxlite_op_take_exec(struct boxlite_op *op,
                                     struct boxlite_exec **exec,
                                     struct boxlite_error **error);
 
-// Takes the information that boxlite_box_inspect() resulted in. *info is owned by the caller.
-// Errors as for boxlite_op_take_box().
+/// Takes the information that boxlite_box_inspect() resulted in. *info is owned by the caller.
+/// Errors as for boxlite_op_take_box().
 boxlite_status boxlite_op_take_info(struct boxlite_op *op,
                                     struct boxlite_box_info **info,
                                     struct boxlite_error **error);
 
-// Takes the list that boxlite_box_list() resulted in. *list is owned by the caller. Errors as for
-// boxlite_op_take_box().
+/// Takes the list that boxlite_box_list() resulted in. *list is owned by the caller. Errors as for
+/// boxlite_op_take_box().
 boxlite_status boxlite_op_take_info_list(struct boxlite_op *op,
                                          struct boxlite_info_list **list,
                                          struct boxlite_error **error);
 
-// The name of the stage that is done; NULL if this is a count of bytes. Borrowed: good until the
-// callback returns.
+/// Takes the output that boxlite_box_run() resulted in. *output is owned by the caller. Errors as
+/// for boxlite_op_take_box().
+boxlite_status boxlite_op_take_output(struct boxlite_op *op,
+                                      struct boxlite_output **output,
+                                      struct boxlite_error **error);
+
+/// The name of the stage that is done; NULL if this is a count of bytes. Borrowed: good until the
+/// callback returns.
 const char *boxlite_progress_stage(const struct boxlite_progress *progress);
 
-// How long the stage took, in microseconds; 0 if this is a count of bytes.
+/// How long the stage took, in microseconds; 0 if this is a count of bytes.
 uint64_t boxlite_progress_microseconds(const struct boxlite_progress *progress);
 
-// The bytes of the image that were processed; 0 if this is a stage.
+/// The bytes of the image that were processed; 0 if this is a stage.
 uint64_t boxlite_progress_bytes_done(const struct boxlite_progress *progress);
 
-// The bytes of the image that there are to process; 0 if this is a stage.
+/// The bytes of the image that there are to process; 0 if this is a stage.
 uint64_t boxlite_progress_bytes_total(const struct boxlite_progress *progress);
 
-// Makes runtime options with every default in place. *options is owned by the caller.
-boxlite_status boxlite_runtime_options_new(struct boxlite_runtime_options **options,
-                                           struct boxlite_error **error);
-
-// Frees runtime options. NULL is fine.
-void boxlite_runtime_options_free(struct boxlite_runtime_options *options);
-
-// Sets the home directory, which is made if it does not exist. Unless set: $BOXLITE_HOME, else
-// ~/.boxlite.
-boxlite_status boxlite_runtime_options_set_home(struct boxlite_runtime_options *options,
-                                                const char *path,
-                                                struct boxlite_error **error);
-
-// Sets the directory of the helper programs, the guest kernel and the initramfs. Unless set:
-// $BOXLITE_LIBEXEC, else beside the library.
-boxlite_status boxlite_runtime_options_set_libexec(struct boxlite_runtime_options *options,
-                                                   const char *path,
-                                                   struct boxlite_error **error);
-
-// Sets what may execute the guests' instructions, a boxlite_accelerator. Unless set:
-// $BOXLITE_ACCELERATOR (auto, kvm or tcg), else auto.
-boxlite_status boxlite_runtime_options_set_accelerator(struct boxlite_runtime_options *options,
-                                                       int32_t accelerator,
-                                                       struct boxlite_error **error);
-
-// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
-// `docker save` archive; "PATH:TAG" chooses among several images. Everything else has a default:
-// 1 CPU, 512 MiB of memory, a sparse disk of 10 GiB, the image's own environment, working
-// directory, user and command. *options is owned by the caller.
-boxlite_status boxlite_box_options_new(const char *image,
-                                       struct boxlite_box_options **options,
-                                       struct boxlite_error **error);
-
-// Frees box options. NULL is fine.
-void boxlite_box_options_free(struct boxlite_box_options *options);
-
-// Sets the box's name, unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or digit.
-boxlite_status boxlite_box_options_set_name(struct boxlite_box_options *options,
-                                            const char *name,
-                                            struct boxlite_error **error);
-
-// Sets the number of virtual CPUs, 1 to 64.
-boxlite_status boxlite_box_options_set_cpus(struct boxlite_box_options *options,
-                                            uint32_t cpus,
-                                            struct boxlite_error **error);
-
-// Sets the memory in MiB, at least 128.
-boxlite_status boxlite_box_options_set_memory_mib(struct boxlite_box_options *options,
-                                                  uint32_t memory_mib,
-                                                  struct boxlite_error **error);
-
-// Sets the disk's size in MiB: from what the image needs, up to 16 TiB. The disk takes only the
-// space that is written.
-boxlite_status boxlite_box_options_set_disk_size_mib(struct boxlite_box_options *options,
-                                                     uint64_t disk_size_mib,
-                                                     struct boxlite_error **error);
-
-// Sets an environment variable of the box's commands, over the image's. May be called many times.
-boxlite_status boxlite_box_options_add_env(struct boxlite_box_options *options,
-                                           const char *name,
-                                           const char *value,
-                                           struct boxlite_error **error);
-
-// Sets the working directory of the box's commands, an absolute path, over the image's.
-boxlite_status boxlite_box_options_set_working_dir(struct boxlite_box_options *options,
-                                                   const char *path,
-                                                   struct boxlite_error **error);
-
-// Sets the user of the box's commands over the image's: "user" or "user:group", names from the
-// image's own files, or numbers.
-boxlite_status boxlite_box_options_set_user(struct boxlite_box_options *options,
-                                            const char *user,
-                                            struct boxlite_error **error);
-
-// Sets the entrypoint in place of the image's, whose cmd then no longer counts. argv has argc
-// strings, which are copied; it may be NULL if argc is 0: no entrypoint.
-boxlite_status boxlite_box_options_set_entrypoint(struct boxlite_box_options *options,
-                                                  const char *const *argv,
-                                                  size_t argc,
-                                                  struct boxlite_error **error);
-
-// Sets the arguments in place of the image's cmd. argv has argc strings, which are copied; it may
-// be NULL if argc is 0: no arguments.
-boxlite_status boxlite_box_options_set_cmd(struct boxlite_box_options *options,
-                                           const char *const *argv,
-                                           size_t argc,
-                                           struct boxlite_error **error);
-
-// Sets how long a start may take until the guest answers, in milliseconds: 100 to 3600000; 60000
-// unless set.
-boxlite_status boxlite_box_options_set_start_timeout_ms(struct boxlite_box_options *options,
-                                                        uint32_t timeout_ms,
-                                                        struct boxlite_error **error);
-
-// Makes exec options for a command: argv has argc strings, which are copied. A command without a
-// slash is searched in the PATH of its environment. With argc 0 (argv may be NULL) the box's own
-// command is run: entrypoint and cmd, the box's or the image's. *options is owned by the caller.
-boxlite_status boxlite_exec_options_new(const char *const *argv,
-                                        size_t argc,
-                                        struct boxlite_exec_options **options,
-                                        struct boxlite_error **error);
-
-// Frees exec options. NULL is fine.
-void boxlite_exec_options_free(struct boxlite_exec_options *options);
-
-// Sets an environment variable, over the box's and the image's. May be called many times.
-boxlite_status boxlite_exec_options_add_env(struct boxlite_exec_options *options,
-                                            const char *name,
-                                            const char *value,
-                                            struct boxlite_error **error);
-
-// Sets the working directory, an absolute path; the box's unless set.
-boxlite_status boxlite_exec_options_set_working_dir(struct boxlite_exec_options *options,
-                                                    const char *path,
-                                                    struct boxlite_error **error);
-
-// Sets the user, "user" or "user:group", by names or numbers; the box's unless set.
-boxlite_status boxlite_exec_options_set_user(struct boxlite_exec_options *options,
-                                             const char *user,
-                                             struct boxlite_error **error);
-
-// Sets whether the command gets a stdin that boxlite_exec_write() writes to. Without one, which is
-// the default, it reads end of file.
-boxlite_status boxlite_exec_options_set_stdin(struct boxlite_exec_options *options,
-                                              bool enabled,
-                                              struct boxlite_error **error);
-
-// Opens a home. options may be NULL for defaults, and may be freed afterwards. Reads and writes
-// files of the home, and waits for nobody else. *runtime is owned by the caller.
-//
-// Errors: BOXLITE_STORAGE (the home cannot be made or written), BOXLITE_BUSY (another program is
-// changing its layout), BOXLITE_DATABASE (it belongs to other or newer software), BOXLITE_CONFIG
-// (the helper programs are not found).
-boxlite_status boxlite_runtime_open(const struct boxlite_runtime_options *options,
-                                    struct boxlite_runtime **runtime,
-                                    struct boxlite_error **error);
-
-// Frees a runtime handle. When the last box, exec and operation of it is freed too, the boxes it
-// runs are stopped at once, without a grace: use boxlite_runtime_shutdown() before for an orderly
-// end. Does not wait. NULL is fine.
-void boxlite_runtime_free(struct boxlite_runtime *runtime);
-
-// Stops all boxes that this program runs: their processes get SIGTERM and grace_ms milliseconds
-// to end, then SIGKILL, and their disks are unmounted. The operation has no result.
-boxlite_status boxlite_runtime_shutdown(struct boxlite_runtime *runtime,
-                                        uint32_t grace_ms,
-                                        struct boxlite_op **op,
-                                        struct boxlite_error **error);
-
-// A descriptor that is readable while there may be something to dispatch; -1 for NULL. For poll,
-// epoll (level- or edge-triggered), kqueue-like loops, libuv's uv_poll. Borrowed: good until the
-// runtime is freed; never read, write or close it.
-int32_t boxlite_event_fd(const struct boxlite_runtime *runtime);
-
-// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
-// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran,
-// BOXLITE_TIMEOUT (without an error object) if none did. *left, unless left is NULL, is the number
-// of sources that may have more: call again while it is not 0. Any thread; several may dispatch at
-// once, and the callbacks of one exec or operation still run one after the other. From inside a
-// callback: BOXLITE_BUSY.
-boxlite_status boxlite_dispatch(struct boxlite_runtime *runtime,
-                                int32_t timeout_ms,
-                                size_t *left,
-                                struct boxlite_error **error);
-
-// The version of the library that is running, such as "0.1.0". Compare with BOXLITE_VERSION, the
-// version of the header. Static: good for ever. Any thread.
-const char *boxlite_version(void);
+/// Has callback called with what the library tells of its work on this runtime, inside
+/// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second call
+/// replaces level and callback; NULL, or BOXLITE_LOG_OFF, switches it off. Up to 1024 messages wait
+/// for a dispatch, then the oldest are dropped and counted in a message. Programs in Rust listen
+/// with `tracing` instead. destroy frees user_data, see boxlite_destroy.
+boxlite_status boxlite_runtime_on_log(struct boxlite_runtime *runtime,
+                                      int32_t level,
+                                      boxlite_log_callback callback,
+                                      void *user_data,
+                                      boxlite_destroy destroy,
+                                      struct boxlite_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -21,7 +21,9 @@ pub mod runtime;
 pub mod store;
 pub mod supervisor;
 
-pub use boxes::{BoxHandle, BoxInfo, BoxOptions, Exec, ExecOptions, Observer, Progress, Status};
+pub use boxes::{
+    BoxHandle, BoxInfo, BoxOptions, Captured, Exec, ExecOptions, Observer, Output, Progress, Status,
+};
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;
 pub use error::{Code, Error, Result};

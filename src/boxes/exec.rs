@@ -20,6 +20,30 @@ pub struct Exec {
     connection: Connection,
 }
 
+/// What a command that has ended wrote, and how it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: Captured,
+    pub stderr: Captured,
+}
+
+/// The bytes of one stream, up to a limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Captured {
+    pub bytes: Vec<u8>,
+    /// How many came after the limit, and are gone.
+    pub dropped: u64,
+}
+
+impl Captured {
+    fn append(&mut self, bytes: &[u8], limit: usize) {
+        let kept = bytes.len().min(limit - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..kept]);
+        self.dropped += (bytes.len() - kept) as u64;
+    }
+}
+
 /// Starts a command in a running box.
 pub(super) async fn start(
     connection: Connection,
@@ -87,6 +111,26 @@ impl Exec {
         self.streams.poll_event(cx, wanted)
     }
 
+    /// Takes up to `limit` bytes of an output (1 is stdout, 2 stderr): none at its end.
+    pub async fn read(&self, stream: u32, limit: usize) -> Result<Bytes> {
+        std::future::poll_fn(|cx| self.poll_read(stream, limit, cx)).await
+    }
+
+    /// As [`Exec::read`], for callers with a waker of their own.
+    pub fn poll_read(
+        &self,
+        stream: u32,
+        limit: usize,
+        cx: &TaskContext<'_>,
+    ) -> Poll<Result<Bytes>> {
+        self.streams.poll_read(stream, limit, cx)
+    }
+
+    /// Whether a read of an output, or a write to stdin (0), would not have to wait now.
+    pub fn is_ready(&self, stream: u32) -> bool {
+        self.streams.is_ready(stream)
+    }
+
     /// Drops what waits on a stream (1 is stdout, 2 stderr) and what comes.
     pub fn discard(&self, stream: u32) {
         self.streams.discard(stream);
@@ -97,14 +141,18 @@ impl Exec {
         self.streams.exit()
     }
 
-    /// Takes all output and waits for the end, for commands whose output fits into memory.
-    pub async fn output(&self) -> Result<(Vec<u8>, Vec<u8>, ExitStatus)> {
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    /// Takes all output and waits for the end. What a stream has beyond `limit` bytes is counted
+    /// and dropped: the command is not held up.
+    pub async fn output(&self, limit: usize) -> Result<Output> {
+        let mut output = Output::default();
         loop {
             match self.next().await {
-                Some(ExecEvent::Stdout(bytes)) => stdout.extend_from_slice(&bytes),
-                Some(ExecEvent::Stderr(bytes)) => stderr.extend_from_slice(&bytes),
-                Some(ExecEvent::Exit(exit)) => return Ok((stdout, stderr, exit?)),
+                Some(ExecEvent::Stdout(bytes)) => output.stdout.append(&bytes, limit),
+                Some(ExecEvent::Stderr(bytes)) => output.stderr.append(&bytes, limit),
+                Some(ExecEvent::Exit(exit)) => {
+                    output.status = exit?;
+                    return Ok(output);
+                }
                 None => {
                     return Err(Error::new(Code::InvalidState, "the output was taken already"));
                 }
@@ -134,6 +182,30 @@ impl Exec {
         }
         self.connection.signal(self.streams.id(), signal).await
     }
+}
+
+/// Kills a command that is no longer waited for.
+struct KillOnDrop<'a> {
+    exec: &'a Exec,
+    armed: bool,
+}
+
+impl Drop for KillOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.exec.connection.kill(self.exec.streams.id());
+        }
+    }
+}
+
+/// Takes all output and waits for the end of a command that reads nothing. It is killed if this
+/// is dropped half-way.
+pub(super) async fn run(exec: Exec, limit: usize) -> Result<Output> {
+    exec.close_stdin();
+    let mut killer = KillOnDrop { exec: &exec, armed: true };
+    let output = exec.output(limit).await;
+    killer.armed = false;
+    output
 }
 
 impl Drop for Exec {

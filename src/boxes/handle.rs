@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Observer;
 use super::config::{BoxConfig, BoxState, RootFs, Status};
 use super::context::Context;
-use super::exec::{self, Exec};
+use super::exec::{self, Exec, Output};
 use super::options::ExecOptions;
 use super::start::{self, StageTime};
 use crate::channel::client::{Connection, Opening};
@@ -124,6 +124,12 @@ impl BoxHandle {
         let connection = self.inner.clone().start(None).await?;
         let hostname = start::hostname(&self.inner.config);
         exec::start(connection, &self.inner.config, &hostname, options).await
+    }
+
+    /// Runs a command to its end, and returns what it wrote: of each output up to `limit` bytes,
+    /// the rest is counted and dropped. The command reads end of file. Dropping this kills it.
+    pub async fn run(&self, options: &ExecOptions, limit: usize) -> Result<Output> {
+        exec::run(self.exec(options).await?, limit).await
     }
 
     /// Stops the box: processes get SIGTERM and `grace` to end, then SIGKILL; the disk is

@@ -19,7 +19,7 @@ mod start;
 pub use config::Status;
 pub use context::{Context, Settings};
 pub use create::create;
-pub use exec::Exec;
+pub use exec::{Captured, Exec, Output};
 pub use handle::{BoxHandle, BoxInfo, sweep};
 pub use options::{BoxOptions, ExecOptions};
 pub use start::StageTime;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::{boxlite_error, boxlite_status, guard};
 use super::op::{OpValue, boxlite_op};
 use super::options::{boxlite_box_options, boxlite_exec_options};
-use super::pointer::{self, Counted, Out};
+use super::pointer::{self, Counted, Handles, Out};
 use super::runtime::boxlite_runtime;
 use super::text;
 use crate::{BoxHandle, Exec, Result};
@@ -15,17 +15,23 @@ use crate::{BoxHandle, Exec, Result};
 /// A box, running or not. Keeps its runtime alive. Any thread may use it.
 pub struct boxlite_box {
     runtime: Arc<boxlite_runtime>,
+    handles: Handles,
     handle: BoxHandle,
     id: CString,
     name: Option<CString>,
 }
 
-impl Counted for boxlite_box {}
+impl Counted for boxlite_box {
+    fn handles(&self) -> &Handles {
+        &self.handles
+    }
+}
 
 impl boxlite_box {
     pub fn new(runtime: Arc<boxlite_runtime>, handle: BoxHandle) -> boxlite_box {
         boxlite_box {
             runtime,
+            handles: Handles::default(),
             id: text::c_string(handle.id()),
             name: handle.name().map(text::c_string),
             handle,
@@ -33,7 +39,7 @@ impl boxlite_box {
     }
 
     /// Starts an operation on the box.
-    fn operate<W: Future<Output = Result<OpValue>> + Send + 'static>(
+    pub(super) fn operate<W: Future<Output = Result<OpValue>> + Send + 'static>(
         &self,
         work: impl FnOnce(BoxHandle) -> W,
     ) -> Result<Arc<boxlite_op>> {
@@ -141,26 +147,34 @@ pub unsafe extern "C" fn boxlite_box_remove(
     }
 }
 
+/// Adds a handle on a box, to be freed like the first: box handles are counted. Returns box; NULL for
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_ref(r#box: *mut boxlite_box) -> *mut boxlite_box {
+    // SAFETY: a live handle or NULL.
+    unsafe { pointer::add_handle(r#box) }
+}
+
 /// Frees a box handle; the box itself stays as it is. NULL is fine.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_box_free(box_: *mut boxlite_box) {
+pub unsafe extern "C" fn boxlite_box_free(r#box: *mut boxlite_box) {
     // SAFETY: a live handle that is not used again, or NULL.
-    drop(unsafe { pointer::take_back_shared(box_) });
+    drop(unsafe { pointer::take_back_shared(r#box) });
 }
 
 /// The box's id. Borrowed: good until the handle is freed. NULL for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_box_id(box_: *const boxlite_box) -> *const c_char {
+pub unsafe extern "C" fn boxlite_box_id(r#box: *const boxlite_box) -> *const c_char {
     // SAFETY: a live handle or NULL.
-    let handle = unsafe { pointer::borrow(box_, "box") };
+    let handle = unsafe { pointer::borrow(r#box, "box") };
     text::borrowed(handle.ok().map(|b| &b.id))
 }
 
 /// The box's name; NULL if it has none, and for NULL. Borrowed: good until the handle is freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_box_name(box_: *const boxlite_box) -> *const c_char {
+pub unsafe extern "C" fn boxlite_box_name(r#box: *const boxlite_box) -> *const c_char {
     // SAFETY: a live handle or NULL.
-    let handle = unsafe { pointer::borrow(box_, "box") };
+    let handle = unsafe { pointer::borrow(r#box, "box") };
     text::borrowed(handle.ok().and_then(|b| b.name.as_ref()))
 }
 
@@ -173,7 +187,7 @@ pub unsafe extern "C" fn boxlite_box_name(box_: *const boxlite_box) -> *const c_
 /// changing the box).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_start(
-    box_: *mut boxlite_box,
+    r#box: *mut boxlite_box,
     op: *mut *mut boxlite_op,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
@@ -181,7 +195,7 @@ pub unsafe extern "C" fn boxlite_box_start(
     unsafe {
         guard(error, || {
             let out = Out::new(op, "op")?;
-            let handle = pointer::borrow(box_, "box")?;
+            let handle = pointer::borrow(r#box, "box")?;
             handle.runtime.get()?;
             let work = handle.handle.clone();
             out.give_shared(boxlite_op::start(
@@ -199,7 +213,7 @@ pub unsafe extern "C" fn boxlite_box_start(
 /// disk is unmounted. One that does not run stays as it is. The operation has no result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_stop(
-    box_: *mut boxlite_box,
+    r#box: *mut boxlite_box,
     grace_ms: u32,
     op: *mut *mut boxlite_op,
     error: *mut *mut boxlite_error,
@@ -209,7 +223,7 @@ pub unsafe extern "C" fn boxlite_box_stop(
         guard(error, || {
             let out = Out::new(op, "op")?;
             let grace = Duration::from_millis(u64::from(grace_ms));
-            let started = pointer::borrow(box_, "box")?.operate(|handle| async move {
+            let started = pointer::borrow(r#box, "box")?.operate(|handle| async move {
                 handle.stop(grace).await.map(|()| OpValue::Nothing)
             });
             out.give_shared(started?);
@@ -221,7 +235,7 @@ pub unsafe extern "C" fn boxlite_box_stop(
 /// Asks what the box is and how it is. The result is information: boxlite_op_take_info().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_inspect(
-    box_: *mut boxlite_box,
+    r#box: *mut boxlite_box,
     op: *mut *mut boxlite_op,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
@@ -229,7 +243,7 @@ pub unsafe extern "C" fn boxlite_box_inspect(
     unsafe {
         guard(error, || {
             let out = Out::new(op, "op")?;
-            let started = pointer::borrow(box_, "box")?.operate(|handle| async move {
+            let started = pointer::borrow(r#box, "box")?.operate(|handle| async move {
                 handle.info().await.map(|info| OpValue::Info(Box::new(info)))
             });
             out.give_shared(started?);
@@ -247,7 +261,7 @@ pub unsafe extern "C" fn boxlite_box_inspect(
 /// (the box ended meanwhile).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_exec(
-    box_: *mut boxlite_box,
+    r#box: *mut boxlite_box,
     options: *const boxlite_exec_options,
     op: *mut *mut boxlite_op,
     error: *mut *mut boxlite_error,
@@ -257,7 +271,7 @@ pub unsafe extern "C" fn boxlite_box_exec(
         guard(error, || {
             let out = Out::new(op, "op")?;
             let options = pointer::borrow(options, "options")?.0.clone();
-            let started = pointer::borrow(box_, "box")?.operate(|handle| async move {
+            let started = pointer::borrow(r#box, "box")?.operate(|handle| async move {
                 handle.exec(&options).await.map(|exec: Exec| OpValue::Exec(exec))
             });
             out.give_shared(started?);

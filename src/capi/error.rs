@@ -3,6 +3,8 @@
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use boxlite_events::queue::InCallback;
+
 use super::pointer::{self, Owned};
 use super::text;
 use crate::error::{Code, Error, Result};
@@ -147,6 +149,11 @@ pub unsafe fn guard(
         unsafe { out.write(error) };
     }
     status
+}
+
+/// For dispatch and wait, called from inside a callback.
+pub fn in_callback(_: InCallback) -> Error {
+    Error::new(Code::Busy, "a callback may call anything but dispatch and wait")
 }
 
 /// The error's status, never BOXLITE_OK; BOXLITE_INVALID_ARGUMENT for NULL.

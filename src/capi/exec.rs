@@ -4,32 +4,34 @@ use std::ffi::{CString, c_char, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::error::{boxlite_error, boxlite_status, guard};
+use boxlite_events::queue::{Deadline, Delivery, Source, Turn, refuse_in_callback};
+
+use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::op::{OpValue, boxlite_op};
-use super::pointer::{self, Counted, Out};
-use super::queue::{Deadline, Delivery, Source, Turn};
+use super::pointer::{self, Counted, Handles, Out};
 use super::runtime::boxlite_runtime;
+use super::streams::{OutputFn, ReadyFn, boxlite_stream};
 use super::text;
 use super::userdata::{Callback, boxlite_destroy};
-use crate::channel::exec::Wanted;
+use crate::channel::exec::{Interest, Wanted};
 use crate::error::{Code, Error, Result};
 use crate::{Exec, ExecEvent, ExitStatus};
 
 /// A command that runs, or ran, in a box. Keeps its runtime alive. Any thread may use it.
 pub struct boxlite_exec {
-    runtime: Arc<boxlite_runtime>,
-    exec: Exec,
+    pub(super) runtime: Arc<boxlite_runtime>,
+    pub(super) exec: Exec,
+    handles: Handles,
     turn: Turn,
     waker: Waker,
     state: Mutex<State>,
 }
 
-impl Counted for boxlite_exec {}
-
-/// Called with bytes of a command's output, inside boxlite_dispatch() or boxlite_exec_wait(). data
-/// is borrowed: good until the callback returns. Bytes are bytes: a chunk may begin or end anywhere.
-pub type boxlite_output_callback =
-    Option<unsafe extern "C" fn(user_data: *mut c_void, data: *const u8, length: usize)>;
+impl Counted for boxlite_exec {
+    fn handles(&self) -> &Handles {
+        &self.handles
+    }
+}
 
 /// Called once when a command has ended, after the last byte of its output. code is its exit code,
 /// or 128 + signal if a signal ended it; signal is 0 for none. error is NULL, or tells why there is
@@ -44,19 +46,48 @@ pub type boxlite_exit_callback = Option<
     ),
 >;
 
-type OutputFn = unsafe extern "C" fn(*mut c_void, *const u8, usize);
 type ExitFn = unsafe extern "C" fn(*mut c_void, i32, i32, *const boxlite_error);
 
 #[derive(Default)]
-struct State {
-    on_stdout: Option<Arc<Callback<OutputFn>>>,
-    on_stderr: Option<Arc<Callback<OutputFn>>>,
+pub(super) struct State {
+    pub stdout: OutputState,
+    pub stderr: OutputState,
+    pub on_ready: Option<Arc<Callback<ReadyFn>>>,
+    /// The streams, by number, on which a read or write would have had to wait.
+    pub blocked: [bool; 3],
     on_exit: Option<Arc<Callback<ExitFn>>>,
     /// The exit, once it was taken from the streams.
     exit: Option<Result<ExitStatus>>,
     message: Option<CString>,
     /// How many threads wait for the exit.
     waiting: usize,
+}
+
+/// What the program does with one output.
+#[derive(Default)]
+pub(super) struct OutputState {
+    pub callback: Option<Arc<Callback<OutputFn>>>,
+    pub paused: bool,
+    /// The program reads it by boxlite_exec_read().
+    pub pulled: bool,
+}
+
+impl OutputState {
+    fn interest(&self) -> Interest {
+        match &self.callback {
+            Some(_) if self.paused => Interest::Hold,
+            Some(_) => Interest::Deliver,
+            None if self.pulled => Interest::Hold,
+            None => Interest::Ignore,
+        }
+    }
+}
+
+impl State {
+    /// One of the two outputs.
+    pub fn output(&mut self, stream: boxlite_stream) -> &mut OutputState {
+        if stream == boxlite_stream::BOXLITE_STDERR { &mut self.stderr } else { &mut self.stdout }
+    }
 }
 
 struct Awaken(Weak<boxlite_exec>);
@@ -74,17 +105,19 @@ impl boxlite_exec {
         Arc::new_cyclic(|this| boxlite_exec {
             runtime,
             exec,
+            handles: Handles::default(),
             turn: Turn::default(),
             waker: Waker::from(Arc::new(Awaken(this.clone()))),
             state: Mutex::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn awaken(self: &Arc<Self>) {
+    /// Has whoever dispatches look at us.
+    pub(super) fn awaken(self: &Arc<Self>) {
         let source: Arc<dyn Source> = self.clone();
         self.runtime.queue().wake(&source);
     }
@@ -122,24 +155,30 @@ impl Source for boxlite_exec {
     }
 
     fn deliver(&self) -> Delivery {
-        let state = self.lock();
+        let mut state = self.lock();
+        if let Some((callback, stream)) = self.take_ready(&mut state) {
+            drop(state);
+            // SAFETY: the caller's function with its own data; nothing is locked.
+            unsafe { (callback.function)(callback.user_data(), stream) };
+            return Delivery::One;
+        }
         if state.exit.is_some() {
             return self.deliver_exit(state);
         }
         let wanted = Wanted {
-            stdout: state.on_stdout.is_some(),
-            stderr: state.on_stderr.is_some(),
+            stdout: state.stdout.interest(),
+            stderr: state.stderr.interest(),
             exit: state.on_exit.is_some() || state.waiting > 0,
         };
         drop(state);
         match self.exec.poll_next(&Context::from_waker(&self.waker), wanted) {
             Poll::Ready(Some(ExecEvent::Stdout(bytes))) => {
-                let callback = self.lock().on_stdout.clone();
+                let callback = self.lock().stdout.callback.clone();
                 Self::call_output(callback, &bytes);
                 Delivery::One
             }
             Poll::Ready(Some(ExecEvent::Stderr(bytes))) => {
-                let callback = self.lock().on_stderr.clone();
+                let callback = self.lock().stderr.callback.clone();
                 Self::call_output(callback, &bytes);
                 Delivery::One
             }
@@ -156,6 +195,16 @@ impl Source for boxlite_exec {
 }
 
 impl boxlite_exec {
+    /// A stream that has become ready since a call on it would have had to wait.
+    fn take_ready(&self, state: &mut State) -> Option<(Arc<Callback<ReadyFn>>, i32)> {
+        let callback = state.on_ready.clone()?;
+        let stream = (0u8..3).find(|stream| {
+            state.blocked[usize::from(*stream)] && self.exec.is_ready(u32::from(*stream))
+        })?;
+        state.blocked[usize::from(stream)] = false;
+        Some((callback, i32::from(stream)))
+    }
+
     fn deliver_exit(&self, mut state: MutexGuard<'_, State>) -> Delivery {
         let callback = state.on_exit.take();
         let exit = state.exit.clone();
@@ -170,83 +219,36 @@ impl boxlite_exec {
     }
 }
 
-/// Frees an exec. A command that runs goes on; its stdin is closed, what it writes is dropped, and
-/// no callback is called any more, except one that runs just now. Allowed inside its own callbacks.
-/// NULL is fine.
+/// Adds a handle on an exec, to be freed like the first: execs are counted. Returns exec; NULL for
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_ref(exec: *mut boxlite_exec) -> *mut boxlite_exec {
+    // SAFETY: a live handle or NULL.
+    unsafe { pointer::add_handle(exec) }
+}
+
+/// Frees a handle on an exec. With the last one, a command that runs goes on; its stdin is closed,
+/// what it writes is dropped, and no callback is called any more, except one that runs just now.
+/// Allowed inside its own callbacks. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
     // SAFETY: a live handle that is not used again, or NULL.
-    let Some(exec) = (unsafe { pointer::take_back_shared(exec) }) else { return };
+    let Some((exec, last)) = (unsafe { pointer::take_back_shared(exec) }) else { return };
+    if !last {
+        return;
+    }
     let source: Arc<dyn Source> = exec.clone();
     exec.runtime.queue().forget(&source);
     let callbacks = {
         let mut state = exec.lock();
-        (state.on_stdout.take(), state.on_stderr.take(), state.on_exit.take())
+        let outputs = (state.stdout.callback.take(), state.stderr.callback.take());
+        (outputs, state.on_ready.take(), state.on_exit.take())
     };
     drop(callbacks);
 }
 
-/// Sets a callback for one of the two outputs, and drops what comes if there is none.
-///
-/// # Safety
-/// The ABI's promise about pointers.
-unsafe fn set_output(
-    exec: *mut boxlite_exec,
-    callback: Option<Arc<Callback<OutputFn>>>,
-    stream: u32,
-    error: *mut *mut boxlite_error,
-) -> boxlite_status {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        guard(error, || {
-            let exec = pointer::share(exec, "exec")?;
-            exec.runtime.get()?;
-            if callback.is_none() {
-                exec.exec.discard(stream);
-            }
-            let mut state = exec.lock();
-            let slot = if stream == 2 { &mut state.on_stderr } else { &mut state.on_stdout };
-            let old = std::mem::replace(slot, callback);
-            drop(state);
-            drop(old);
-            exec.awaken();
-            Ok(())
-        })
-    }
-}
-
-/// Has callback called with the command's stdout. Nothing is lost before: output waits, up to 256
-/// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. NULL
-/// drops what waits and what comes. destroy frees user_data, see boxlite_destroy.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_exec_on_stdout(
-    exec: *mut boxlite_exec,
-    callback: boxlite_output_callback,
-    user_data: *mut c_void,
-    destroy: boxlite_destroy,
-    error: *mut *mut boxlite_error,
-) -> boxlite_status {
-    let callback = Callback::optional(callback, user_data, destroy);
-    // SAFETY: pointers as the header demands.
-    unsafe { set_output(exec, callback, 1, error) }
-}
-
-/// Has callback called with the command's stderr; otherwise as boxlite_exec_on_stdout().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_exec_on_stderr(
-    exec: *mut boxlite_exec,
-    callback: boxlite_output_callback,
-    user_data: *mut c_void,
-    destroy: boxlite_destroy,
-    error: *mut *mut boxlite_error,
-) -> boxlite_status {
-    let callback = Callback::optional(callback, user_data, destroy);
-    // SAFETY: pointers as the header demands.
-    unsafe { set_output(exec, callback, 2, error) }
-}
-
-/// Has callback called once when the command has ended and the output that has a callback was
-/// delivered; also if it has ended already. A second call replaces a callback that was not called
+/// Has callback called once when the command has ended and the output that has a callback, or was
+/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already. A second call replaces a callback that was not called
 /// yet; NULL removes it. destroy frees user_data, see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_on_exit(
@@ -272,7 +274,8 @@ pub unsafe extern "C" fn boxlite_exec_on_exit(
 
 /// Waits until the command has ended and its callbacks were called, up to timeout_ms milliseconds;
 /// negative: without end. This exec's callbacks run on this thread meanwhile, so nobody else has to
-/// dispatch. Output without a callback is dropped. *code, unless code is NULL, is the exit code, or
+/// dispatch. Output that has no callback and was never read is dropped; what is paused or read by
+/// boxlite_exec_read() is waited for, so that another thread must go on with it. *code, unless code is NULL, is the exit code, or
 /// 128 + signal; see boxlite_exec_message() for 126 and 127. BOXLITE_TIMEOUT if the command still
 /// runs; the box's error if that ended first. From inside a callback: BOXLITE_BUSY.
 #[unsafe(no_mangle)]
@@ -297,22 +300,21 @@ pub unsafe extern "C" fn boxlite_exec_wait(
 }
 
 fn wait(exec: &Arc<boxlite_exec>, deadline: Deadline) -> Result<ExitStatus> {
-    super::queue::refuse_in_callback()?;
+    refuse_in_callback().map_err(in_callback)?;
     let unread = {
         let mut state = exec.lock();
         state.waiting += 1;
-        [(1, state.on_stdout.is_none()), (2, state.on_stderr.is_none())]
+        let ignored = |output: &OutputState| output.interest() == Interest::Ignore;
+        [(1, ignored(&state.stdout)), (2, ignored(&state.stderr))]
     };
-    for (stream, unread) in unread {
-        if unread {
-            exec.exec.discard(stream);
-        }
+    for (stream, _) in unread.into_iter().filter(|(_, unread)| *unread) {
+        exec.exec.discard(stream);
     }
     let source: Arc<dyn Source> = exec.clone();
     let waited = exec.runtime.queue().dispatch_until(&source, deadline, || exec.has_exited());
     let mut state = exec.lock();
     state.waiting -= 1;
-    match (waited?, state.exit.clone()) {
+    match (waited.map_err(in_callback)?, state.exit.clone()) {
         (true, Some(exit)) => exit,
         _ => Err(Error::new(Code::Timeout, "the command is still running")),
     }
@@ -326,52 +328,6 @@ pub unsafe extern "C" fn boxlite_exec_message(exec: *const boxlite_exec) -> *con
     let exec = unsafe { pointer::borrow(exec, "exec") };
     // The text is set once, before the exit can be seen, and never changed.
     exec.map_or(std::ptr::null(), |e| text::borrowed(e.lock().message.as_ref()))
-}
-
-/// Writes to the command's stdin what it takes now, at least one byte of a length that is not 0.
-/// *written is the number of bytes. BOXLITE_WOULD_BLOCK if it takes none now,
-/// BOXLITE_INVALID_STATE if stdin is closed or the command has ended.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_exec_write(
-    exec: *mut boxlite_exec,
-    data: *const u8,
-    length: usize,
-    written: *mut usize,
-    error: *mut *mut boxlite_error,
-) -> boxlite_status {
-    // SAFETY: pointers as the header demands.
-    unsafe {
-        guard(error, || {
-            let out = Out::new(written, "written")?;
-            let exec = pointer::borrow(exec, "exec")?;
-            exec.runtime.get()?;
-            let data = pointer::bytes(data, length, "data")?;
-            match exec.exec.poll_write(data, &Context::from_waker(Waker::noop())) {
-                Poll::Ready(result) => out.write(result?),
-                Poll::Pending => {
-                    return Err(Error::new(Code::WouldBlock, "stdin takes no bytes now"));
-                }
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Ends the command's stdin: it reads end of file after what was written. Once is enough.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_exec_close_stdin(
-    exec: *mut boxlite_exec,
-    error: *mut *mut boxlite_error,
-) -> boxlite_status {
-    // SAFETY: pointers as the header demands.
-    unsafe {
-        guard(error, || {
-            let exec = pointer::borrow(exec, "exec")?;
-            exec.runtime.get()?;
-            exec.exec.close_stdin();
-            Ok(())
-        })
-    }
 }
 
 /// Sends a signal, by its number on x86-64 Linux, to the command's process group. The operation has

@@ -1,34 +1,40 @@
 //! Operations: work that takes long, as one concept.
 
-use std::collections::VecDeque;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use boxlite_events::completion::{Completion, Due, IsDue, NoResult};
+use boxlite_events::queue::{Deadline, Delivery, Source, Turn};
 use futures_util::FutureExt;
 
 use super::boxes::boxlite_box;
-use super::error::{boxlite_error, boxlite_status, guard};
+use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::exec::boxlite_exec;
 use super::info::{boxlite_box_info, boxlite_info_list};
-use super::pointer::{self, Counted, Out};
-use super::queue::{Deadline, Delivery, Source, Turn};
+use super::output::boxlite_output;
+use super::pointer::{self, Counted, Handles, Out};
+use super::progress::boxlite_progress;
 use super::runtime::boxlite_runtime;
-use super::text;
 use super::userdata::{Callback, boxlite_destroy};
 use crate::error::{Code, Error, Result};
-use crate::{BoxHandle, BoxInfo, Exec, Observer, Progress};
+use crate::{BoxHandle, BoxInfo, Exec, Observer, Output, Progress};
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
 /// or with an error. Any thread may use it.
 pub struct boxlite_op {
     runtime: Arc<boxlite_runtime>,
+    handles: Handles,
     turn: Turn,
     cancelled: tokio::sync::Notify,
-    state: Mutex<State>,
+    state: State,
 }
 
-impl Counted for boxlite_op {}
+impl Counted for boxlite_op {
+    fn handles(&self) -> &Handles {
+        &self.handles
+    }
+}
 
 /// What an operation results in.
 pub enum OpValue {
@@ -37,6 +43,7 @@ pub enum OpValue {
     Exec(Exec),
     Info(Box<BoxInfo>),
     List(Vec<BoxInfo>),
+    Output(Box<Output>),
 }
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
@@ -52,17 +59,7 @@ pub type boxlite_progress_callback =
 type OpFn = unsafe extern "C" fn(*mut c_void, *mut boxlite_op);
 type ProgressFn = unsafe extern "C" fn(*mut c_void, *const boxlite_progress);
 
-struct State {
-    outcome: Option<Result<Option<OpValue>>>,
-    progress: VecDeque<Progress>,
-    on_progress: Option<Arc<Callback<ProgressFn>>>,
-    on_complete: Option<Arc<Callback<OpFn>>>,
-    /// The handle was freed: nobody is called any more.
-    freed: bool,
-}
-
-/// Progress that nobody has asked for yet: the oldest goes first.
-const MAX_PROGRESS: usize = 64;
+type State = Completion<OpValue, Error, Progress, Arc<Callback<OpFn>>, Arc<Callback<ProgressFn>>>;
 
 impl boxlite_op {
     /// Starts work in the background; it gets an observer for its progress.
@@ -70,18 +67,12 @@ impl boxlite_op {
         runtime: Arc<boxlite_runtime>,
         work: impl FnOnce(Observer) -> W,
     ) -> Arc<boxlite_op> {
-        let state = State {
-            outcome: None,
-            progress: VecDeque::new(),
-            on_progress: None,
-            on_complete: None,
-            freed: false,
-        };
         let op = Arc::new(boxlite_op {
             runtime,
+            handles: Handles::default(),
             turn: Turn::default(),
             cancelled: tokio::sync::Notify::new(),
-            state: Mutex::new(state),
+            state: State::default(),
         });
         let observed = Arc::downgrade(&op);
         let work = work(Arc::new(move |progress| {
@@ -105,86 +96,51 @@ impl boxlite_op {
         op
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake(self: &Arc<Self>) {
-        let source: Arc<dyn Source> = self.clone();
-        self.runtime.queue().wake(&source);
+    fn wake_if(self: &Arc<Self>, due: IsDue) {
+        if due.0 {
+            let source: Arc<dyn Source> = self.clone();
+            self.runtime.queue().wake(&source);
+        }
     }
 
     fn progress(self: &Arc<Self>, progress: Progress) {
-        let mut state = self.lock();
-        if state.freed {
-            return;
-        }
+        // Only the latest count of bytes is of interest.
         let is_bytes = |p: &Progress| matches!(p, Progress::Bytes { .. });
-        match state.progress.back_mut() {
-            // Only the latest count is of interest.
-            Some(last) if is_bytes(last) && is_bytes(&progress) => *last = progress,
-            _ => state.progress.push_back(progress),
-        }
-        if state.progress.len() > MAX_PROGRESS {
-            state.progress.pop_front();
-        }
-        let wanted = state.on_progress.is_some();
-        drop(state);
-        if wanted {
-            self.wake();
-        }
+        let due = self.state.progress(progress, |new, last| is_bytes(new) && is_bytes(last));
+        self.wake_if(due);
     }
 
     fn complete(self: &Arc<Self>, outcome: Result<OpValue>) {
-        let mut state = self.lock();
-        if state.freed {
-            // Nobody can take the result: it is dropped here, with nothing locked.
-            drop(state);
-            return;
-        }
-        state.outcome = Some(outcome.map(Some));
-        let wanted = state.on_complete.is_some();
-        drop(state);
-        if wanted {
-            self.wake();
-        } else {
-            self.runtime.queue().notify();
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.lock().outcome.is_some()
-    }
-
-    /// The error of an operation that failed; INVALID_STATE for one that has not completed.
-    fn check(&self) -> Result<()> {
-        match &self.lock().outcome {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(incomplete()),
-        }
+        let (due, unwanted) = self.state.complete(outcome);
+        // Nobody can take it: dropped with nothing locked.
+        drop(unwanted);
+        self.wake_if(due);
+        self.runtime.queue().notify();
     }
 
     /// Takes the result, once, if it is of the wanted kind.
-    fn take<T>(&self, pick: impl FnOnce(OpValue) -> Result<T, OpValue>) -> Result<T> {
-        let mut state = self.lock();
-        match state.outcome.as_mut() {
-            None => Err(incomplete()),
-            Some(Err(error)) => Err(error.clone()),
-            Some(Ok(value)) => match value.take().map(pick) {
-                Some(Ok(taken)) => Ok(taken),
-                Some(Err(other)) => {
-                    *value = Some(other);
-                    Err(Error::new(Code::InvalidState, "the operation's result is another type"))
-                }
-                None => Err(Error::new(Code::InvalidState, "the result was taken already")),
-            },
+    pub fn take<T>(&self, pick: impl FnOnce(OpValue) -> Result<T, OpValue>) -> Result<T> {
+        self.state.take(pick).map_err(no_result)
+    }
+
+    /// Waits for the end, whether or not anybody dispatches.
+    pub fn wait(&self, deadline: Deadline) -> Result<()> {
+        let done = || self.state.is_done();
+        if self.runtime.queue().wait_until(deadline, done).map_err(in_callback)? {
+            return self.state.outcome().map_err(no_result);
         }
+        Err(Error::new(Code::Timeout, "the operation is still under way"))
     }
 }
 
-fn incomplete() -> Error {
-    Error::new(Code::InvalidState, "the operation has not completed: wait for it first")
+fn no_result(why: NoResult<Error>) -> Error {
+    let text = match why {
+        NoResult::Failed(error) => return error,
+        NoResult::Incomplete => "the operation has not completed: wait for it first",
+        NoResult::OtherKind => "the operation's result is another type",
+        NoResult::Taken => "the result was taken already",
+    };
+    Error::new(Code::InvalidState, text)
 }
 
 impl Source for boxlite_op {
@@ -193,53 +149,50 @@ impl Source for boxlite_op {
     }
 
     fn deliver(&self) -> Delivery {
-        let mut state = self.lock();
-        if let Some(callback) = state.on_progress.clone()
-            && let Some(progress) = state.progress.pop_front()
-        {
-            drop(state);
-            let progress = boxlite_progress::new(progress);
-            // SAFETY: the caller's function with its own data; nothing is locked.
-            unsafe { (callback.function)(callback.user_data(), &progress) };
-            return Delivery::One;
-        }
-        if state.outcome.is_some()
-            && let Some(callback) = state.on_complete.take()
-        {
-            drop(state);
-            // SAFETY: as above; whoever dispatches holds a count on us.
-            unsafe {
-                (callback.function)(callback.user_data(), std::ptr::from_ref(self).cast_mut());
+        match self.state.next_due() {
+            Some(Due::Progress(callback, progress)) => {
+                let progress = boxlite_progress::new(progress);
+                // SAFETY: the caller's function with its own data; nothing is locked.
+                unsafe { (callback.function)(callback.user_data(), &progress) };
             }
-            return Delivery::One;
+            Some(Due::Complete(callback)) => {
+                let op = std::ptr::from_ref(self).cast_mut();
+                // SAFETY: as above; whoever dispatches holds a count on us.
+                unsafe { (callback.function)(callback.user_data(), op) };
+            }
+            None => return Delivery::Nothing,
         }
-        Delivery::Nothing
+        Delivery::One
     }
 }
 
-/// Frees an operation. While it is under way the work goes on and its result is dropped; no
-/// callback is called any more, except one that runs just now. Allowed inside its own callbacks.
-/// NULL is fine.
+/// Adds a handle on an operation, to be freed like the first: operations are counted. Returns op;
+/// NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_ref(op: *mut boxlite_op) -> *mut boxlite_op {
+    // SAFETY: a live handle or NULL.
+    unsafe { pointer::add_handle(op) }
+}
+
+/// Frees a handle on an operation. With the last one, while it is under way the work goes on and its
+/// result is dropped; no callback is called any more, except one that runs just now. Allowed inside
+/// its own callbacks. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_free(op: *mut boxlite_op) {
     // SAFETY: a live handle that is not used again, or NULL.
-    let Some(op) = (unsafe { pointer::take_back_shared(op) }) else { return };
-    let source: Arc<dyn Source> = op.clone();
-    op.runtime.queue().forget(&source);
-    let mut state = op.lock();
-    state.freed = true;
-    let callbacks = (state.on_progress.take(), state.on_complete.take());
-    // A result that nobody took: dropped here rather than whenever.
-    let value = state.outcome.as_mut().and_then(|o| o.as_mut().ok()).and_then(Option::take);
-    drop(state);
-    drop((callbacks, value));
+    let Some((op, last)) = (unsafe { pointer::take_back_shared(op) }) else { return };
+    if last {
+        let source: Arc<dyn Source> = op.clone();
+        op.runtime.queue().forget(&source);
+        drop(op.state.free());
+    }
 }
 
 /// Whether the operation has completed; false for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_is_done(op: *const boxlite_op) -> bool {
     // SAFETY: a live handle or NULL.
-    unsafe { pointer::borrow(op, "op") }.is_ok_and(boxlite_op::is_done)
+    unsafe { pointer::borrow(op, "op") }.is_ok_and(|op| op.state.is_done())
 }
 
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
@@ -257,11 +210,7 @@ pub unsafe extern "C" fn boxlite_op_wait(
         guard(error, || {
             let op = pointer::share(op, "op")?;
             op.runtime.get()?;
-            let deadline = Deadline::after_ms(timeout_ms);
-            if op.runtime.queue().wait_until(deadline, || op.is_done())? {
-                return op.check();
-            }
-            Err(Error::new(Code::Timeout, "the operation is still under way"))
+            op.wait(Deadline::after_ms(timeout_ms))
         })
     }
 }
@@ -299,14 +248,9 @@ pub unsafe extern "C" fn boxlite_op_on_complete(
         guard(error, || {
             let op = pointer::share(op, "op")?;
             op.runtime.get()?;
-            let mut state = op.lock();
-            let old = std::mem::replace(&mut state.on_complete, callback);
-            let due = state.outcome.is_some() && state.on_complete.is_some();
-            drop(state);
+            let (due, old) = op.state.on_complete(callback);
             drop(old);
-            if due {
-                op.wake();
-            }
+            op.wake_if(due);
             Ok(())
         })
     }
@@ -329,14 +273,9 @@ pub unsafe extern "C" fn boxlite_op_on_progress(
         guard(error, || {
             let op = pointer::share(op, "op")?;
             op.runtime.get()?;
-            let mut state = op.lock();
-            let old = std::mem::replace(&mut state.on_progress, callback);
-            let due = !state.progress.is_empty() && state.on_progress.is_some();
-            drop(state);
+            let (due, old) = op.state.on_progress(callback);
             drop(old);
-            if due {
-                op.wake();
-            }
+            op.wake_if(due);
             Ok(())
         })
     }
@@ -433,58 +372,24 @@ pub unsafe extern "C" fn boxlite_op_take_info_list(
     }
 }
 
-/// One step of an operation's progress: a stage that is done, or a count of bytes.
-pub struct boxlite_progress {
-    stage: Option<CString>,
-    microseconds: u64,
-    done: u64,
-    total: u64,
-}
-
-impl boxlite_progress {
-    fn new(progress: Progress) -> boxlite_progress {
-        match progress {
-            Progress::Stage { name, elapsed } => boxlite_progress {
-                stage: Some(text::c_string(&name)),
-                microseconds: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-                done: 0,
-                total: 0,
-            },
-            Progress::Bytes { done, total } => {
-                boxlite_progress { stage: None, microseconds: 0, done, total }
-            }
-        }
+/// Takes the output that boxlite_box_run() resulted in. *output is owned by the caller. Errors as
+/// for boxlite_op_take_box().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_take_output(
+    op: *mut boxlite_op,
+    output: *mut *mut boxlite_output,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(output, "output")?;
+            let taken = pointer::borrow(op, "op")?.take(|value| match value {
+                OpValue::Output(output) => Ok(output),
+                other => Err(other),
+            })?;
+            out.give(boxlite_output::new(*taken));
+            Ok(())
+        })
     }
-}
-
-/// The name of the stage that is done; NULL if this is a count of bytes. Borrowed: good until the
-/// callback returns.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_progress_stage(
-    progress: *const boxlite_progress,
-) -> *const c_char {
-    // SAFETY: a live progress or NULL.
-    let progress = unsafe { pointer::borrow(progress, "progress") };
-    text::borrowed(progress.ok().and_then(|p| p.stage.as_ref()))
-}
-
-/// How long the stage took, in microseconds; 0 if this is a count of bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_progress_microseconds(progress: *const boxlite_progress) -> u64 {
-    // SAFETY: a live progress or NULL.
-    unsafe { pointer::borrow(progress, "progress") }.map_or(0, |p| p.microseconds)
-}
-
-/// The bytes of the image that were processed; 0 if this is a stage.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_progress_bytes_done(progress: *const boxlite_progress) -> u64 {
-    // SAFETY: a live progress or NULL.
-    unsafe { pointer::borrow(progress, "progress") }.map_or(0, |p| p.done)
-}
-
-/// The bytes of the image that there are to process; 0 if this is a stage.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_progress_bytes_total(progress: *const boxlite_progress) -> u64 {
-    // SAFETY: a live progress or NULL.
-    unsafe { pointer::borrow(progress, "progress") }.map_or(0, |p| p.total)
 }

@@ -6,6 +6,7 @@
 //! returned and has not freed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Code, Error, Result};
 
@@ -13,7 +14,19 @@ use crate::error::{Code, Error, Result};
 pub trait Owned: Sized {}
 
 /// A handle that is counted.
-pub trait Counted: Sized {}
+pub trait Counted: Sized {
+    fn handles(&self) -> &Handles;
+}
+
+/// How many handles C holds on a counted thing. The library has counts of its own, of another
+/// kind: those keep the memory, these say whether anybody is left to be called back.
+pub struct Handles(AtomicUsize);
+
+impl Default for Handles {
+    fn default() -> Handles {
+        Handles(AtomicUsize::new(1))
+    }
+}
 
 fn null(name: &str) -> Error {
     Error::new(Code::InvalidArgument, format!("{name}: must not be NULL")).object(name)
@@ -91,13 +104,52 @@ pub unsafe fn take_back<T: Owned>(pointer: *mut T) -> Option<Box<T>> {
     (!pointer.is_null()).then(|| unsafe { Box::from_raw(pointer) })
 }
 
-/// Takes a count back from C, to drop it.
+/// Adds a handle of C's, and returns it: the same pointer. NULL for NULL.
+///
+/// # Safety
+/// NULL, or a live handle.
+pub unsafe fn add_handle<T: Counted>(pointer: *mut T) -> *mut T {
+    // SAFETY: by the caller's promise.
+    if let Ok(shared) = unsafe { share(pointer, "handle") } {
+        shared.handles().0.fetch_add(1, Ordering::Relaxed);
+        // Now held by C.
+        std::mem::forget(shared);
+    }
+    pointer
+}
+
+/// Takes a handle back from C, to drop it; `true` beside it if that was the last one.
 ///
 /// # Safety
 /// NULL, or a live handle that is not used again.
-pub unsafe fn take_back_shared<T: Counted>(pointer: *mut T) -> Option<Arc<T>> {
-    // SAFETY: came from `Out::give_shared`, by the caller's promise.
-    (!pointer.is_null()).then(|| unsafe { Arc::from_raw(pointer) })
+pub unsafe fn take_back_shared<T: Counted>(pointer: *mut T) -> Option<(Arc<T>, bool)> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: came from `Out::give_shared` or `add_handle`, by the caller's promise.
+    let shared = unsafe { Arc::from_raw(pointer) };
+    let last = shared.handles().0.fetch_sub(1, Ordering::AcqRel) == 1;
+    Some((shared, last))
+}
+
+/// Memory of the caller's to fill. NULL is refused, and so is no memory at all.
+///
+/// # Safety
+/// `data` points at `capacity` writable bytes that nobody else uses for the duration of the call.
+pub unsafe fn bytes_mut<'a>(
+    data: *mut u8,
+    capacity: usize,
+    name: &str,
+) -> Result<&'a mut [std::mem::MaybeUninit<u8>]> {
+    if data.is_null() {
+        return Err(null(name));
+    }
+    if capacity == 0 || capacity > isize::MAX as usize {
+        let text = format!("{name}: a capacity of {capacity} bytes makes no sense");
+        return Err(Error::new(Code::InvalidArgument, text).object(name));
+    }
+    // SAFETY: writable for `capacity` bytes, by the caller's promise; perhaps not initialised.
+    Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), capacity) })
 }
 
 /// Bytes of the caller's, for the duration of a call. NULL is fine for none.

@@ -4,11 +4,13 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{boxlite_error, boxlite_status, guard};
+use boxlite_events::queue::{Deadline, Queue};
+
+use super::error::{boxlite_error, boxlite_status, guard, in_callback};
+use super::log::Log;
 use super::op::{OpValue, boxlite_op};
 use super::options::boxlite_runtime_options;
-use super::pointer::{self, Counted, Out};
-use super::queue::{Deadline, Queue};
+use super::pointer::{self, Counted, Handles, Out};
 use crate::error::{Code, Error, Result};
 use crate::{Runtime, RuntimeOptions};
 
@@ -16,20 +18,33 @@ use crate::{Runtime, RuntimeOptions};
 pub struct boxlite_runtime {
     runtime: ManuallyDrop<Runtime>,
     tasks: ManuallyDrop<tokio::runtime::Runtime>,
-    queue: Queue,
+    handles: Handles,
+    queue: Arc<Queue>,
+    log: Arc<Log>,
     pid: u32,
 }
 
-impl Counted for boxlite_runtime {}
+impl Counted for boxlite_runtime {
+    fn handles(&self) -> &Handles {
+        &self.handles
+    }
+}
 
 impl boxlite_runtime {
-    fn open(options: &RuntimeOptions) -> Result<boxlite_runtime> {
+    pub fn open(options: &RuntimeOptions) -> Result<boxlite_runtime> {
         let failed = |e: std::io::Error| Error::io(Code::Internal, "start background threads", &e);
+        let queue = Arc::new(Queue::new().map_err(failed)?);
+        let log = Log::new(&queue);
+        let dispatch = log.dispatch();
         let tasks = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(16)
             .thread_name("boxlite")
-            .on_thread_start(block_signals)
+            .on_thread_start(move || {
+                block_signals();
+                // For as long as the thread lives.
+                std::mem::forget(tracing::dispatcher::set_default(&dispatch));
+            })
             .enable_all()
             .build()
             .map_err(failed)?;
@@ -40,7 +55,9 @@ impl boxlite_runtime {
         Ok(boxlite_runtime {
             runtime: ManuallyDrop::new(runtime),
             tasks: ManuallyDrop::new(tasks),
-            queue: Queue::new().map_err(failed)?,
+            handles: Handles::default(),
+            queue,
+            log,
             pid: std::process::id(),
         })
     }
@@ -64,6 +81,10 @@ impl boxlite_runtime {
         &self.queue
     }
 
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(work);
     }
@@ -71,6 +92,7 @@ impl boxlite_runtime {
 
 impl Drop for boxlite_runtime {
     fn drop(&mut self) {
+        self.log.close();
         // A forked child has none of the threads, and the parent's files are the parent's.
         if self.is_forked() {
             return;
@@ -116,6 +138,16 @@ pub unsafe extern "C" fn boxlite_runtime_open(
             Ok(())
         })
     }
+}
+
+/// Adds a handle on a runtime, to be freed like the first: runtimes are counted. Returns runtime;
+/// NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_ref(
+    runtime: *mut boxlite_runtime,
+) -> *mut boxlite_runtime {
+    // SAFETY: a live handle or NULL.
+    unsafe { pointer::add_handle(runtime) }
 }
 
 /// Frees a runtime handle. When the last box, exec and operation of it is freed too, the boxes it
@@ -179,7 +211,8 @@ pub unsafe extern "C" fn boxlite_dispatch(
         guard(error, || {
             let runtime = pointer::share(runtime, "runtime")?;
             runtime.get()?;
-            let (delivered, more) = runtime.queue.dispatch(Deadline::after_ms(timeout_ms))?;
+            let deadline = Deadline::after_ms(timeout_ms);
+            let (delivered, more) = runtime.queue.dispatch(deadline).map_err(in_callback)?;
             timed_out = !delivered;
             if let Some(left) = left.as_mut() {
                 *left = more;

@@ -172,6 +172,11 @@ impl Connection {
         self.request(op, None).await?.map_err(|f| error(&f))
     }
 
+    /// Kills a command's process group, without waiting for it.
+    pub fn kill(&self, exec: u32) {
+        self.shared.kill(exec);
+    }
+
     /// Asks the box to shut down; answers when it has.
     pub async fn shutdown(&self, grace_ms: u32) -> Result<()> {
         let op = request::Op::Shutdown(boxlite_protocol::message::Shutdown { grace_ms });
@@ -257,11 +262,15 @@ impl Shared {
         {
             let streams = self.lock().execs.get(&exec).cloned();
             streams.iter().for_each(|s| s.abandon());
-            let signal = Signal { exec, signal: libc::SIGKILL };
-            let op = Some(request::Op::Signal(signal));
-            let body = Some(to_supervisor::Body::Request(Request { id: 0, op }));
-            let _ = self.outbox.send(ToSupervisor { body });
+            self.kill(exec);
         }
+    }
+
+    /// Nobody waits for the answer: request 0.
+    fn kill(&self, exec: u32) {
+        let op = Some(request::Op::Signal(Signal { exec, signal: libc::SIGKILL }));
+        let body = Some(to_supervisor::Body::Request(Request { id: 0, op }));
+        let _ = self.outbox.send(ToSupervisor { body });
     }
 
     /// The connection is over: everybody who waits is told.

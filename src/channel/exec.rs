@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::error::{Code, Error, Result};
 
 /// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExitStatus {
     /// The exit code, 0 to 255; 128 + n if signal n ended the command, as a shell reports it.
     pub code: i32,
@@ -35,18 +35,30 @@ pub enum ExecEvent {
     Exit(Result<ExitStatus>),
 }
 
+/// What a reader of events makes of one output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Nothing: it stays where it is, and the exit does not wait for it.
+    Ignore,
+    /// It is taken later, or by other means: it stays where it is, and the exit waits for it.
+    Hold,
+    /// It wants its bytes now.
+    Deliver,
+}
+
 /// Which events a reader wants now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    pub stdout: bool,
-    pub stderr: bool,
+    pub stdout: Interest,
+    pub stderr: Interest,
     pub exit: bool,
 }
 
 impl Wanted {
-    pub const ALL: Wanted = Wanted { stdout: true, stderr: true, exit: true };
+    pub const ALL: Wanted =
+        Wanted { stdout: Interest::Deliver, stderr: Interest::Deliver, exit: true };
 
-    fn includes(self, stream: u32) -> bool {
+    fn of(self, stream: u32) -> Interest {
         if stream == stream::STDERR { self.stderr } else { self.stdout }
     }
 }
@@ -75,11 +87,25 @@ struct Inbound {
     flow: flow::Receive,
     /// Nobody will read any more: what comes is dropped.
     discarded: bool,
+    /// Nothing more comes.
+    ended: bool,
 }
 
 impl Inbound {
     fn new() -> Inbound {
-        Inbound { waiting: BytesMut::new(), flow: flow::Receive::new(WINDOW), discarded: false }
+        let flow = flow::Receive::new(WINDOW);
+        Inbound { waiting: BytesMut::new(), flow, discarded: false, ended: false }
+    }
+
+    /// Takes up to `limit` bytes, and says what to grant for them.
+    fn take(&mut self, limit: usize) -> (Bytes, Option<u64>) {
+        let bytes = self.waiting.split_to(self.waiting.len().min(limit)).freeze();
+        if self.waiting.is_empty() {
+            // Give the memory back: most execs are quiet most of the time.
+            self.waiting = BytesMut::new();
+        }
+        let grant = self.flow.consume(bytes.len() as u64);
+        (bytes, grant)
     }
 }
 
@@ -150,11 +176,12 @@ impl ExecStreams {
         }
         let inbound = state.inbound(data.stream);
         inbound.flow.accept(data.offset, length)?;
+        inbound.ended |= data.eof;
         if inbound.discarded {
             let grant = inbound.flow.consume(length);
             drop(state);
             grant.into_iter().for_each(|bytes| self.grant(data.stream, bytes));
-        } else if length > 0 {
+        } else {
             inbound.waiting.extend_from_slice(&data.bytes);
             Self::wake(state);
         }
@@ -171,28 +198,32 @@ impl ExecStreams {
     pub(super) fn on_exit(&self, exit: Result<ExitStatus>) {
         let mut state = self.lock();
         state.exit.get_or_insert(exit);
+        state.stdout.ended = true;
+        state.stderr.ended = true;
         Self::wake(state);
     }
 
     // ---- for the program -----------------------------------------------------------------------
 
-    /// The next event; `None` after the exit was delivered. Output of a stream that is not
-    /// wanted stays where it is; the exit comes when no wanted output is left.
+    /// The next event; `None` after the exit was delivered. The exit comes when no output is left
+    /// that it has to wait for.
     pub fn poll_event(&self, cx: &Context<'_>, wanted: Wanted) -> Poll<Option<ExecEvent>> {
         let mut state = self.lock();
         let first = state.first;
         let second = if first == stream::STDERR { stream::STDOUT } else { stream::STDERR };
+        let mut held = false;
         for stream in [first, second] {
             let inbound = state.inbound(stream);
-            if inbound.waiting.is_empty() || !wanted.includes(stream) {
-                continue;
+            match wanted.of(stream) {
+                _ if inbound.waiting.is_empty() => continue,
+                Interest::Ignore => continue,
+                Interest::Hold => {
+                    held = true;
+                    continue;
+                }
+                Interest::Deliver => {}
             }
-            let bytes = inbound.waiting.split_to(inbound.waiting.len().min(MAX_CHUNK)).freeze();
-            let grant = inbound.flow.consume(bytes.len() as u64);
-            if inbound.waiting.is_empty() {
-                // Give the memory back: most execs are quiet most of the time.
-                inbound.waiting = BytesMut::new();
-            }
+            let (bytes, grant) = inbound.take(MAX_CHUNK);
             state.first = second;
             drop(state);
             grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
@@ -205,7 +236,7 @@ impl ExecStreams {
         if state.exit_taken {
             return Poll::Ready(None);
         }
-        match state.exit.clone().filter(|_| wanted.exit) {
+        match state.exit.clone().filter(|_| wanted.exit && !held) {
             Some(exit) => {
                 state.exit_taken = true;
                 Poll::Ready(Some(ExecEvent::Exit(exit)))
@@ -215,6 +246,42 @@ impl ExecStreams {
                 Poll::Pending
             }
         }
+    }
+
+    /// Takes up to `limit` bytes of one output: none at its end. An output that ended with the
+    /// box and not by itself has the box's error in place of an end.
+    pub fn poll_read(&self, stream: u32, limit: usize, cx: &Context<'_>) -> Poll<Result<Bytes>> {
+        let mut state = self.lock();
+        let inbound = state.inbound(stream);
+        if inbound.discarded {
+            let text = "the output is being dropped";
+            return Poll::Ready(Err(Error::new(Code::InvalidState, text)));
+        }
+        if !inbound.waiting.is_empty() {
+            let (bytes, grant) = inbound.take(limit);
+            // The exit may have waited for this.
+            Self::wake(state);
+            grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
+            return Poll::Ready(Ok(bytes));
+        }
+        if inbound.ended {
+            return Poll::Ready(match &state.exit {
+                Some(Err(error)) => Err(error.clone()),
+                _ => Ok(Bytes::new()),
+            });
+        }
+        state.register(cx);
+        Poll::Pending
+    }
+
+    /// Whether a read (of an output) or a write (to stdin) would not have to wait.
+    pub fn is_ready(&self, stream: u32) -> bool {
+        let mut state = self.lock();
+        if stream == stream::STDIN {
+            return state.stdin.available() > 0 || state.stdin_closed || state.exit.is_some();
+        }
+        let inbound = state.inbound(stream);
+        !inbound.waiting.is_empty() || inbound.ended || inbound.discarded
     }
 
     /// How the command ended, if it has; its output may still wait.

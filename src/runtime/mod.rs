@@ -14,7 +14,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::boxes::config::BoxConfig;
-use crate::boxes::{self, BoxHandle, BoxInfo, BoxOptions, Context, Observer, Settings};
+use crate::boxes::{
+    self, BoxHandle, BoxInfo, BoxOptions, Context, ExecOptions, Observer, Output, Settings,
+};
 use crate::engine::AcceleratorChoice;
 use crate::error::{Code, Error, Result};
 use crate::home::Home;
@@ -154,6 +156,30 @@ impl Runtime {
         handle.remove(force).await?;
         self.inner.boxes().remove(handle.id());
         Ok(())
+    }
+
+    /// Runs one command in a box of its own, which is removed afterwards whatever happens. A command
+    /// that takes longer than `timeout` ends with TIMEOUT.
+    pub async fn run(
+        &self,
+        options: &BoxOptions,
+        command: &ExecOptions,
+        limit: usize,
+        timeout: Option<Duration>,
+    ) -> Result<Output> {
+        let handle = self.create(options, None).await?;
+        let run = handle.run(command, limit);
+        let outcome = match timeout {
+            None => run.await,
+            Some(timeout) => tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| {
+                let text = format!("the command did not end within {} ms", timeout.as_millis());
+                Err(Error::new(Code::Timeout, text))
+            }),
+        };
+        let removed = self.remove(handle.id(), true).await;
+        // What the command did matters more than what is left of its box.
+        let output = outcome?;
+        removed.map(|()| output)
     }
 
     /// Stops all boxes that this program has started, each with `grace`, all at once. Returns the first

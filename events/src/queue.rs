@@ -1,5 +1,4 @@
-//! What C programs see in place of async functions: sources of events, and a queue of those that
-//! may have something to deliver.
+//! Sources of events, and a queue of those that may have something to deliver.
 //!
 //! A [`Source`] is asked for events by whoever dispatches, one at a time and never by two threads
 //! at once, so its events keep their order. It puts itself into the queue when it may have
@@ -7,15 +6,14 @@
 //! empty. Nothing is buffered here: events stay where they are until somebody takes them, which
 //! is what makes backpressure reach the guest.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Code, Error, Result};
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
 /// Something that delivers events by calling callbacks.
 pub trait Source: Send + Sync {
@@ -34,8 +32,14 @@ pub enum Delivery {
 }
 
 /// Whose turn it is with a source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Turn(AtomicU8);
+
+impl Default for Turn {
+    fn default() -> Turn {
+        Turn(AtomicU8::new(IDLE))
+    }
+}
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
@@ -52,35 +56,30 @@ pub struct Queue {
     event: OwnedFd,
 }
 
-thread_local! {
-    static DISPATCHING: Cell<bool> = const { Cell::new(false) };
-}
-
 /// While it lives, this thread is inside a callback, or may be.
 struct Dispatching;
 
 impl Dispatching {
-    fn begin() -> Result<Dispatching> {
-        if DISPATCHING.replace(true) {
-            return Err(in_callback());
-        }
-        Ok(Dispatching)
+    fn begin() -> Result<Dispatching, InCallback> {
+        if sync::set_dispatching(true) { Err(InCallback) } else { Ok(Dispatching) }
     }
 }
 
 impl Drop for Dispatching {
     fn drop(&mut self) {
-        DISPATCHING.set(false);
+        sync::set_dispatching(false);
     }
 }
 
-fn in_callback() -> Error {
-    Error::new(Code::Busy, "a callback may call anything but dispatch and wait")
-}
+/// A callback asked to dispatch or to wait, and would wait for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InCallback;
 
-/// Refuses to wait inside a callback, which would wait for itself.
-pub fn refuse_in_callback() -> Result<()> {
-    if DISPATCHING.get() { Err(in_callback()) } else { Ok(()) }
+/// Refuses to wait inside a callback.
+pub fn refuse_in_callback() -> Result<(), InCallback> {
+    let dispatching = sync::set_dispatching(true);
+    sync::set_dispatching(dispatching);
+    if dispatching { Err(InCallback) } else { Ok(()) }
 }
 
 /// When to stop waiting: never for a negative timeout.
@@ -114,7 +113,7 @@ impl Queue {
         }
         // SAFETY: just returned to us alone.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Queue { ready: Mutex::default(), changed: Condvar::new(), event })
+        Ok(Queue { ready: Mutex::new(VecDeque::new()), changed: Condvar::new(), event })
     }
 
     /// Readable while something may be dispatched.
@@ -123,7 +122,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<dyn Source>>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.ready)
     }
 
     /// Notes that a source may have something to deliver.
@@ -153,6 +152,8 @@ impl Queue {
                 self.clear_signal();
             }
         }
+        drop(ready);
+        self.changed.notify_all();
     }
 
     /// Wakes those who wait for something that is not delivered by a source.
@@ -177,7 +178,7 @@ impl Queue {
 
     /// Delivers one event, waiting for one until the deadline. Returns whether there was one, and
     /// how many sources are left that may have more.
-    pub fn dispatch(&self, deadline: Deadline) -> Result<(bool, usize)> {
+    pub fn dispatch(&self, deadline: Deadline) -> Result<(bool, usize), InCallback> {
         let _dispatching = Dispatching::begin()?;
         loop {
             let Some(source) = self.next(deadline) else { return Ok((false, 0)) };
@@ -244,11 +245,14 @@ impl Queue {
         source: &Arc<dyn Source>,
         deadline: Deadline,
         done: impl Fn() -> bool,
-    ) -> Result<bool> {
+    ) -> Result<bool, InCallback> {
         let _dispatching = Dispatching::begin()?;
         let state = &source.turn().0;
         let mut ready = self.lock();
         loop {
+            if state.load(Ordering::Relaxed) == FORGOTTEN {
+                return Ok(done());
+            }
             // While another thread runs a callback of this source, nothing is done yet.
             if matches!(state.load(Ordering::Relaxed), IDLE | QUEUED) {
                 if done() {
@@ -281,7 +285,11 @@ impl Queue {
     }
 
     /// Waits until `done` without dispatching anything. False if the deadline passed.
-    pub fn wait_until(&self, deadline: Deadline, done: impl Fn() -> bool) -> Result<bool> {
+    pub fn wait_until(
+        &self,
+        deadline: Deadline,
+        done: impl Fn() -> bool,
+    ) -> Result<bool, InCallback> {
         refuse_in_callback()?;
         let mut ready = self.lock();
         while !done() {

@@ -1,0 +1,63 @@
+//! How far an operation is.
+
+use std::ffi::{CString, c_char};
+
+use super::pointer;
+use super::text;
+use crate::Progress;
+
+/// One step of an operation's progress: a stage that is done, or a count of bytes.
+pub struct boxlite_progress {
+    stage: Option<CString>,
+    microseconds: u64,
+    done: u64,
+    total: u64,
+}
+
+impl boxlite_progress {
+    pub fn new(progress: Progress) -> boxlite_progress {
+        match progress {
+            Progress::Stage { name, elapsed } => boxlite_progress {
+                stage: Some(text::c_string(&name)),
+                microseconds: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+                done: 0,
+                total: 0,
+            },
+            Progress::Bytes { done, total } => {
+                boxlite_progress { stage: None, microseconds: 0, done, total }
+            }
+        }
+    }
+}
+
+/// The name of the stage that is done; NULL if this is a count of bytes. Borrowed: good until the
+/// callback returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_progress_stage(
+    progress: *const boxlite_progress,
+) -> *const c_char {
+    // SAFETY: a live progress or NULL.
+    let progress = unsafe { pointer::borrow(progress, "progress") };
+    text::borrowed(progress.ok().and_then(|p| p.stage.as_ref()))
+}
+
+/// How long the stage took, in microseconds; 0 if this is a count of bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_progress_microseconds(progress: *const boxlite_progress) -> u64 {
+    // SAFETY: a live progress or NULL.
+    unsafe { pointer::borrow(progress, "progress") }.map_or(0, |p| p.microseconds)
+}
+
+/// The bytes of the image that were processed; 0 if this is a stage.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_progress_bytes_done(progress: *const boxlite_progress) -> u64 {
+    // SAFETY: a live progress or NULL.
+    unsafe { pointer::borrow(progress, "progress") }.map_or(0, |p| p.done)
+}
+
+/// The bytes of the image that there are to process; 0 if this is a stage.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_progress_bytes_total(progress: *const boxlite_progress) -> u64 {
+    // SAFETY: a live progress or NULL.
+    unsafe { pointer::borrow(progress, "progress") }.map_or(0, |p| p.total)
+}
