@@ -52,7 +52,10 @@ pub(super) async fn start(
     options: &ExecOptions,
 ) -> Result<Exec> {
     let spec = specify(config, hostname, options)?;
+    // The arguments may be secret; the program's name is not.
+    let program = String::from_utf8_lossy(spec.argv.first().map_or(b"", |a| a)).into_owned();
     let streams = connection.exec(spec).await?;
+    tracing::debug!("exec {} in box {}: {program}", streams.id(), config.id);
     Ok(Exec { streams, connection })
 }
 

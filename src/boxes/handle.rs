@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Observer;
+use super::admission;
 use super::config::{BoxConfig, BoxState, RootFs, Status};
 use super::context::Context;
 use super::exec::{self, Exec, Output};
@@ -151,10 +152,14 @@ impl BoxHandle {
                 .object(self.id()));
             }
             // How it ended no longer matters; that it has is checked below.
-            let _ = self.inner.stop(Duration::ZERO).await;
+            if let Err(error) = self.inner.stop(Duration::ZERO).await {
+                tracing::debug!("box {} before its removal: {error}", self.id());
+            }
         }
         let id = self.id().to_owned();
-        self.inner.context.blocking(move |context| remove(context, &id)).await
+        self.inner.context.blocking(move |context| remove(context, &id)).await?;
+        tracing::info!("box {} removed", self.id());
+        Ok(())
     }
 
     /// The connection to the box, if this program started it and it runs.
@@ -193,6 +198,17 @@ impl Inner {
     async fn write_later(&self, state: BoxState) -> Result<()> {
         let row = state.to_row(&self.config.id)?;
         self.context.blocking(move |context| context.store.update_state(&row)).await
+    }
+
+    /// Writes the state if that is possible. A box that was removed meanwhile has none; otherwise
+    /// the next look at the row corrects it.
+    async fn note(&self, state: BoxState) {
+        match self.write_later(state).await {
+            Err(error) if error.code() != Code::NotFound => {
+                tracing::error!("the state of box {} was not written: {error}", self.config.id);
+            }
+            _ => {}
+        }
     }
 
     fn write(&self, state: BoxState) -> Result<()> {
@@ -256,12 +272,13 @@ impl Inner {
         if let Some(connection) = self.connection().await? {
             return Ok(connection);
         }
-        let id = self.config.id.clone();
+        let (id, memory_mib) = (self.config.id.clone(), self.config.options.memory_mib);
         let _lock = self
             .context
             .blocking(move |context| {
                 let lock = context.lock_box(&id)?;
                 check_startable(context, &id)?;
+                admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
                 let starting = BoxState::new(Status::Starting);
                 context.store.update_state(&starting.to_row(&id)?)?;
                 Ok(lock)
@@ -278,14 +295,17 @@ impl Inner {
                     connection.close();
                     return Err(error.or_object(&*self.config.id));
                 }
+                let accelerator = &connection.running().accelerator;
+                tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
                 *self.live() = Live { connection: Some(connection.clone()), owned: true, stages };
                 let watch = self.clone().watch(connection.clone());
                 self.context.tasks.spawn(watch);
                 Ok(connection)
             }
             Err(error) => {
+                tracing::warn!("box {} did not start: {error}", self.config.id);
                 // The cause matters more than a row that the next look corrects.
-                let _ = self.write_later(failed(&error)).await;
+                self.note(failed(&error)).await;
                 Err(error.or_object(&*self.config.id))
             }
         }
@@ -304,12 +324,16 @@ impl Inner {
             return;
         }
         let state = match outcome {
-            Ok(()) => BoxState::new(Status::Stopped),
-            Err(error) => failed(error),
+            Ok(()) => {
+                tracing::info!("box {} stopped", self.config.id);
+                BoxState::new(Status::Stopped)
+            }
+            Err(error) => {
+                tracing::warn!("box {} ended: {error}", self.config.id);
+                failed(error)
+            }
         };
-        // A box that was removed meanwhile has no state to write; otherwise the next look at
-        // the row corrects it.
-        let _ = self.write_later(state).await;
+        self.note(state).await;
     }
 
     async fn stop(&self, grace: Duration) -> Result<()> {
@@ -317,7 +341,7 @@ impl Inner {
         let mut state = BoxState::new(Status::Stopping);
         state.pid = Some(connection.running().supervisor_pid);
         // A box can be stopped even if that cannot be written down.
-        let _ = self.write_later(state).await;
+        self.note(state).await;
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let outcome = connection.shutdown(grace).await;
         self.note_end(&outcome).await;

@@ -1,5 +1,6 @@
 //! A box: one image, one disk, at most one running machine.
 //!
+//! - [`admission`]: whether the host has what a box needs
 //! - [`options`]: what a user asks for
 //! - [`config`]: what is stored of it
 //! - [`create`]: from options to a box that can be started
@@ -8,6 +9,7 @@
 //! - [`handle`]: a box as its users hold it
 //! - [`context`]: what all boxes of a home share
 
+mod admission;
 pub mod config;
 mod context;
 mod create;

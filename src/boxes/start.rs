@@ -60,6 +60,7 @@ impl Stages {
         if let Some(observer) = &self.observer {
             observer(Progress::Stage { name: stage.name.clone(), elapsed });
         }
+        tracing::debug!("stage {name} took {} us", elapsed.as_micros());
         self.times.push(stage);
     }
 }

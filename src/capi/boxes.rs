@@ -25,6 +25,10 @@ impl Counted for boxlite_box {
     fn handles(&self) -> &Handles {
         &self.handles
     }
+
+    fn is_forked(&self) -> bool {
+        self.runtime.is_forked()
+    }
 }
 
 impl boxlite_box {

@@ -31,6 +31,10 @@ impl Counted for boxlite_exec {
     fn handles(&self) -> &Handles {
         &self.handles
     }
+
+    fn is_forked(&self) -> bool {
+        self.runtime.is_forked()
+    }
 }
 
 /// Called once when a command has ended, after the last byte of its output. code is its exit code,
@@ -327,6 +331,7 @@ pub unsafe extern "C" fn boxlite_exec_message(exec: *const boxlite_exec) -> *con
     // SAFETY: a live handle or NULL.
     let exec = unsafe { pointer::borrow(exec, "exec") };
     // The text is set once, before the exit can be seen, and never changed.
+    let exec = exec.ok().filter(|e| !e.is_forked());
     exec.map_or(std::ptr::null(), |e| text::borrowed(e.lock().message.as_ref()))
 }
 

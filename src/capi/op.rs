@@ -34,6 +34,10 @@ impl Counted for boxlite_op {
     fn handles(&self) -> &Handles {
         &self.handles
     }
+
+    fn is_forked(&self) -> bool {
+        self.runtime.is_forked()
+    }
 }
 
 /// What an operation results in.
@@ -120,6 +124,7 @@ impl boxlite_op {
 
     /// Takes the result, once, if it is of the wanted kind.
     pub fn take<T>(&self, pick: impl FnOnce(OpValue) -> Result<T, OpValue>) -> Result<T> {
+        self.runtime.get()?;
         self.state.take(pick).map_err(no_result)
     }
 
@@ -192,7 +197,7 @@ pub unsafe extern "C" fn boxlite_op_free(op: *mut boxlite_op) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_is_done(op: *const boxlite_op) -> bool {
     // SAFETY: a live handle or NULL.
-    unsafe { pointer::borrow(op, "op") }.is_ok_and(|op| op.state.is_done())
+    unsafe { pointer::borrow(op, "op") }.is_ok_and(|op| !op.is_forked() && op.state.is_done())
 }
 
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
@@ -225,7 +230,9 @@ pub unsafe extern "C" fn boxlite_op_cancel(
     // SAFETY: pointers as the header demands.
     unsafe {
         guard(error, || {
-            pointer::borrow(op, "op")?.cancelled.notify_one();
+            let op = pointer::borrow(op, "op")?;
+            op.runtime.get()?;
+            op.cancelled.notify_one();
             Ok(())
         })
     }

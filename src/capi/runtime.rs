@@ -28,6 +28,12 @@ impl Counted for boxlite_runtime {
     fn handles(&self) -> &Handles {
         &self.handles
     }
+
+    /// Then its threads do not exist here, their locks may be held for ever, and the files are
+    /// the parent's.
+    fn is_forked(&self) -> bool {
+        self.pid != std::process::id()
+    }
 }
 
 impl boxlite_runtime {
@@ -73,10 +79,6 @@ impl boxlite_runtime {
         Ok(&self.runtime)
     }
 
-    fn is_forked(&self) -> bool {
-        self.pid != std::process::id()
-    }
-
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
@@ -92,11 +94,8 @@ impl boxlite_runtime {
 
 impl Drop for boxlite_runtime {
     fn drop(&mut self) {
+        // In a forked child this is never reached, see `take_back_shared`.
         self.log.close();
-        // A forked child has none of the threads, and the parent's files are the parent's.
-        if self.is_forked() {
-            return;
-        }
         // SAFETY: dropped here and never used again. The home first, which notes what becomes of
         // its boxes; then the threads, without waiting: this may be one of them.
         unsafe {
