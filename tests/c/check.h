@@ -53,7 +53,7 @@
 static boxlite_error *error;
 static char home[64];
 
-static const char *image(const char *name)
+static inline const char *image(const char *name)
 {
     static char path[4][512];
     static int next;
@@ -62,7 +62,7 @@ static const char *image(const char *name)
     return slot;
 }
 
-static boxlite_runtime *open_runtime(void)
+static inline boxlite_runtime *open_runtime(void)
 {
     boxlite_runtime_options *options;
     boxlite_runtime *runtime;
