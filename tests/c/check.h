@@ -174,6 +174,43 @@ static inline int32_t finish(boxlite_exec *exec, bytes *out, bytes *err)
         free(err_.data);                                                                           \
     } while (0)
 
+// Runs callbacks until a condition holds, with a limit that only guards against hanging.
+#define DISPATCH_UNTIL(runtime, condition)                                                         \
+    do {                                                                                           \
+        time_t began_ = time(NULL);                                                                \
+        while (!(condition)) {                                                                     \
+            boxlite_status status_ = boxlite_dispatch(runtime, 100, NULL, &error);                 \
+            CHECK(status_ == BOXLITE_OK || (status_ == BOXLITE_TIMEOUT && !error));                \
+            if (time(NULL) - began_ > 60)                                                          \
+                FAIL("never true: %s", #condition);                                                \
+        }                                                                                          \
+    } while (0)
+
+// Runs the callbacks that are due now.
+static inline void dispatch_all(boxlite_runtime *runtime)
+{
+    while (boxlite_dispatch(runtime, 0, NULL, NULL) == BOXLITE_OK)
+        ;
+}
+
+static inline void sleep_ms(int ms)
+{
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
+}
+
+static inline size_t count_boxes(boxlite_runtime *runtime)
+{
+    boxlite_op *op;
+    boxlite_info_list *list;
+    OK(boxlite_box_list(runtime, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_info_list(op, &list, &error));
+    boxlite_op_free(op);
+    size_t count = boxlite_info_list_count(list);
+    boxlite_info_list_free(list);
+    return count;
+}
+
 static inline int count_fds(void)
 {
     int count = 0;
