@@ -53,7 +53,7 @@
 static boxlite_error *error;
 static char home[64];
 
-static const char *image(const char *name)
+static inline const char *image(const char *name)
 {
     static char path[4][512];
     static int next;
@@ -62,7 +62,7 @@ static const char *image(const char *name)
     return slot;
 }
 
-static boxlite_runtime *open_runtime(void)
+static inline boxlite_runtime *open_runtime(void)
 {
     boxlite_runtime_options *options;
     boxlite_runtime *runtime;
@@ -173,6 +173,43 @@ static inline int32_t finish(boxlite_exec *exec, bytes *out, bytes *err)
         free(out_.data);                                                                           \
         free(err_.data);                                                                           \
     } while (0)
+
+// Runs callbacks until a condition holds, with a limit that only guards against hanging.
+#define DISPATCH_UNTIL(runtime, condition)                                                         \
+    do {                                                                                           \
+        time_t began_ = time(NULL);                                                                \
+        while (!(condition)) {                                                                     \
+            boxlite_status status_ = boxlite_dispatch(runtime, 100, NULL, &error);                 \
+            CHECK(status_ == BOXLITE_OK || (status_ == BOXLITE_TIMEOUT && !error));                \
+            if (time(NULL) - began_ > 60)                                                          \
+                FAIL("never true: %s", #condition);                                                \
+        }                                                                                          \
+    } while (0)
+
+// Runs the callbacks that are due now.
+static inline void dispatch_all(boxlite_runtime *runtime)
+{
+    while (boxlite_dispatch(runtime, 0, NULL, NULL) == BOXLITE_OK)
+        ;
+}
+
+static inline void sleep_ms(int ms)
+{
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
+}
+
+static inline size_t count_boxes(boxlite_runtime *runtime)
+{
+    boxlite_op *op;
+    boxlite_info_list *list;
+    OK(boxlite_box_list(runtime, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_info_list(op, &list, &error));
+    boxlite_op_free(op);
+    size_t count = boxlite_info_list_count(list);
+    boxlite_info_list_free(list);
+    return count;
+}
 
 static inline int count_fds(void)
 {
