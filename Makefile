@@ -6,6 +6,7 @@
 #   make bench [RUNS=10]                  figures, each beside its baseline
 #   make build                            the library and its helpers, in build/
 #   make header                           include/boxlite.h from the source
+#   make doc                              the C API as pages, in build/doxygen/html
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,7 +22,7 @@ CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -pedantic
 IMAGE :=
 CMD := echo "hello from a box, on Linux $$(uname -r)"; echo "and this is stderr" >&2; exit 3
 
-.PHONY: run test lint bench build header clean deps test-deps kernel library guest images test-images
+.PHONY: run test lint bench build header doc clean deps test-deps kernel library guest images test-images
 
 run: build images
 	@image="$(IMAGE)"; \
@@ -102,6 +103,9 @@ lint: deps
 
 header:
 	@BOXLITE_UPDATE_HEADER=1 cargo test --locked --release -q --test header
+
+doc: test-deps
+	@scripts/doc.sh $(B)/doxygen
 
 clean:
 	rm -rf $(B) target

@@ -43,6 +43,8 @@ test|skopeo|skopeo|converts images between formats
 test|umoci|umoci|unpacks images, to compare with ours
 test|docker-registry|docker-registry|a real registry for the tests
 test|valgrind|valgrind|memory checks of the C tests
+test|/usr/include/uv.h|libuv1-dev|the example of boxes in a libuv loop
+test|doxygen|doxygen|the C API as pages, and a check that nothing in it is undocumented
 '
 
 # present ALTERNATIVES: is one of these commands or files there?

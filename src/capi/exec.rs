@@ -17,7 +17,7 @@ use crate::channel::exec::{Interest, Wanted};
 use crate::error::{Code, Error, Result};
 use crate::{Exec, ExecEvent, ExitStatus};
 
-/// A command that runs, or ran, in a box. Keeps its runtime alive. Any thread may use it.
+/// A command that runs, or ran, in a box. Counted. Keeps its runtime alive.
 pub struct boxlite_exec {
     pub(super) runtime: Arc<boxlite_runtime>,
     pub(super) exec: Exec,
@@ -259,8 +259,10 @@ pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
 }
 
 /// Has callback called once when the command has ended and the output that has a callback, or was
-/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already. A second call replaces a callback that was not called
-/// yet; NULL removes it. destroy frees user_data, see boxlite_destroy.
+/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already.
+/// Output that nobody takes does not hold up the exit, but a command that fills it waits. A second
+/// call replaces a callback that was not called yet; NULL removes it. destroy frees user_data, see
+/// boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_on_exit(
     exec: *mut boxlite_exec,
@@ -285,10 +287,14 @@ pub unsafe extern "C" fn boxlite_exec_on_exit(
 
 /// Waits until the command has ended and its callbacks were called, up to timeout_ms milliseconds;
 /// negative: without end. This exec's callbacks run on this thread meanwhile, so nobody else has to
-/// dispatch. Output that has no callback and was never read is dropped; what is paused or read by
-/// boxlite_exec_read() is waited for, so that another thread must go on with it. *code, unless code is NULL, is the exit code, or
-/// 128 + signal; see boxlite_exec_message() for 126 and 127. BOXLITE_TIMEOUT if the command still
-/// runs; the box's error if that ended first. From inside a callback: BOXLITE_BUSY.
+/// dispatch. *code, unless code is NULL, is the exit code, or 128 + signal; see
+/// boxlite_exec_message() for 126 and 127.
+///
+/// Output that has no callback and was never read is dropped from now on, also if the time passes.
+/// What is paused or read by boxlite_exec_read() is waited for: another thread must go on with it.
+///
+/// BOXLITE_TIMEOUT if the command still runs; the box's error if that ended first. From inside a
+/// callback: BOXLITE_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_wait(
     exec: *mut boxlite_exec,
@@ -342,9 +348,9 @@ pub unsafe extern "C" fn boxlite_exec_message(exec: *const boxlite_exec) -> *con
     exec.map_or(std::ptr::null(), |e| text::borrowed(e.lock().message.as_ref()))
 }
 
-/// Sends a signal, by its number on x86-64 Linux, to the command's process group. The operation has
-/// no result. Errors of the operation: BOXLITE_NOT_FOUND (the command has ended),
-/// BOXLITE_INVALID_ARGUMENT (no such signal).
+/// Sends a signal, by its number on x86-64 Linux, to the command's process group; 0 only asks
+/// whether it is there. The operation has no result. Errors of the operation: BOXLITE_NOT_FOUND
+/// (the command has ended), BOXLITE_INVALID_ARGUMENT (no such signal).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_signal(
     exec: *mut boxlite_exec,

@@ -21,7 +21,7 @@ use crate::error::{Code, Error, Result};
 use crate::{BoxHandle, BoxInfo, Exec, Observer, Output, Progress};
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
-/// or with an error. Any thread may use it.
+/// or with an error. Counted. Keeps its runtime alive.
 pub struct boxlite_op {
     runtime: Arc<boxlite_runtime>,
     handles: Handles,
@@ -51,7 +51,7 @@ pub enum OpValue {
 }
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
-/// callback may take its result and free it.
+/// callback may take its result, which also tells whether it failed, and free it.
 pub type boxlite_op_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, op: *mut boxlite_op)>;
 
@@ -179,9 +179,9 @@ pub unsafe extern "C" fn boxlite_op_ref(op: *mut boxlite_op) -> *mut boxlite_op 
     unsafe { pointer::add_handle(op) }
 }
 
-/// Frees a handle on an operation. With the last one, while it is under way the work goes on and its
-/// result is dropped; no callback is called any more, except one that runs just now. Allowed inside
-/// its own callbacks. NULL is fine.
+/// Frees a handle on an operation. With the last one, while it is under way the work goes on and
+/// its result is dropped; no callback is called any more, except one that runs just now. Allowed
+/// inside its own callbacks. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_free(op: *mut boxlite_op) {
     // SAFETY: a live handle that is not used again, or NULL.
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn boxlite_op_free(op: *mut boxlite_op) {
     }
 }
 
-/// Whether the operation has completed; false for NULL.
+/// Whether the operation has completed, well or not; false for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_is_done(op: *const boxlite_op) -> bool {
     // SAFETY: a live handle or NULL.
@@ -221,7 +221,8 @@ pub unsafe extern "C" fn boxlite_op_wait(
 }
 
 /// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-/// was faster; what it had half done is undone. No effect on one that has completed.
+/// was faster. A box that was half made or half started is undone, a command is killed; a stop or a
+/// removal that has begun goes on. No effect on an operation that has completed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_cancel(
     op: *mut boxlite_op,
@@ -263,9 +264,9 @@ pub unsafe extern "C" fn boxlite_op_on_complete(
     }
 }
 
-/// Has callback called with the operation's progress, inside boxlite_dispatch(). What happened
-/// before this call is reported too, as far as it is remembered. NULL removes the callback. destroy
-/// frees user_data, see boxlite_destroy.
+/// Has callback called with the operation's progress, inside boxlite_dispatch(), before its
+/// completion. What happened before this call is reported too, the last 64 steps of it. A second
+/// call replaces the callback; NULL removes it. destroy frees user_data, see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_on_progress(
     op: *mut boxlite_op,
