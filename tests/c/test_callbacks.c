@@ -293,17 +293,6 @@ static void first_exit(void *user_data, int32_t code, int32_t signal, const boxl
     CHECK(c->destroyed <= 1);
 }
 
-static void check_numbers(const bytes *got, int count)
-{
-    char *expected = malloc((size_t)count * 8), *end = expected;
-    CHECK(expected);
-    for (int i = 1; i <= count; i++)
-        end += sprintf(end, "%d\n", i);
-    CHECK(got->length == (size_t)(end - expected));
-    CHECK(!memcmp(got->data, expected, got->length));
-    free(expected);
-}
-
 static void a_callback_is_replaced_inside_itself(boxlite_runtime *runtime, boxlite_box *box)
 {
     chain c = {.exec = start(box, "seq 100000")};
@@ -327,7 +316,7 @@ static void a_callback_is_replaced_inside_itself(boxlite_runtime *runtime, boxli
 
 // ---- order --------------------------------------------------------------------------------------
 
-enum { EXECS = 3, THREADS = 4, NUMBERS = 60000 };
+enum { EXECS = 3, THREADS = 4, NUMBERS = 30000 };
 
 typedef struct {
     boxlite_exec *exec;
@@ -395,7 +384,7 @@ static void an_exec_is_called_by_one_thread_at_a_time(boxlite_runtime *runtime, 
     all_exits = 0;
     for (int i = 0; i < EXECS; i++) {
         stream *s = &streams[i];
-        s->exec = start(box, "seq 60000 >&2 & seq 60000; wait");
+        s->exec = start(box, "seq 30000 >&2 & seq 30000; wait");
         OK(boxlite_exec_on_stdout(s->exec, ordered_out, s, NULL, &error));
         OK(boxlite_exec_on_stderr(s->exec, ordered_err, s, NULL, &error));
         OK(boxlite_exec_on_exit(s->exec, ordered_exit, s, NULL, &error));
