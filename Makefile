@@ -51,12 +51,17 @@ guest: deps
 	cargo build --locked --profile guest --target $(TARGET) -p boxlite-guest
 	@scripts/initramfs.sh target/$(TARGET)/guest/boxlite-guest $(LIBEXEC)/initramfs
 
-library: deps
-	@mkdir -p $(LIBEXEC) $(B)/lib
+library: $(B)/lib/libboxlite.so
+
+$(B)/lib/libboxlite.so: target/release/libboxlite.a include/boxlite.h \
+		scripts/link-library.sh scripts/libboxlite.map
+	@scripts/link-library.sh $< $(@D)
+
+# Cargo decides what is out of date, in one run: the library's contents and the supervisor.
+target/release/libboxlite.a: deps
+	@mkdir -p $(LIBEXEC)
 	@cargo build --locked --release -p boxlite --lib --bin boxlite-shim
 	@install -m 755 target/release/boxlite-shim $(LIBEXEC)/.shim && mv $(LIBEXEC)/.shim $(LIBEXEC)/boxlite-shim
-	@install -m 755 target/release/libboxlite.so $(B)/lib/.so && mv $(B)/lib/.so $(B)/lib/libboxlite.so.0
-	@ln -sf libboxlite.so.0 $(B)/lib/libboxlite.so
 
 $(B)/bin/hello: examples/c/hello.c include/boxlite.h | library
 	@mkdir -p $(B)/bin
