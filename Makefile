@@ -5,6 +5,7 @@
 #   make lint                             clippy, rustfmt, the header
 #   make bench [RUNS=10]                  figures, each beside its baseline
 #   make build                            the library and its helpers, in build/
+#   make install [PREFIX=/usr/local] [DESTDIR=]   what `make build` made
 #   make header                           include/boxlite.h from the source
 
 SHELL := /bin/bash
@@ -21,7 +22,7 @@ CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -pedantic
 IMAGE :=
 CMD := echo "hello from a box, on Linux $$(uname -r)"; echo "and this is stderr" >&2; exit 3
 
-.PHONY: run test lint bench build header clean deps test-deps kernel library guest images test-images
+.PHONY: run test lint bench build install header clean deps test-deps kernel library guest images test-images
 
 run: build images
 	@image="$(IMAGE)"; \
@@ -69,6 +70,13 @@ $(B)/bin/hello: examples/c/hello.c include/boxlite.h | library
 
 images: deps
 	@scripts/test-images.sh $(B)/images busybox
+
+# CMakeLists.txt knows what goes where.
+PREFIX := /usr/local
+
+install:
+	@cmake -S . -B $(B)/cmake -DBOXLITE_BUILD=$(abspath $(B)) -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null
+	@DESTDIR=$(DESTDIR) cmake --install $(B)/cmake
 
 # --- figures --------------------------------------------------------------------------------------
 
