@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: install.sh BUILD
+# usage: programs.sh BUILD
 #
 # Installs the library, moves it, and builds and runs programs against it as its users would: by
 # pkg-config and by CMake, C and C++, shared and static.
