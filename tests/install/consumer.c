@@ -1,7 +1,7 @@
 // usage: consumer [IMAGE]
 //
 // A program of somebody who installed the library: prints its version, opens a home, and if there is
-// an image runs a command in a box of it. LIBEXEC is where it was told the helpers are, if anywhere.
+// an image runs a command in a box of it. $HELPERS is where it was told that they are, if anywhere.
 #include <boxlite.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,9 +69,8 @@ int main(int argc, char **argv)
         return 1;
     printf("%s\n", boxlite_version());
     must(boxlite_runtime_options_new(&options, &error));
-#ifdef LIBEXEC
-    must(boxlite_runtime_options_set_libexec(options, LIBEXEC, &error));
-#endif
+    if (getenv("HELPERS"))
+        must(boxlite_runtime_options_set_libexec(options, getenv("HELPERS"), &error));
     must(boxlite_runtime_open(options, &runtime, &error));
     if (argc > 1)
         run(runtime, argv[1]);

@@ -31,29 +31,26 @@ check() {
 is_shared() { readelf -d "$1" | grep -q 'NEEDED.*\[libboxlite\.so\.0\]' || fail "$1 is not shared"; }
 is_static() { if readelf -d "$1" | grep -q libboxlite; then fail "$1 is not static"; fi; }
 
-echo "== pkg-config, with a prefix that was moved"
-make -C "$root" install B="$build" PREFIX="$work/first" >/dev/null
-mv "$work/first" "$work/moved"
+echo "== pkg-config, with a prefix that was moved, by the commands of the README"
+make -C "$root" install B="$build" PREFIX=/opt/first DESTDIR="$work" >/dev/null
+mv "$work/opt/first" "$work/moved"
 export PKG_CONFIG_PATH=$work/moved/lib/pkgconfig
-if pkg-config --cflags --libs --static boxlite | grep -q "$work/first"; then fail "boxlite.pc has not moved"; fi
+if pkg-config --cflags --libs --static boxlite | grep -q first; then fail "boxlite.pc has not moved"; fi
 [[ $(pkg-config --modversion boxlite) == "$version" ]]
 [[ $(readlink "$work/moved/lib/libboxlite.so.0") == "libboxlite.so.$version" ]]
 
-libdir=$(pkg-config --variable=libdir boxlite)
-libexecdir=$(pkg-config --variable=libexecdir boxlite)
+mapfile -t commands < <(sed -n '/^```sh$/,/^```$/s/^\(gcc [^#]*\).*/\1/p' "$root/README.md")
+rpath=-Wl,-rpath,$(pkg-config --variable=libdir boxlite)
 mkdir "$work/moved/bin"
 cd "$work/moved/bin"
-# shellcheck disable=SC2046 # words are what pkg-config prints
-{
-    gcc "$here/consumer.c" -o c-shared $(pkg-config --cflags --libs boxlite) -Wl,-rpath,"$libdir"
-    g++ "$here/consumer.cpp" -o cpp-shared $(pkg-config --cflags --libs boxlite) -Wl,-rpath,"$libdir"
-    # Only this library static.
-    gcc "$here/consumer.c" -o c-static $(pkg-config --cflags boxlite) "$libdir/libboxlite.a" -lm
-    g++ "$here/consumer.cpp" -o cpp-static $(pkg-config --cflags boxlite) "$libdir/libboxlite.a" -lm
-    # Everything static, and somewhere else; the linker remarks that libc's name service is not quite.
-    gcc -static "$here/consumer.c" -o "$work/elsewhere" -DLIBEXEC="\"$libexecdir\"" \
-        $(pkg-config --static --cflags --libs boxlite) 2>"$work/log" || fail "$(cat "$work/log")"
-}
+cp "$here/consumer.c" first.c
+cp "$here/consumer.cpp" first.cpp
+eval "${commands[0]} -o c-shared $rpath"
+eval "${commands[0]/gcc first.c/g++ first.cpp} -o cpp-shared $rpath"
+eval "${commands[1]} -o c-static"
+eval "${commands[1]/gcc first.c/g++ first.cpp} -o cpp-static"
+# The linker remarks that libc's name service is not static.
+eval "${commands[2]} -o $work/elsewhere" 2>"$work/log" || fail "$(cat "$work/log")"
 is_shared c-shared
 is_shared cpp-shared
 is_static c-static
@@ -63,18 +60,18 @@ check "$PWD/c-shared" "$image"
 check "$PWD/c-static" "$image"
 check "$PWD/cpp-shared"
 check "$PWD/cpp-static"
-check "$work/elsewhere" "$image"
+HELPERS=$(pkg-config --variable=libexecdir boxlite) check "$work/elsewhere" "$image"
 
 # The checks above would not notice helpers that are found by luck.
 mv "$work/moved/libexec" "$work/hidden"
 if (check "$PWD/c-shared") 2>"$work/log"; then fail "c-shared runs without helpers"; fi
 grep -q "$work/moved/lib/libexec/boxlite" "$work/log" || fail "the error does not say where helpers are looked for"
 
-echo "== CMake: find_package, with a staged prefix and Debian's directory of libraries"
-cmake -S "$root" -B "$work/library" -DBOXLITE_BUILD="$build" -DCMAKE_INSTALL_PREFIX=/opt/boxlite \
+echo "== CMake: find_package, with Debian's directory of libraries"
+prefix=$work/debian
+cmake -S "$root" -B "$work/library" -DBOXLITE_BUILD="$build" \
     -DCMAKE_INSTALL_LIBDIR=lib/x86_64-linux-gnu >/dev/null
-DESTDIR=$work/stage cmake --install "$work/library" >/dev/null
-prefix=$work/stage/opt/boxlite
+cmake --install "$work/library" --prefix "$prefix" >/dev/null
 cmake -S "$here" -B "$work/user" -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
 cmake --build "$work/user" >/dev/null
 cp -r "$work/user/bin" "$prefix/"
