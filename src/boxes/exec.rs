@@ -134,6 +134,11 @@ impl Exec {
         self.streams.is_ready(stream)
     }
 
+    /// Whether nothing waits on an output (1 is stdout, 2 stderr).
+    pub fn is_drained(&self, stream: u32) -> bool {
+        self.streams.is_drained(stream)
+    }
+
     /// Drops what waits on a stream (1 is stdout, 2 stderr) and what comes.
     pub fn discard(&self, stream: u32) {
         self.streams.discard(stream);

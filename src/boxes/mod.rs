@@ -6,6 +6,7 @@
 //! - [`create`]: from options to a box that can be started
 //! - [`start`]: from a box to a running machine
 //! - [`exec`]: commands in a running box
+//! - [`remove`]: the end of a box's files and rows
 //! - [`handle`]: a box as its users hold it
 //! - [`context`]: what all boxes of a home share
 
@@ -16,14 +17,16 @@ mod create;
 mod exec;
 mod handle;
 pub mod options;
+mod remove;
 mod start;
 
 pub use config::Status;
 pub use context::{Context, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, Output};
-pub use handle::{BoxHandle, BoxInfo, sweep};
+pub use handle::{BoxHandle, BoxInfo};
 pub use options::{BoxOptions, ExecOptions};
+pub use remove::sweep;
 pub use start::StageTime;
 
 use std::sync::Arc;

@@ -128,7 +128,13 @@ impl boxlite_exec {
 
     fn has_exited(&self) -> bool {
         let state = self.lock();
-        state.exit.is_some() && state.on_exit.is_none()
+        let taken = |output: &OutputState, stream| {
+            output.interest() == Interest::Ignore || self.exec.is_drained(stream)
+        };
+        state.exit.is_some()
+            && state.on_exit.is_none()
+            && taken(&state.stdout, 1)
+            && taken(&state.stderr, 2)
     }
 
     fn call_output(callback: Option<Arc<Callback<OutputFn>>>, bytes: &[u8]) {
@@ -166,9 +172,6 @@ impl Source for boxlite_exec {
             unsafe { (callback.function)(callback.user_data(), stream) };
             return Delivery::One;
         }
-        if state.exit.is_some() {
-            return self.deliver_exit(state);
-        }
         let wanted = Wanted {
             stdout: state.stdout.interest(),
             stderr: state.stderr.interest(),
@@ -193,7 +196,8 @@ impl Source for boxlite_exec {
                 state.exit = Some(exit);
                 self.deliver_exit(state)
             }
-            Poll::Ready(None) | Poll::Pending => Delivery::Nothing,
+            // An exit that was taken for somebody who waited may have a callback now.
+            Poll::Ready(None) | Poll::Pending => self.deliver_exit(self.lock()),
         }
     }
 }
@@ -210,6 +214,9 @@ impl boxlite_exec {
     }
 
     fn deliver_exit(&self, mut state: MutexGuard<'_, State>) -> Delivery {
+        if state.exit.is_none() {
+            return Delivery::Nothing;
+        }
         let callback = state.on_exit.take();
         let exit = state.exit.clone();
         drop(state);

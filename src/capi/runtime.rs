@@ -94,8 +94,6 @@ impl boxlite_runtime {
 
 impl Drop for boxlite_runtime {
     fn drop(&mut self) {
-        // In a forked child this is never reached, see `take_back_shared`.
-        self.log.close();
         // SAFETY: dropped here and never used again. The home first, which notes what becomes of
         // its boxes; then the threads, without waiting: this may be one of them.
         unsafe {
@@ -160,7 +158,10 @@ pub unsafe extern "C" fn boxlite_runtime_ref(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_free(runtime: *mut boxlite_runtime) {
     // SAFETY: a live handle that is not used again, or NULL.
-    drop(unsafe { pointer::take_back_shared(runtime) });
+    if let Some((runtime, true)) = unsafe { pointer::take_back_shared(runtime) } {
+        // Nobody can dispatch any more.
+        runtime.log.close();
+    }
 }
 
 /// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM and

@@ -211,6 +211,18 @@ static inline size_t count_boxes(boxlite_runtime *runtime)
     return count;
 }
 
+// The lines of `seq COUNT`.
+static inline void check_numbers(const bytes *got, int count)
+{
+    char *expected = malloc((size_t)count * 8), *end = expected;
+    CHECK(expected);
+    for (int i = 1; i <= count; i++)
+        end += sprintf(end, "%d\n", i);
+    CHECK(got->length == (size_t)(end - expected));
+    CHECK(!memcmp(got->data, expected, got->length));
+    free(expected);
+}
+
 static inline int count_fds(void)
 {
     int count = 0;
@@ -222,8 +234,9 @@ static inline int count_fds(void)
     return count;
 }
 
-// Whether any process has this test's home on its command line: a machine of ours.
-static inline int count_machines(void)
+// How many processes have this test's home on their command line: machines of ours. Each gets a
+// signal, unless it is 0.
+static inline int signal_machines(int signal)
 {
     int count = 0;
     struct dirent *entry;
@@ -237,11 +250,19 @@ static inline int count_machines(void)
             continue;
         size_t length = fread(line, 1, sizeof line - 1, file);
         fclose(file);
-        if (memmem(line, length, home, strlen(home)))
+        if (memmem(line, length, home, strlen(home))) {
             count++;
+            if (signal)
+                kill((pid_t)atoi(entry->d_name), signal);
+        }
     }
     closedir(dir);
     return count;
+}
+
+static inline int count_machines(void)
+{
+    return signal_machines(0);
 }
 
 // Waits, with a limit that only guards against hanging.
