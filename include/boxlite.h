@@ -276,7 +276,7 @@ typedef void (*boxlite_output_callback)(void *user_data, const uint8_t *data, si
 typedef void (*boxlite_ready_callback)(void *user_data, int32_t stream);
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
-/// callback may take its result, which also tells whether it failed, and free it.
+/// callback may take its result, which returns the error of one that failed, and free it.
 typedef void (*boxlite_op_callback)(void *user_data, struct boxlite_op *op);
 
 /// Called with an operation's progress, inside boxlite_dispatch(). progress is borrowed: good until
@@ -645,7 +645,7 @@ uint64_t boxlite_box_info_disk_size_mib(const struct boxlite_box_info *info);
 /// The process id of the box's supervisor; 0 if the box does not run, and for NULL.
 uint32_t boxlite_box_info_pid(const struct boxlite_box_info *info);
 
-/// The number of stages that the last start by this program went through; 0 if there was none.
+/// The number of stages that the last start by this runtime went through; 0 if there was none.
 size_t boxlite_box_info_stage_count(const struct boxlite_box_info *info);
 
 /// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is
@@ -670,9 +670,9 @@ const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_l
 /// NULL.
 struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
 
-/// Frees a handle on an exec. With the last one, a command that runs goes on; its stdin is closed,
-/// what it writes is dropped, and no callback is called any more, except one that runs just now.
-/// Allowed inside its own callbacks. NULL is fine.
+/// Frees a handle on an exec. With the last one, a command that runs goes on, for as long as its
+/// box and this runtime do; its stdin is closed, what it writes is dropped, and no callback is
+/// called any more, except one that runs just now. Allowed inside its own callbacks. NULL is fine.
 void boxlite_exec_free(struct boxlite_exec *exec);
 
 /// Has callback called once when the command has ended and the output that has a callback, or was
@@ -849,7 +849,8 @@ bool boxlite_op_is_done(const struct boxlite_op *op);
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
 /// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the
 /// operation succeeded, its own status and error if it failed, BOXLITE_TIMEOUT if it is still under
-/// way. From inside a callback: BOXLITE_BUSY.
+/// way (boxlite_op_is_done() tells that from an operation that failed so itself). From inside a
+/// callback: BOXLITE_BUSY.
 boxlite_status boxlite_op_wait(struct boxlite_op *op,
                                int32_t timeout_ms,
                                struct boxlite_error **error);
@@ -923,10 +924,10 @@ uint64_t boxlite_progress_bytes_total(const struct boxlite_progress *progress);
 
 /// Has callback called with what the library tells of its work on this runtime, inside
 /// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second
-/// call replaces level and callback; NULL, or BOXLITE_LOG_OFF, switches it off. Up to 1024 messages
-/// wait for a dispatch, then the oldest are dropped and counted in a message. Programs in Rust
-/// listen with `tracing` instead. destroy frees user_data, see boxlite_destroy; with a runtime that
-/// is freed while work goes on, on a thread of the library's.
+/// call replaces level and callback; NULL, BOXLITE_LOG_OFF, or freeing the last handle on the
+/// runtime ends it. Up to 1024 messages wait for a dispatch, then the oldest are dropped and
+/// counted in a message. Programs in Rust listen with `tracing` instead. destroy frees user_data,
+/// see boxlite_destroy.
 boxlite_status boxlite_runtime_on_log(struct boxlite_runtime *runtime,
                                       int32_t level,
                                       boxlite_log_callback callback,

@@ -32,8 +32,8 @@ awk '
 known='BOXLITE_(HOME|LIBEXEC|ACCELERATOR|QEMU|UNKNOWN)'
 pages=(include/boxlite.h README.md docs/*.md)
 unknown=$(comm -23 \
-    <(grep -ohE '\b(boxlite|BOXLITE)_[A-Za-z0-9_]+\b' "${pages[@]}" | sort -u) \
-    <(grep -v '^ *//' include/boxlite.h | grep -ohE '\b(boxlite|BOXLITE)_[A-Za-z0-9_]+\b' | sort -u) |
+    <(grep -ohE '\b(boxlite_[a-z0-9_]+|BOXLITE_[A-Z0-9_]+)\b' "${pages[@]}" | sort -u) \
+    <(grep -v '^ *//' include/boxlite.h | grep -ohE '\b(boxlite_[a-z0-9_]+|BOXLITE_[A-Z0-9_]+)\b' | sort -u) |
     grep -vxE "$known" || true)
 if [[ -n $unknown ]]; then
     printf 'named, but not in the header: %s\n' $unknown >&2

@@ -238,9 +238,9 @@ pub unsafe extern "C" fn boxlite_exec_ref(exec: *mut boxlite_exec) -> *mut boxli
     unsafe { pointer::add_handle(exec) }
 }
 
-/// Frees a handle on an exec. With the last one, a command that runs goes on; its stdin is closed,
-/// what it writes is dropped, and no callback is called any more, except one that runs just now.
-/// Allowed inside its own callbacks. NULL is fine.
+/// Frees a handle on an exec. With the last one, a command that runs goes on, for as long as its
+/// box and this runtime do; its stdin is closed, what it writes is dropped, and no callback is
+/// called any more, except one that runs just now. Allowed inside its own callbacks. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
     // SAFETY: a live handle that is not used again, or NULL.

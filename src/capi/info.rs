@@ -176,7 +176,7 @@ pub unsafe extern "C" fn boxlite_box_info_pid(info: *const boxlite_box_info) -> 
     unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.pid.unwrap_or(0))
 }
 
-/// The number of stages that the last start by this program went through; 0 if there was none.
+/// The number of stages that the last start by this runtime went through; 0 if there was none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_stage_count(info: *const boxlite_box_info) -> usize {
     // SAFETY: live information or NULL.

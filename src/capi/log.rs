@@ -243,10 +243,10 @@ impl Visit for Text {
 
 /// Has callback called with what the library tells of its work on this runtime, inside
 /// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second
-/// call replaces level and callback; NULL, or BOXLITE_LOG_OFF, switches it off. Up to 1024 messages
-/// wait for a dispatch, then the oldest are dropped and counted in a message. Programs in Rust
-/// listen with `tracing` instead. destroy frees user_data, see boxlite_destroy; with a runtime that
-/// is freed while work goes on, on a thread of the library's.
+/// call replaces level and callback; NULL, BOXLITE_LOG_OFF, or freeing the last handle on the
+/// runtime ends it. Up to 1024 messages wait for a dispatch, then the oldest are dropped and
+/// counted in a message. Programs in Rust listen with `tracing` instead. destroy frees user_data,
+/// see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_on_log(
     runtime: *mut boxlite_runtime,

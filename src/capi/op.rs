@@ -51,7 +51,7 @@ pub enum OpValue {
 }
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
-/// callback may take its result, which also tells whether it failed, and free it.
+/// callback may take its result, which returns the error of one that failed, and free it.
 pub type boxlite_op_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, op: *mut boxlite_op)>;
 
@@ -203,7 +203,8 @@ pub unsafe extern "C" fn boxlite_op_is_done(op: *const boxlite_op) -> bool {
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
 /// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the
 /// operation succeeded, its own status and error if it failed, BOXLITE_TIMEOUT if it is still under
-/// way. From inside a callback: BOXLITE_BUSY.
+/// way (boxlite_op_is_done() tells that from an operation that failed so itself). From inside a
+/// callback: BOXLITE_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_wait(
     op: *mut boxlite_op,
