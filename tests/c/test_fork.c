@@ -171,7 +171,7 @@ static void after_a_runtime_was_opened(void)
     OK(boxlite_box_inspect(box, &h.due, &error));
     OK(boxlite_op_on_complete(h.due, on_complete, &w, NULL, &error));
     OK(boxlite_op_wait(h.due, 60000, &error));
-    CHECK(readable(runtime));
+    EVENTUALLY(readable(runtime));
     OK(boxlite_box_start(other, &h.running, &error));
     OK(boxlite_op_on_complete(h.running, on_complete, &running, NULL, &error));
     fflush(NULL);
