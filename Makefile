@@ -5,7 +5,9 @@
 #   make lint                             clippy, rustfmt, the header
 #   make bench [RUNS=10]                  figures, each beside its baseline
 #   make build                            the library and its helpers, in build/
+#   make install [PREFIX=/usr/local] [DESTDIR=]   what `make build` made
 #   make header                           include/boxlite.h from the source
+#   make doc                              the C API as pages, in build/doxygen/html
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,7 +23,8 @@ CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -pedantic
 IMAGE :=
 CMD := echo "hello from a box, on Linux $$(uname -r)"; echo "and this is stderr" >&2; exit 3
 
-.PHONY: run test lint bench build header clean deps test-deps kernel library guest images test-images
+.PHONY: run test lint bench build install header doc clean deps test-deps kernel library guest images \
+	test-images
 
 run: build images
 	@image="$(IMAGE)"; \
@@ -51,12 +54,17 @@ guest: deps
 	cargo build --locked --profile guest --target $(TARGET) -p boxlite-guest
 	@scripts/initramfs.sh target/$(TARGET)/guest/boxlite-guest $(LIBEXEC)/initramfs
 
-library: deps
-	@mkdir -p $(LIBEXEC) $(B)/lib
+library: $(B)/lib/libboxlite.so
+
+$(B)/lib/libboxlite.so: target/release/libboxlite.a include/boxlite.h \
+		scripts/link-library.sh scripts/libboxlite.map
+	@scripts/link-library.sh $< $(@D)
+
+# Cargo decides what is out of date, in one run: the library's contents and the supervisor.
+target/release/libboxlite.a: deps
+	@mkdir -p $(LIBEXEC)
 	@cargo build --locked --release -p boxlite --lib --bin boxlite-shim
 	@install -m 755 target/release/boxlite-shim $(LIBEXEC)/.shim && mv $(LIBEXEC)/.shim $(LIBEXEC)/boxlite-shim
-	@install -m 755 target/release/libboxlite.so $(B)/lib/.so && mv $(B)/lib/.so $(B)/lib/libboxlite.so.0
-	@ln -sf libboxlite.so.0 $(B)/lib/libboxlite.so
 
 $(B)/bin/hello: examples/c/hello.c include/boxlite.h | library
 	@mkdir -p $(B)/bin
@@ -64,6 +72,13 @@ $(B)/bin/hello: examples/c/hello.c include/boxlite.h | library
 
 images: deps
 	@scripts/test-images.sh $(B)/images busybox
+
+# CMakeLists.txt knows what goes where.
+PREFIX := /usr/local
+
+install:
+	@cmake -S . -B $(B)/cmake -DBOXLITE_BUILD=$(abspath $(B)) -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null
+	@DESTDIR=$(DESTDIR) cmake --install $(B)/cmake
 
 # --- figures --------------------------------------------------------------------------------------
 
@@ -102,6 +117,9 @@ lint: deps
 
 header:
 	@BOXLITE_UPDATE_HEADER=1 cargo test --locked --release -q --test header
+
+doc: test-deps
+	@scripts/doc.sh $(B)/doxygen
 
 clean:
 	rm -rf $(B) target

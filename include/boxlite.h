@@ -1,15 +1,23 @@
-// libboxlite: run any OCI image in a box, a real virtual machine.
-//
-// Conventions, all on one page: docs/c-api.md. In short:
-//
-// - A call returns a boxlite_status and, if `error` is not NULL, sets *error to NULL or to an error
-//   that the caller frees with boxlite_error_free(). Results are written on success only.
-// - Handles are opaque; each has a _free function, for which NULL is fine. A handle keeps alive what
-//   it came from. A function that takes a NULL it cannot use returns BOXLITE_INVALID_ARGUMENT.
-// - Nothing blocks unless its name says wait or dispatch. What takes long returns a boxlite_op.
-// - Callbacks run only inside boxlite_dispatch() and boxlite_exec_wait(), on the calling thread. A
-//   callback may call anything but these two and boxlite_op_wait(), which return BOXLITE_BUSY.
-// - Text is NUL-terminated UTF-8; output is bytes.
+/// @file
+/// libboxlite: run any OCI image in a box, a real virtual machine.
+///
+/// What holds wherever a comment below says nothing else (more in docs/c-api.md):
+///
+/// - A call returns a boxlite_status and, if error is not NULL, sets *error to NULL or to an error
+///   that the caller frees with boxlite_error_free(). Results are written on success only.
+/// - Handles are opaque. Whoever receives one frees it with the _free function of its type, for
+///   which NULL is fine; what a handle came from lives as long as it does. What a getter returns
+///   belongs to its handle.
+/// - A NULL that a function cannot use is BOXLITE_INVALID_ARGUMENT, as is a value out of its
+///   range; the error names the argument.
+/// - Any thread may call any function at any time. Options are for one thread at a time, and a
+///   handle that is being freed is not used by another thread meanwhile.
+/// - Nothing blocks unless its name says wait or dispatch. What takes long returns a boxlite_op.
+/// - Callbacks run only inside boxlite_dispatch() and boxlite_exec_wait(), on the calling thread. A
+///   callback may call anything but these two, boxlite_op_wait() and boxlite_run(), which return
+///   BOXLITE_BUSY.
+/// - In a forked child, handles of the parent are BOXLITE_INVALID_STATE; freeing them does nothing.
+/// - Text is NUL-terminated UTF-8; output is bytes.
 //
 // This file is generated from the library's source. SPDX-License-Identifier: Apache-2.0
 
@@ -20,11 +28,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-// The version of this header; boxlite_version() is that of the library that is running.
+
+/// The version of this header; boxlite_version() is that of the library that is running.
 #define BOXLITE_VERSION "0.1.0"
+/// The first number of BOXLITE_VERSION.
 #define BOXLITE_VERSION_MAJOR 0
+/// The second number of BOXLITE_VERSION.
 #define BOXLITE_VERSION_MINOR 1
+/// The third number of BOXLITE_VERSION.
 #define BOXLITE_VERSION_PATCH 0
+/// The version of this header as one number; boxlite_version_number() is that of the library.
 #define BOXLITE_VERSION_NUMBER                                                                     \
     (BOXLITE_VERSION_MAJOR * 1000000 + BOXLITE_VERSION_MINOR * 1000 + BOXLITE_VERSION_PATCH)
 
@@ -197,43 +210,42 @@ typedef int32_t boxlite_stream;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/// A box, running or not. Keeps its runtime alive. Any thread may use it.
+/// A box, running or not. Counted. Keeps its runtime alive.
 typedef struct boxlite_box boxlite_box;
 
-/// What a box is and how it was when it was asked. Owned by the caller, except in a list. Any thread
-/// may read it.
+/// What a box is and how it was when it was asked. Owned by the caller, except in a list.
 typedef struct boxlite_box_info boxlite_box_info;
 
-/// How a box is to be made. One thread at a time.
+/// How a box is to be made. Owned by the caller. One thread at a time.
 typedef struct boxlite_box_options boxlite_box_options;
 
-/// Why a call failed. Owned by the caller, freed with boxlite_error_free(). Any thread may read it.
+/// Why a call failed. Owned by the caller.
 typedef struct boxlite_error boxlite_error;
 
-/// A command that runs, or ran, in a box. Keeps its runtime alive. Any thread may use it.
+/// A command that runs, or ran, in a box. Counted. Keeps its runtime alive.
 typedef struct boxlite_exec boxlite_exec;
 
-/// What is to be run in a box. One thread at a time.
+/// What is to be run in a box. Owned by the caller. One thread at a time.
 typedef struct boxlite_exec_options boxlite_exec_options;
 
-/// A list of information on boxes. Owned by the caller. Any thread may read it.
+/// A list of information on boxes. Owned by the caller.
 typedef struct boxlite_info_list boxlite_info_list;
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
-/// or with an error. Any thread may use it.
+/// or with an error. Counted. Keeps its runtime alive.
 typedef struct boxlite_op boxlite_op;
 
-/// What a command wrote and how it ended. Owned by the caller, freed with boxlite_output_free().
-/// Any thread may read it.
+/// What a command wrote and how it ended. Owned by the caller.
 typedef struct boxlite_output boxlite_output;
 
-/// One step of an operation's progress: a stage that is done, or a count of bytes.
+/// One step of an operation's progress: a stage that is done, or a count of bytes. Borrowed by a
+/// callback.
 typedef struct boxlite_progress boxlite_progress;
 
-/// An open home. Counted: boxes, execs and operations keep it alive. Any thread may use it.
+/// An open home. Counted: boxes, execs and operations keep it alive.
 typedef struct boxlite_runtime boxlite_runtime;
 
-/// How a home is to be used. One thread at a time.
+/// How a home is to be used. Owned by the caller. One thread at a time.
 typedef struct boxlite_runtime_options boxlite_runtime_options;
 
 /// Called once when a command has ended, after the last byte of its output. code is its exit code,
@@ -246,31 +258,35 @@ typedef void (*boxlite_exit_callback)(void *user_data,
                                       const struct boxlite_error *error);
 
 /// Frees a callback's user data. Called exactly once for each callback that was passed to the
-/// library, whatever became of the call: when the callback is replaced, its handle is freed, or
-/// at once if it was refused. NULL is fine for data that needs no freeing.
+/// library, whatever became of the call: after the last call of a callback that is called once,
+/// when the callback is replaced or removed, when the last handle is freed, or at once if the call
+/// was refused or the callback was NULL. Runs on the thread that does that, and never while the
+/// callback runs. NULL is fine for data that needs no freeing.
 typedef void (*boxlite_destroy)(void *user_data);
 
 /// Called with bytes of a command's output, inside boxlite_dispatch() or boxlite_exec_wait(). data
-/// is borrowed: good until the callback returns. Bytes are bytes: a chunk may begin or end anywhere.
-/// length is never 0.
+/// is borrowed: good until the callback returns. Bytes are bytes: a chunk may begin or end
+/// anywhere. length is never 0.
 typedef void (*boxlite_output_callback)(void *user_data, const uint8_t *data, size_t length);
 
-/// Called when a stream has become ready, inside boxlite_dispatch() or boxlite_exec_wait(): stream is
-/// a boxlite_stream on which boxlite_exec_read() or boxlite_exec_write() has returned
-/// BOXLITE_WOULD_BLOCK and would not do so now. Called once for each such return.
+/// Called when a stream has become ready, inside boxlite_dispatch() or boxlite_exec_wait(): stream
+/// is a boxlite_stream on which boxlite_exec_read() or boxlite_exec_write() has returned
+/// BOXLITE_WOULD_BLOCK and would not do so now. Called once, until a call on that stream returns
+/// BOXLITE_WOULD_BLOCK again.
 typedef void (*boxlite_ready_callback)(void *user_data, int32_t stream);
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
-/// callback may take its result and free it.
+/// callback may take its result, which returns the error of one that failed, and free it.
 typedef void (*boxlite_op_callback)(void *user_data, struct boxlite_op *op);
 
 /// Called with an operation's progress, inside boxlite_dispatch(). progress is borrowed: good until
 /// the callback returns.
 typedef void (*boxlite_progress_callback)(void *user_data, const struct boxlite_progress *progress);
 
-/// Called with one message of the library's, inside boxlite_dispatch(). level is a boxlite_log_level,
-/// target the part of the library that speaks. The strings are borrowed: good until the callback
-/// returns. Never has values of environment variables in it, nor what commands read or write.
+/// Called with one message of the library's, inside boxlite_dispatch(). level is a
+/// boxlite_log_level, target the part of the library that speaks. The strings are borrowed: good
+/// until the callback returns. Never has values of environment variables in it, nor what commands
+/// read or write.
 typedef void (*boxlite_log_callback)(void *user_data,
                                      int32_t level,
                                      const char *target,
@@ -280,19 +296,19 @@ typedef void (*boxlite_log_callback)(void *user_data,
 extern "C" {
 #endif // __cplusplus
 
-/// The version of the library that is running, such as "0.1.0". Compare with BOXLITE_VERSION, the
-/// version of the header. Static: good for ever. Any thread.
+/// The version of the library that is running, such as "0.1.0". Compare with BOXLITE_VERSION, that
+/// of the header. Static: good for ever.
 const char *boxlite_version(void);
 
-/// The version of the library that is running as one number: MAJOR * 1000000 + MINOR * 1000 + PATCH.
-/// Compare with BOXLITE_VERSION_NUMBER, that of the header. Any thread.
+/// The version of the library that is running as one number: MAJOR * 1000000 + MINOR * 1000 +
+/// PATCH. Compare with BOXLITE_VERSION_NUMBER, that of the header.
 uint32_t boxlite_version_number(void);
 
 /// Whether the library that is running has a feature, by its name; see boxlite_feature(). For
-/// programs that load the library at run time. false for NULL. Any thread.
+/// programs that load the library at run time. false for NULL.
 bool boxlite_has_feature(const char *name);
 
-/// The name of a feature, from 0; NULL beyond the last. Static: good for ever. Any thread.
+/// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
 /// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
 /// (OCI directories), "log" (boxlite_runtime_on_log), "run" (boxlite_run).
@@ -309,7 +325,8 @@ const char *boxlite_error_message(const struct boxlite_error *error);
 /// good until the error is freed.
 const char *boxlite_error_object(const struct boxlite_error *error);
 
-/// The operating system's error number that was the cause; 0 if none was, or for NULL.
+/// The operating system's error number that was the cause, such as ENOSPC; 0 if none was, or for
+/// NULL.
 int32_t boxlite_error_errno(const struct boxlite_error *error);
 
 /// Whether the same call may succeed later without any change; false for NULL.
@@ -322,15 +339,16 @@ void boxlite_error_free(struct boxlite_error *error);
 /// none. Static: good for ever.
 const char *boxlite_status_name(int32_t status);
 
-/// Makes runtime options with every default in place. *options is owned by the caller.
+/// Makes runtime options with every default in place. Setters check at once; one that fails changes
+/// nothing.
 boxlite_status boxlite_runtime_options_new(struct boxlite_runtime_options **options,
                                            struct boxlite_error **error);
 
 /// Frees runtime options. NULL is fine.
 void boxlite_runtime_options_free(struct boxlite_runtime_options *options);
 
-/// Sets the home directory, which is made if it does not exist. Unless set: $BOXLITE_HOME, else
-/// ~/.boxlite.
+/// Sets the home directory. It is made when it is opened, if it does not exist, for its owner only.
+/// Unless set: $BOXLITE_HOME, else ~/.boxlite.
 boxlite_status boxlite_runtime_options_set_home(struct boxlite_runtime_options *options,
                                                 const char *path,
                                                 struct boxlite_error **error);
@@ -348,9 +366,9 @@ boxlite_status boxlite_runtime_options_set_accelerator(struct boxlite_runtime_op
                                                        struct boxlite_error **error);
 
 /// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
-/// `docker save` archive; "PATH:TAG" chooses among several images. Everything else has a default:
-/// 1 CPU, 512 MiB of memory, a sparse disk of 10 GiB, the image's own environment, working
-/// directory, user and command. *options is owned by the caller.
+/// `docker save` archive; "PATH:TAG" chooses among several images (more forms: docs/images.md). It
+/// is read when the box is made. Everything else has a default: 1 CPU, 512 MiB of memory, a sparse
+/// disk of 10 GiB, the image's own environment, working directory, user and command.
 boxlite_status boxlite_box_options_new(const char *image,
                                        struct boxlite_box_options **options,
                                        struct boxlite_error **error);
@@ -368,18 +386,19 @@ boxlite_status boxlite_box_options_set_cpus(struct boxlite_box_options *options,
                                             uint32_t cpus,
                                             struct boxlite_error **error);
 
-/// Sets the memory in MiB, at least 128.
+/// Sets the memory in MiB, 128 to 1048576.
 boxlite_status boxlite_box_options_set_memory_mib(struct boxlite_box_options *options,
                                                   uint32_t memory_mib,
                                                   struct boxlite_error **error);
 
-/// Sets the disk's size in MiB: from what the image needs, up to 16 TiB. The disk takes only the
-/// space that is written.
+/// Sets the disk's size in MiB, 16 to 16777216, and no less than the image needs. The disk takes
+/// only the space that is written.
 boxlite_status boxlite_box_options_set_disk_size_mib(struct boxlite_box_options *options,
                                                      uint64_t disk_size_mib,
                                                      struct boxlite_error **error);
 
-/// Sets an environment variable of the box's commands, over the image's. May be called many times.
+/// Sets an environment variable of the box's commands, over the image's. value may be "". May be
+/// called many times; the last value of a name counts.
 boxlite_status boxlite_box_options_add_env(struct boxlite_box_options *options,
                                            const char *name,
                                            const char *value,
@@ -416,9 +435,9 @@ boxlite_status boxlite_box_options_set_start_timeout_ms(struct boxlite_box_optio
                                                         uint32_t timeout_ms,
                                                         struct boxlite_error **error);
 
-/// Makes exec options for a command: argv has argc strings, which are copied. A command without a
-/// slash is searched in the PATH of its environment. With argc 0 (argv may be NULL) the box's own
-/// command is run: entrypoint and cmd, the box's or the image's. *options is owned by the caller.
+/// Makes exec options for a command: argv has argc strings, at most 65536, which are copied. A
+/// command without a slash is searched in the PATH of its environment. With argc 0 (argv may be
+/// NULL) the box's own command is run: entrypoint and cmd, the box's or the image's.
 boxlite_status boxlite_exec_options_new(const char *const *argv,
                                         size_t argc,
                                         struct boxlite_exec_options **options,
@@ -427,7 +446,8 @@ boxlite_status boxlite_exec_options_new(const char *const *argv,
 /// Frees exec options. NULL is fine.
 void boxlite_exec_options_free(struct boxlite_exec_options *options);
 
-/// Sets an environment variable, over the box's and the image's. May be called many times.
+/// Sets an environment variable, over the box's and the image's. value may be "". May be called
+/// many times; the last value of a name counts.
 boxlite_status boxlite_exec_options_add_env(struct boxlite_exec_options *options,
                                             const char *name,
                                             const char *value,
@@ -449,12 +469,16 @@ boxlite_status boxlite_exec_options_set_stdin(struct boxlite_exec_options *optio
                                               bool enabled,
                                               struct boxlite_error **error);
 
-/// Opens a home. options may be NULL for defaults, and may be freed afterwards. Reads and writes
-/// files of the home, and waits for nobody else. *runtime is owned by the caller.
+/// Opens a home. options may be NULL for defaults, and may be freed afterwards. Several programs,
+/// and several runtimes of one, may have the same home open. Blocks for as long as it reads and
+/// writes files of the home; another program that just writes to its database is waited for, up to
+/// 10 s.
 ///
 /// Errors: BOXLITE_STORAGE (the home cannot be made or written), BOXLITE_BUSY (another program is
 /// changing its layout), BOXLITE_DATABASE (it belongs to other or newer software), BOXLITE_CONFIG
-/// (the helper programs are not found).
+/// (the helper programs are not found, or there is no home to take), BOXLITE_INVALID_ARGUMENT
+/// ($BOXLITE_ACCELERATOR is malformed), BOXLITE_RESOURCE_EXHAUSTED (descriptors, threads, disk
+/// space).
 boxlite_status boxlite_runtime_open(const struct boxlite_runtime_options *options,
                                     struct boxlite_runtime **runtime,
                                     struct boxlite_error **error);
@@ -463,29 +487,31 @@ boxlite_status boxlite_runtime_open(const struct boxlite_runtime_options *option
 /// NULL for NULL.
 struct boxlite_runtime *boxlite_runtime_ref(struct boxlite_runtime *runtime);
 
-/// Frees a runtime handle. When the last box, exec and operation of it is freed too, the boxes it
-/// runs are stopped at once, without a grace: use boxlite_runtime_shutdown() before for an orderly
-/// end. Does not wait. NULL is fine.
+/// Frees a runtime handle; keep one for as long as you dispatch. When the last box, exec and
+/// operation of the runtime is freed too, the boxes it started are stopped at once, without a
+/// grace: use boxlite_runtime_shutdown() before for an orderly end. Does not wait for them, but may
+/// write to files of the home. NULL is fine.
 void boxlite_runtime_free(struct boxlite_runtime *runtime);
 
-/// Stops all boxes that this program runs: their processes get SIGTERM and grace_ms milliseconds
-/// to end, then SIGKILL, and their disks are unmounted. The operation has no result.
+/// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM and
+/// grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. The operation has no
+/// result; its error is the first of those that could not be stopped.
 boxlite_status boxlite_runtime_shutdown(struct boxlite_runtime *runtime,
                                         uint32_t grace_ms,
                                         struct boxlite_op **op,
                                         struct boxlite_error **error);
 
 /// A descriptor that is readable while there may be something to dispatch; -1 for NULL. For poll,
-/// epoll (level- or edge-triggered), kqueue-like loops, libuv's uv_poll. Borrowed: good until the
-/// runtime is freed; never read, write or close it.
+/// epoll (after an edge: dispatch until BOXLITE_TIMEOUT) and libuv's uv_poll. Borrowed: good until
+/// the runtime is freed; never read, write or close it.
 int32_t boxlite_event_fd(const struct boxlite_runtime *runtime);
 
 /// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
-/// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran,
-/// BOXLITE_TIMEOUT (without an error object) if none did. *left, unless left is NULL, is the number
-/// of sources that may have more: call again while it is not 0. Any thread; several may dispatch at
-/// once, and the callbacks of one exec or operation still run one after the other. From inside a
-/// callback: BOXLITE_BUSY.
+/// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran, BOXLITE_TIMEOUT
+/// (without an error object) if none did. *left, unless left is NULL, is the number of sources that
+/// may have more: call again while it is not 0. Several threads may dispatch at once, and the
+/// callbacks of one exec or operation still run one after the other. From inside a callback, of
+/// whatever runtime: BOXLITE_BUSY.
 boxlite_status boxlite_dispatch(struct boxlite_runtime *runtime,
                                 int32_t timeout_ms,
                                 size_t *left,
@@ -495,15 +521,15 @@ boxlite_status boxlite_dispatch(struct boxlite_runtime *runtime,
 /// yet. options may be freed afterwards. The result is a box: boxlite_op_take_box().
 ///
 /// Errors of the operation: BOXLITE_IMAGE (missing, damaged, of another architecture),
-/// BOXLITE_ALREADY_EXISTS (the name), BOXLITE_INVALID_ARGUMENT or BOXLITE_RESOURCE_EXHAUSTED (a disk
-/// smaller than the image, a full host disk).
+/// BOXLITE_ALREADY_EXISTS (the name), BOXLITE_INVALID_ARGUMENT (a disk smaller than the image
+/// needs), BOXLITE_RESOURCE_EXHAUSTED (a full host disk).
 boxlite_status boxlite_box_create(struct boxlite_runtime *runtime,
                                   const struct boxlite_box_options *options,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
-/// Finds a box by its id or its name. The result is a box: boxlite_op_take_box(). Error of the
-/// operation: BOXLITE_NOT_FOUND.
+/// Finds a box of the home by its id or its name, whichever program made it. The result is a box:
+/// boxlite_op_take_box(). Error of the operation: BOXLITE_NOT_FOUND.
 boxlite_status boxlite_box_get(struct boxlite_runtime *runtime,
                                const char *id_or_name,
                                struct boxlite_op **op,
@@ -514,19 +540,23 @@ boxlite_status boxlite_box_list(struct boxlite_runtime *runtime,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
-/// Removes a box and its disk, by its id or its name. One that runs is BOXLITE_INVALID_STATE, or
-/// is stopped at once if force is set. The operation has no result.
+/// Removes a box and its disk, by its id or its name. One that runs, in whichever program, is
+/// BOXLITE_INVALID_STATE, or is stopped at once if force is set. The operation has no result.
+///
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another program
+/// is changing the box, or its machine is still ending).
 boxlite_status boxlite_box_remove(struct boxlite_runtime *runtime,
                                   const char *id_or_name,
                                   bool force,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
-/// Adds a handle on a box, to be freed like the first: box handles are counted. Returns box; NULL for
-/// NULL.
+/// Adds a handle on a box, to be freed like the first: box handles are counted. Returns box; NULL
+/// for NULL.
 struct boxlite_box *boxlite_box_ref(struct boxlite_box *box);
 
-/// Frees a box handle; the box itself stays as it is. NULL is fine.
+/// Frees a box handle; the box itself stays as it is, unless its runtime ends (see
+/// boxlite_runtime_free()). NULL is fine.
 void boxlite_box_free(struct boxlite_box *box);
 
 /// The box's id. Borrowed: good until the handle is freed. NULL for NULL.
@@ -535,25 +565,28 @@ const char *boxlite_box_id(const struct boxlite_box *box);
 /// The box's name; NULL if it has none, and for NULL. Borrowed: good until the handle is freed.
 const char *boxlite_box_name(const struct boxlite_box *box);
 
-/// Starts the box: its machine is launched and its disk mounted. One that runs stays as it is. The
-/// operation has no result; its progress tells each stage.
+/// Starts the box: its machine is launched and its disk mounted. One that runs, in whichever
+/// program, stays as it is. The operation has no result; its progress tells each stage.
 ///
-/// Errors of the operation: BOXLITE_ENGINE (QEMU or the guest kernel is missing or ended; quotes the
-/// console), BOXLITE_TIMEOUT (the guest did not come up in time; quotes the console),
-/// BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not work), BOXLITE_BUSY (another program is
-/// changing the box).
+/// Errors of the operation: BOXLITE_RESOURCE_EXHAUSTED (all of the box's memory must be available
+/// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE (QEMU
+/// or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest did not
+/// come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not
+/// work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was removed).
 boxlite_status boxlite_box_start(struct boxlite_box *box,
                                  struct boxlite_op **op,
                                  struct boxlite_error **error);
 
-/// Stops the box: its processes get SIGTERM and grace_ms milliseconds to end, then SIGKILL, and its
-/// disk is unmounted. One that does not run stays as it is. The operation has no result.
+/// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms milliseconds
+/// to end, then SIGKILL, and its disk is unmounted. One that does not run stays as it is. The
+/// operation has no result.
 boxlite_status boxlite_box_stop(struct boxlite_box *box,
                                 uint32_t grace_ms,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
-/// Asks what the box is and how it is. The result is information: boxlite_op_take_info().
+/// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Error of
+/// the operation: BOXLITE_NOT_FOUND (it was removed).
 boxlite_status boxlite_box_inspect(struct boxlite_box *box,
                                    struct boxlite_op **op,
                                    struct boxlite_error **error);
@@ -563,8 +596,9 @@ boxlite_status boxlite_box_inspect(struct boxlite_box *box,
 /// not be executed is an exec too, which exits with 127 or 126.
 ///
 /// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user or
-/// working directory), BOXLITE_RESOURCE_EXHAUSTED (in the guest), BOXLITE_STOPPED or BOXLITE_ENGINE
-/// (the box ended meanwhile).
+/// working directory, or no command at all), BOXLITE_RESOURCE_EXHAUSTED (in the guest),
+/// BOXLITE_INVALID_STATE (the box is being stopped), BOXLITE_STOPPED or BOXLITE_ENGINE (the box
+/// ended meanwhile).
 boxlite_status boxlite_box_exec(struct boxlite_box *box,
                                 const struct boxlite_exec_options *options,
                                 struct boxlite_op **op,
@@ -576,17 +610,20 @@ void boxlite_box_info_free(struct boxlite_box_info *info);
 /// The box's id. Borrowed: good until the information is freed. NULL for NULL.
 const char *boxlite_box_info_id(const struct boxlite_box_info *info);
 
-/// The box's name; NULL if it has none. Borrowed: good until the information is freed.
+/// The box's name; NULL if it has none, and for NULL. Borrowed: good until the information is
+/// freed.
 const char *boxlite_box_info_name(const struct boxlite_box_info *info);
 
 /// The image as it was given when the box was made. Borrowed: good until the information is freed.
+/// NULL for NULL.
 const char *boxlite_box_info_image(const struct boxlite_box_info *info);
 
-/// When the box was made, RFC 3339 in UTC. Borrowed: good until the information is freed.
+/// When the box was made, RFC 3339 in UTC. Borrowed: good until the information is freed. NULL for
+/// NULL.
 const char *boxlite_box_info_created_at(const struct boxlite_box_info *info);
 
-/// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run. Borrowed: good
-/// until the information is freed.
+/// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run, or if another
+/// program runs it and this one has not used it yet. Borrowed: good until the information is freed.
 const char *boxlite_box_info_accelerator(const struct boxlite_box_info *info);
 
 /// Why the box failed or ended; NULL if there is nothing to tell. Borrowed: good until the
@@ -605,15 +642,15 @@ uint32_t boxlite_box_info_memory_mib(const struct boxlite_box_info *info);
 /// The disk's size in MiB; 0 for NULL.
 uint64_t boxlite_box_info_disk_size_mib(const struct boxlite_box_info *info);
 
-/// The process id of the box's supervisor; 0 if it does not run.
+/// The process id of the box's supervisor; 0 if the box does not run, and for NULL.
 uint32_t boxlite_box_info_pid(const struct boxlite_box_info *info);
 
-/// The number of stages that the last start by this program went through; 0 if there was none.
+/// The number of stages that the last start by this runtime went through; 0 if there was none.
 size_t boxlite_box_info_stage_count(const struct boxlite_box_info *info);
 
-/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is freed.
-const char *boxlite_box_info_stage_name(const struct boxlite_box_info *info,
-                                        size_t index);
+/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is
+/// freed.
+const char *boxlite_box_info_stage_name(const struct boxlite_box_info *info, size_t index);
 
 /// How long a stage took, in microseconds; 0 beyond the last.
 uint64_t boxlite_box_info_stage_microseconds(const struct boxlite_box_info *info, size_t index);
@@ -624,8 +661,8 @@ void boxlite_info_list_free(struct boxlite_info_list *list);
 /// The number of boxes in a list; 0 for NULL.
 size_t boxlite_info_list_count(const struct boxlite_info_list *list);
 
-/// The information on a box of the list, from 0; NULL beyond the last. Borrowed: good until the list
-/// is freed.
+/// The information on a box of the list, from 0; NULL beyond the last. Borrowed: good until the
+/// list is freed.
 const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_list *list,
                                                      size_t index);
 
@@ -633,14 +670,16 @@ const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_l
 /// NULL.
 struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
 
-/// Frees a handle on an exec. With the last one, a command that runs goes on; its stdin is closed,
-/// what it writes is dropped, and no callback is called any more, except one that runs just now.
-/// Allowed inside its own callbacks. NULL is fine.
+/// Frees a handle on an exec. With the last one, a command that runs goes on, for as long as its
+/// box and this runtime do; its stdin is closed, what it writes is dropped, and no callback is
+/// called any more, except one that runs just now. Allowed inside its own callbacks. NULL is fine.
 void boxlite_exec_free(struct boxlite_exec *exec);
 
 /// Has callback called once when the command has ended and the output that has a callback, or was
-/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already. A second call replaces a callback that was not called
-/// yet; NULL removes it. destroy frees user_data, see boxlite_destroy.
+/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already.
+/// Output that nobody takes does not hold up the exit, but a command that fills it waits. A second
+/// call replaces a callback that was not called yet; NULL removes it. destroy frees user_data, see
+/// boxlite_destroy.
 boxlite_status boxlite_exec_on_exit(struct boxlite_exec *exec,
                                     boxlite_exit_callback callback,
                                     void *user_data,
@@ -649,10 +688,14 @@ boxlite_status boxlite_exec_on_exit(struct boxlite_exec *exec,
 
 /// Waits until the command has ended and its callbacks were called, up to timeout_ms milliseconds;
 /// negative: without end. This exec's callbacks run on this thread meanwhile, so nobody else has to
-/// dispatch. Output that has no callback and was never read is dropped; what is paused or read by
-/// boxlite_exec_read() is waited for, so that another thread must go on with it. *code, unless code is NULL, is the exit code, or
-/// 128 + signal; see boxlite_exec_message() for 126 and 127. BOXLITE_TIMEOUT if the command still
-/// runs; the box's error if that ended first. From inside a callback: BOXLITE_BUSY.
+/// dispatch. *code, unless code is NULL, is the exit code, or 128 + signal; see
+/// boxlite_exec_message() for 126 and 127.
+///
+/// Output that has no callback and was never read is dropped from now on, also if the time passes.
+/// What is paused or read by boxlite_exec_read() is waited for: another thread must go on with it.
+///
+/// BOXLITE_TIMEOUT if the command still runs; the box's error if that ended first. From inside a
+/// callback: BOXLITE_BUSY.
 boxlite_status boxlite_exec_wait(struct boxlite_exec *exec,
                                  int32_t timeout_ms,
                                  int32_t *code,
@@ -662,17 +705,18 @@ boxlite_status boxlite_exec_wait(struct boxlite_exec *exec,
 /// good until the exec is freed.
 const char *boxlite_exec_message(const struct boxlite_exec *exec);
 
-/// Sends a signal, by its number on x86-64 Linux, to the command's process group. The operation has
-/// no result. Errors of the operation: BOXLITE_NOT_FOUND (the command has ended),
-/// BOXLITE_INVALID_ARGUMENT (no such signal).
+/// Sends a signal, by its number on x86-64 Linux, to the command's process group; 0 only asks
+/// whether it is there. The operation has no result. Errors of the operation: BOXLITE_NOT_FOUND
+/// (the command has ended), BOXLITE_INVALID_ARGUMENT (no such signal).
 boxlite_status boxlite_exec_signal(struct boxlite_exec *exec,
                                    int32_t signal,
                                    struct boxlite_op **op,
                                    struct boxlite_error **error);
 
 /// Has callback called with the command's stdout. Nothing is lost before: output waits, up to 256
-/// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. NULL
-/// drops what waits and what comes. destroy frees user_data, see boxlite_destroy.
+/// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. A second
+/// call replaces the callback; NULL removes it, and drops what waits and all that comes. destroy
+/// frees user_data, see boxlite_destroy.
 boxlite_status boxlite_exec_on_stdout(struct boxlite_exec *exec,
                                       boxlite_output_callback callback,
                                       void *user_data,
@@ -686,9 +730,9 @@ boxlite_status boxlite_exec_on_stderr(struct boxlite_exec *exec,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-/// Holds back an output's callback: stream is BOXLITE_STDOUT or BOXLITE_STDERR. Output then waits as
-/// it does before there is a callback; the other streams go on. A callback that runs just now on
-/// another thread is not waited for. Pausing twice is pausing once.
+/// Holds back an output's callback: stream is BOXLITE_STDOUT or BOXLITE_STDERR. Output then waits
+/// as it does before there is a callback; the other streams go on. Another thread that is
+/// dispatching just now may still make one call. Pausing twice is pausing once.
 boxlite_status boxlite_exec_pause(struct boxlite_exec *exec,
                                   int32_t stream,
                                   struct boxlite_error **error);
@@ -703,8 +747,8 @@ boxlite_status boxlite_exec_resume(struct boxlite_exec *exec,
 /// their number to *length: 0 is the end of the stream. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if there is nothing now: boxlite_exec_on_ready() tells when there is.
-/// BOXLITE_INVALID_STATE if the stream has a callback or is being dropped. A stream that was cut off
-/// by the end of its box has that error in place of its end.
+/// BOXLITE_INVALID_STATE if the stream has a callback or is being dropped. A stream that was cut
+/// off by the end of its box has that error in place of its end.
 boxlite_status boxlite_exec_read(struct boxlite_exec *exec,
                                  int32_t stream,
                                  uint8_t *data,
@@ -722,10 +766,11 @@ boxlite_status boxlite_exec_on_ready(struct boxlite_exec *exec,
                                      struct boxlite_error **error);
 
 /// Writes to the command's stdin what it takes now, at least one byte of a length that is not 0.
-/// *written is the number of bytes, which may be less than length: go on with the rest. Does not wait.
+/// *written is the number of bytes, which may be less than length: go on with the rest. Up to 128
+/// KiB wait for the command to read them; one that has closed its stdin loses them. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if it takes none now: boxlite_exec_on_ready() tells when it does.
-/// BOXLITE_INVALID_STATE if stdin is closed or the command has ended.
+/// BOXLITE_INVALID_STATE if there is no stdin, it was closed, or the command has ended.
 boxlite_status boxlite_exec_write(struct boxlite_exec *exec,
                                   const uint8_t *data,
                                   size_t length,
@@ -736,9 +781,9 @@ boxlite_status boxlite_exec_write(struct boxlite_exec *exec,
 boxlite_status boxlite_exec_close_stdin(struct boxlite_exec *exec, struct boxlite_error **error);
 
 /// Runs a command in the box, which is started first if it does not run, and gathers its output: of
-/// stdout and of stderr up to limit bytes each; the rest is counted and dropped, and the command is
-/// not held up. It reads end of file on stdin. options may be freed afterwards. The result is an
-/// output: boxlite_op_take_output(). Cancelling the operation kills the command.
+/// stdout and of stderr up to limit bytes each, SIZE_MAX for all; the rest is counted and dropped,
+/// and the command is not held up. It reads end of file on stdin. options may be freed afterwards.
+/// The result is an output: boxlite_op_take_output(). Cancelling the operation kills the command.
 ///
 /// Errors of the operation: those of boxlite_box_exec(). A command that ends with a code other than
 /// 0, or cannot be found, is no error.
@@ -751,8 +796,9 @@ boxlite_status boxlite_box_run(struct boxlite_box *box,
 /// Runs one command in a new box made from an image, waits for its end, and removes the box. argv
 /// has argc strings; with argc 0 (argv may be NULL) the image's own command is run. runtime may be
 /// NULL: the default home is opened for this call. limit and *output are as for boxlite_box_run().
-/// timeout_ms milliseconds are for the command and what goes before it; negative: without end.
-/// This call blocks although its name does not say so; from inside a callback: BOXLITE_BUSY.
+/// timeout_ms milliseconds are for the start and the command, not for making the box; negative:
+/// without end. This call blocks although its name does not say so; from inside a callback:
+/// BOXLITE_BUSY.
 ///
 /// Errors: those of boxlite_runtime_open(), boxlite_box_create() and boxlite_box_exec();
 /// BOXLITE_TIMEOUT, after which the box is gone too.
@@ -774,8 +820,8 @@ int32_t boxlite_output_code(const struct boxlite_output *output);
 /// The signal that ended the command, by its number on x86-64 Linux; 0 if none did, and for NULL.
 int32_t boxlite_output_signal(const struct boxlite_output *output);
 
-/// Why the command could not be run, if its code is 126 or 127; NULL otherwise. Borrowed: good until
-/// the output is freed.
+/// Why the command could not be run, if its code is 126 or 127; NULL otherwise. Borrowed: good
+/// until the output is freed.
 const char *boxlite_output_message(const struct boxlite_output *output);
 
 /// The bytes of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, and their number in *length, unless
@@ -792,24 +838,26 @@ uint64_t boxlite_output_dropped(const struct boxlite_output *output, int32_t str
 /// NULL for NULL.
 struct boxlite_op *boxlite_op_ref(struct boxlite_op *op);
 
-/// Frees a handle on an operation. With the last one, while it is under way the work goes on and its
-/// result is dropped; no callback is called any more, except one that runs just now. Allowed inside
-/// its own callbacks. NULL is fine.
+/// Frees a handle on an operation. With the last one, while it is under way the work goes on and
+/// its result is dropped; no callback is called any more, except one that runs just now. Allowed
+/// inside its own callbacks. NULL is fine.
 void boxlite_op_free(struct boxlite_op *op);
 
-/// Whether the operation has completed; false for NULL.
+/// Whether the operation has completed, well or not; false for NULL.
 bool boxlite_op_is_done(const struct boxlite_op *op);
 
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
 /// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the
 /// operation succeeded, its own status and error if it failed, BOXLITE_TIMEOUT if it is still under
-/// way. From inside a callback: BOXLITE_BUSY.
+/// way (boxlite_op_is_done() tells that from an operation that failed so itself). From inside a
+/// callback: BOXLITE_BUSY.
 boxlite_status boxlite_op_wait(struct boxlite_op *op,
                                int32_t timeout_ms,
                                struct boxlite_error **error);
 
 /// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-/// was faster; what it had half done is undone. No effect on one that has completed.
+/// was faster. A box that was half made or half started is undone, a command is killed; a stop or a
+/// removal that has begun goes on. No effect on an operation that has completed.
 boxlite_status boxlite_op_cancel(struct boxlite_op *op, struct boxlite_error **error);
 
 /// Has callback called once when the operation has completed, inside boxlite_dispatch(); also if it
@@ -821,9 +869,9 @@ boxlite_status boxlite_op_on_complete(struct boxlite_op *op,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-/// Has callback called with the operation's progress, inside boxlite_dispatch(). What happened
-/// before this call is reported too, as far as it is remembered. NULL removes the callback. destroy
-/// frees user_data, see boxlite_destroy.
+/// Has callback called with the operation's progress, inside boxlite_dispatch(), before its
+/// completion. What happened before this call is reported too, the last 64 steps of it. A second
+/// call replaces the callback; NULL removes it. destroy frees user_data, see boxlite_destroy.
 boxlite_status boxlite_op_on_progress(struct boxlite_op *op,
                                       boxlite_progress_callback callback,
                                       void *user_data,
@@ -861,8 +909,8 @@ boxlite_status boxlite_op_take_output(struct boxlite_op *op,
                                       struct boxlite_output **output,
                                       struct boxlite_error **error);
 
-/// The name of the stage that is done; NULL if this is a count of bytes. Borrowed: good until the
-/// callback returns.
+/// The name of the stage that is done, for people; NULL if this is a count of bytes. Borrowed: good
+/// until the callback returns.
 const char *boxlite_progress_stage(const struct boxlite_progress *progress);
 
 /// How long the stage took, in microseconds; 0 if this is a count of bytes.
@@ -875,10 +923,11 @@ uint64_t boxlite_progress_bytes_done(const struct boxlite_progress *progress);
 uint64_t boxlite_progress_bytes_total(const struct boxlite_progress *progress);
 
 /// Has callback called with what the library tells of its work on this runtime, inside
-/// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second call
-/// replaces level and callback; NULL, or BOXLITE_LOG_OFF, switches it off. Up to 1024 messages wait
-/// for a dispatch, then the oldest are dropped and counted in a message. Programs in Rust listen
-/// with `tracing` instead. destroy frees user_data, see boxlite_destroy.
+/// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second
+/// call replaces level and callback; NULL, BOXLITE_LOG_OFF, or freeing the last handle on the
+/// runtime ends it. Up to 1024 messages wait for a dispatch, then the oldest are dropped and
+/// counted in a message. Programs in Rust listen with `tracing` instead. destroy frees user_data,
+/// see boxlite_destroy.
 boxlite_status boxlite_runtime_on_log(struct boxlite_runtime *runtime,
                                       int32_t level,
                                       boxlite_log_callback callback,

@@ -4,7 +4,8 @@
 # Installs what is missing for `make run` (the default) or `make test`, from the distribution's
 # own packages, and says why. Looks for commands and files, not for packages, so a tool installed
 # by other means counts. Nothing missing: silent, and over in milliseconds. It never asks for a
-# password and never changes the machine beyond `apt-get install`.
+# password and never changes the machine beyond `apt-get install`; with BOXLITE_INSTALL_DEPS=no it
+# only says what is missing.
 set -euo pipefail
 
 group=${1:-run}
@@ -43,6 +44,8 @@ test|skopeo|skopeo|converts images between formats
 test|umoci|umoci|unpacks images, to compare with ours
 test|docker-registry|docker-registry|a real registry for the tests
 test|valgrind|valgrind|memory checks of the C tests
+test|/usr/include/uv.h|libuv1-dev|the example of boxes in a libuv loop
+test|doxygen|doxygen|the C API as pages, and a check that nothing in it is undocumented
 '
 
 # present ALTERNATIVES: is one of these commands or files there?
@@ -75,13 +78,11 @@ install_packages() {
         say "missing: ${tools[*]}: install them with this system's package manager"
         return 1
     fi
-    if ((EUID != 0)); then
-        if ! sudo -n true 2>/dev/null; then
-            say "missing packages: as root, run: apt-get install --no-install-recommends ${packages[*]}"
-            return 1
-        fi
-        as_root=(sudo -n)
+    if [[ ${BOXLITE_INSTALL_DEPS:-yes} == no ]] || { ((EUID != 0)) && ! sudo -n true 2>/dev/null; }; then
+        say "missing packages: as root, run: apt-get install --no-install-recommends ${packages[*]}"
+        return 1
     fi
+    if ((EUID != 0)); then as_root=(sudo -n); fi
     for i in "${!packages[@]}"; do say "installing ${packages[i]}: ${reasons[i]}"; done
     # apt's output is progress, and stdout belongs to callers that print results there.
     "${as_root[@]}" apt-get update -q >&2 || return 1

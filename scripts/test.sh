@@ -27,6 +27,15 @@ s=$(count '^test result: .* ([0-9]+) ignored.*')
 if ((status != 0 && f == 0)); then f=1; fi
 passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 
+echo "== Rust: events, under every interleaving"
+status=0
+RUSTFLAGS="--cfg loom" cargo test --locked --release -p boxlite-events --test loom \
+    --target-dir target/loom 2>&1 | tee "$log" || status=$?
+p=$(count '^test result: .* ([0-9]+) passed.*')
+f=$(count '^test result: .* ([0-9]+) failed.*')
+if ((status != 0 && f == 0)); then f=1; fi
+passed=$((passed + p)) failed=$((failed + f))
+
 echo "== C: against real machines, with the address sanitizer"
 status=0
 {

@@ -22,7 +22,7 @@ use crate::store::ImageRow;
 
 const MIB: u64 = 1 << 20;
 
-/// Makes a box. Dropping the future cancels it.
+/// Makes a box. Dropping the future cancels it: then there is no box, however far it was.
 pub async fn create(
     context: &Arc<Context>,
     options: &BoxOptions,
@@ -31,7 +31,34 @@ pub async fn create(
     let options = options.clone();
     let cancelled = CancelOnDrop::default();
     let flag = cancelled.0.clone();
-    context.blocking(move |context| Creation { context, observer, flag }.run(&options)).await
+    let owner = context.clone();
+    let made = context.blocking(move |context| {
+        let config = Creation { context, observer, flag }.run(&options)?;
+        Ok(Unclaimed { context: owner, config: Some(config) })
+    });
+    made.await?.claim()
+}
+
+/// A box that was just made. Nobody has it yet: dropped, it is removed.
+struct Unclaimed {
+    context: Arc<Context>,
+    config: Option<BoxConfig>,
+}
+
+impl Unclaimed {
+    fn claim(mut self) -> Result<BoxConfig> {
+        self.config.take().ok_or_else(|| Error::new(Code::Internal, "the box was claimed already"))
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(config) = &self.config
+            && let Err(error) = super::remove::remove(&self.context, &config.id)
+        {
+            tracing::error!("box {} was not wanted and cannot be removed: {error}", config.id);
+        }
+    }
 }
 
 /// Tells work on another thread that nobody waits for it any more.
@@ -65,9 +92,9 @@ impl Creation<'_> {
     }
 
     fn stage<T>(&self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.check_cancelled()?;
         let began = Instant::now();
         let done = work()?;
-        self.check_cancelled()?;
         self.report(Progress::Stage { name: name.into(), elapsed: began.elapsed() });
         Ok(done)
     }

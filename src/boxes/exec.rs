@@ -52,7 +52,10 @@ pub(super) async fn start(
     options: &ExecOptions,
 ) -> Result<Exec> {
     let spec = specify(config, hostname, options)?;
+    // The arguments may be secret; the program's name is not.
+    let program = String::from_utf8_lossy(spec.argv.first().map_or(b"", |a| a)).into_owned();
     let streams = connection.exec(spec).await?;
+    tracing::debug!("exec {} in box {}: {program}", streams.id(), config.id);
     Ok(Exec { streams, connection })
 }
 
@@ -129,6 +132,11 @@ impl Exec {
     /// Whether a read of an output, or a write to stdin (0), would not have to wait now.
     pub fn is_ready(&self, stream: u32) -> bool {
         self.streams.is_ready(stream)
+    }
+
+    /// Whether nothing waits on an output (1 is stdout, 2 stderr).
+    pub fn is_drained(&self, stream: u32) -> bool {
+        self.streams.is_drained(stream)
     }
 
     /// Drops what waits on a stream (1 is stdout, 2 stderr) and what comes.

@@ -5,16 +5,19 @@
 //! checked against the supervisor's lock wherever it matters: the rows of a program that was
 //! killed are stale.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Observer;
+use super::admission;
 use super::config::{BoxConfig, BoxState, RootFs, Status};
-use super::context::Context;
+use super::context::{BoxLock, Context};
 use super::exec::{self, Exec, Output};
 use super::options::ExecOptions;
-use super::start::{self, StageTime};
+use super::remove::{is_supervised, not_found, remove};
+use super::start::{self, StageTime, Supervisor};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
 use crate::supervisor::socket::{self, PidFile};
@@ -32,7 +35,7 @@ struct Inner {
     context: Arc<Context>,
     config: BoxConfig,
     /// Held by whoever changes the box's state.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     live: Mutex<Live>,
 }
 
@@ -69,8 +72,7 @@ pub struct BoxInfo {
 
 impl BoxHandle {
     pub(crate) fn new(context: Arc<Context>, config: BoxConfig) -> BoxHandle {
-        let inner =
-            Inner { context, config, turn: tokio::sync::Mutex::default(), live: Mutex::default() };
+        let inner = Inner { context, config, turn: Arc::default(), live: Mutex::default() };
         BoxHandle { inner: Arc::new(inner) }
     }
 
@@ -151,10 +153,14 @@ impl BoxHandle {
                 .object(self.id()));
             }
             // How it ended no longer matters; that it has is checked below.
-            let _ = self.inner.stop(Duration::ZERO).await;
+            if let Err(error) = self.inner.stop(Duration::ZERO).await {
+                tracing::debug!("box {} before its removal: {error}", self.id());
+            }
         }
         let id = self.id().to_owned();
-        self.inner.context.blocking(move |context| remove(context, &id)).await
+        self.inner.context.blocking(move |context| remove(context, &id)).await?;
+        tracing::info!("box {} removed", self.id());
+        Ok(())
     }
 
     /// The connection to the box, if this program started it and it runs.
@@ -193,6 +199,17 @@ impl Inner {
     async fn write_later(&self, state: BoxState) -> Result<()> {
         let row = state.to_row(&self.config.id)?;
         self.context.blocking(move |context| context.store.update_state(&row)).await
+    }
+
+    /// Writes the state if that is possible. A box that was removed meanwhile has none; otherwise
+    /// the next look at the row corrects it.
+    async fn note(&self, state: BoxState) {
+        match self.write_later(state).await {
+            Err(error) if error.code() != Code::NotFound => {
+                tracing::error!("the state of box {} was not written: {error}", self.config.id);
+            }
+            _ => {}
+        }
     }
 
     fn write(&self, state: BoxState) -> Result<()> {
@@ -251,44 +268,76 @@ impl Inner {
         Connection::open(socket, Opening::Attach, |_| {}).await
     }
 
+    /// Starts the box, unless it runs. A task of its own does it: if nobody waits for it any more,
+    /// the machine must be seen to end before anybody else may start the box.
     async fn start(self: Arc<Self>, observer: Option<Observer>) -> Result<Connection> {
-        let _turn = self.turn.lock().await;
+        let (_wanted, unwanted) = oneshot::channel();
+        let starting = self.context.tasks.spawn(self.clone().start_now(observer, unwanted));
+        match starting.await {
+            Ok(started) => started.map(Started::claim),
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(_) => Err(Error::new(Code::Cancelled, "the runtime was closed")),
+        }
+    }
+
+    async fn start_now(
+        self: Arc<Self>,
+        observer: Option<Observer>,
+        unwanted: oneshot::Receiver<()>,
+    ) -> Result<Started> {
+        let turn = self.turn.clone().lock_owned().await;
         if let Some(connection) = self.connection().await? {
-            return Ok(connection);
+            return Ok(Started { inner: self, connection, fresh: None });
         }
-        let id = self.config.id.clone();
-        let _lock = self
-            .context
-            .blocking(move |context| {
-                let lock = context.lock_box(&id)?;
-                check_startable(context, &id)?;
-                let starting = BoxState::new(Status::Starting);
-                context.store.update_state(&starting.to_row(&id)?)?;
-                Ok(lock)
-            })
-            .await?;
-        let mut unfinished = Unfinished { inner: &self, armed: true };
-        let launched = start::launch(&self.context, &self.config, observer).await;
-        unfinished.armed = false;
-        match launched {
-            Ok((connection, stages)) => {
-                let mut state = BoxState::new(Status::Running);
-                state.pid = Some(connection.running().supervisor_pid);
-                if let Err(error) = self.write_later(state).await {
-                    connection.close();
-                    return Err(error.or_object(&*self.config.id));
-                }
-                *self.live() = Live { connection: Some(connection.clone()), owned: true, stages };
-                let watch = self.clone().watch(connection.clone());
-                self.context.tasks.spawn(watch);
-                Ok(connection)
-            }
-            Err(error) => {
-                // The cause matters more than a row that the next look corrects.
-                let _ = self.write_later(failed(&error)).await;
-                Err(error.or_object(&*self.config.id))
-            }
+        let _lock = self.begin_start().await?;
+        let launched = {
+            let mut unfinished = Unfinished { inner: &self, armed: true };
+            let launched = start::launch(&self.context, &self.config, observer, unwanted).await;
+            unfinished.armed = false;
+            launched
+        };
+        let (connection, stages, supervisor) = match launched {
+            Ok(launched) => launched,
+            Err(error) => return Err(self.note_failed_start(error).await),
+        };
+        let mut state = BoxState::new(Status::Running);
+        state.pid = Some(connection.running().supervisor_pid);
+        if let Err(error) = self.write_later(state).await {
+            connection.close();
+            supervisor.end().await;
+            return Err(error.or_object(&*self.config.id));
         }
+        let accelerator = &connection.running().accelerator;
+        tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
+        *self.live() = Live { connection: Some(connection.clone()), owned: true, stages };
+        self.context.tasks.spawn(self.clone().watch(connection.clone()));
+        Ok(Started { inner: self, connection, fresh: Some((turn, supervisor)) })
+    }
+
+    /// Writes down why there is no machine, and returns the reason. It matters more than a row
+    /// that cannot be written: the next look corrects that.
+    async fn note_failed_start(&self, error: Error) -> Error {
+        if error.code() == Code::Cancelled {
+            self.note(BoxState::new(Status::Stopped)).await;
+        } else {
+            tracing::warn!("box {} did not start: {error}", self.config.id);
+            self.note(failed(&error)).await;
+        }
+        error.or_object(&*self.config.id)
+    }
+
+    /// Takes the box for a start, if it and the host permit one.
+    async fn begin_start(&self) -> Result<BoxLock> {
+        let (id, memory_mib) = (self.config.id.clone(), self.config.options.memory_mib);
+        let begin = move |context: &Context| {
+            let lock = context.lock_box(&id)?;
+            check_startable(context, &id)?;
+            admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
+            let starting = BoxState::new(Status::Starting);
+            context.store.update_state(&starting.to_row(&id)?)?;
+            Ok(lock)
+        };
+        self.context.blocking(begin).await
     }
 
     /// Records the end of a running box, whatever its cause.
@@ -304,12 +353,16 @@ impl Inner {
             return;
         }
         let state = match outcome {
-            Ok(()) => BoxState::new(Status::Stopped),
-            Err(error) => failed(error),
+            Ok(()) => {
+                tracing::info!("box {} stopped", self.config.id);
+                BoxState::new(Status::Stopped)
+            }
+            Err(error) => {
+                tracing::warn!("box {} ended: {error}", self.config.id);
+                failed(error)
+            }
         };
-        // A box that was removed meanwhile has no state to write; otherwise the next look at
-        // the row corrects it.
-        let _ = self.write_later(state).await;
+        self.note(state).await;
     }
 
     async fn stop(&self, grace: Duration) -> Result<()> {
@@ -317,7 +370,7 @@ impl Inner {
         let mut state = BoxState::new(Status::Stopping);
         state.pid = Some(connection.running().supervisor_pid);
         // A box can be stopped even if that cannot be written down.
-        let _ = self.write_later(state).await;
+        self.note(state).await;
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let outcome = connection.shutdown(grace).await;
         self.note_end(&outcome).await;
@@ -325,7 +378,37 @@ impl Inner {
     }
 }
 
-/// Marks a start that was dropped half-way (a cancelled operation) as what it is.
+/// A box that runs, for whoever asked for its start.
+struct Started {
+    inner: Arc<Inner>,
+    connection: Connection,
+    /// If it was started just now: dropped unclaimed, it ends before anybody else has a turn.
+    fresh: Option<(OwnedMutexGuard<()>, Supervisor)>,
+}
+
+impl Started {
+    fn claim(mut self) -> Connection {
+        self.fresh = None;
+        self.connection.clone()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let Some((turn, supervisor)) = self.fresh.take() else { return };
+        let inner = self.inner.clone();
+        let tasks = inner.context.tasks.clone();
+        let known = inner.live().connection.take();
+        tasks.spawn(async move {
+            known.iter().for_each(Connection::close);
+            supervisor.end().await;
+            inner.note(BoxState::new(Status::Stopped)).await;
+            drop(turn);
+        });
+    }
+}
+
+/// Marks a start that was dropped half-way (with its runtime) as what it is.
 struct Unfinished<'a> {
     inner: &'a Inner,
     armed: bool,
@@ -344,10 +427,6 @@ fn failed(error: &Error) -> BoxState {
     let mut state = BoxState::new(Status::Failed);
     state.error_reason = Some(error.to_string());
     state
-}
-
-fn not_found(id: &str) -> Error {
-    Error::new(Code::NotFound, format!("there is no box {id}")).object(id)
 }
 
 /// A box's state; a row that says a machine runs is believed only if its supervisor lives.
@@ -372,13 +451,6 @@ fn true_state(context: &Context, id: &str) -> Result<BoxState> {
     Ok(corrected)
 }
 
-fn is_supervised(box_dir: &Path) -> Result<bool> {
-    let holder = PidFile::holder(box_dir);
-    holder
-        .map(|h| h.is_some())
-        .map_err(|e| Error::io(Code::Storage, format!("examine {}", box_dir.display()), &e))
-}
-
 fn check_startable(context: &Context, id: &str) -> Result<()> {
     context.store.load(id)?.ok_or_else(|| not_found(id))?;
     if is_supervised(&context.home.of_box(id))? {
@@ -390,54 +462,6 @@ fn check_startable(context: &Context, id: &str) -> Result<()> {
         return Err(
             Error::new(Code::Storage, format!("its disk {} is gone", disk.display())).object(id)
         );
-    }
-    Ok(())
-}
-
-/// Removes a box's files and rows. The files are out of sight first, in one step.
-fn remove(context: &Context, id: &str) -> Result<()> {
-    let _lock = context.lock_box(id)?;
-    context.store.load(id)?.ok_or_else(|| not_found(id))?;
-    if is_supervised(&context.home.of_box(id))? {
-        let text = "its machine is still ending: try again";
-        return Err(Error::new(Code::Busy, text).object(id));
-    }
-    let (from, to) = (context.home.of_box(id), context.home.trash().join(id));
-    let failed = |what: &str, e: std::io::Error| {
-        Error::io(Code::Storage, format!("{what} {}", from.display()), &e).object(id)
-    };
-    match std::fs::rename(&from, &to) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", e)),
-        _ => {}
-    }
-    context.store.delete(id)?;
-    // What stays of these is swept when a home is opened.
-    let _ = std::fs::remove_dir_all(&to);
-    let _ = std::fs::remove_file(context.home.box_lock(id));
-    Ok(())
-}
-
-/// Removes what killed programs left: directories of boxes without a row, and trash.
-pub fn sweep(context: &Context) -> Result<()> {
-    let home = &context.home;
-    let failed = |e: std::io::Error| Error::io(Code::Storage, "sweep the home", &e);
-    for entry in std::fs::read_dir(home.boxes()).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let Some(id) = name.to_str() else { continue };
-        if context.store.load(id)?.is_some() {
-            continue;
-        }
-        // Another program may be making this box: it then holds the lock.
-        let Ok(_lock) = context.lock_box(id) else { continue };
-        if context.store.load(id)?.is_none() && !is_supervised(&entry.path())? {
-            std::fs::rename(entry.path(), home.trash().join(id)).map_err(failed)?;
-            let _ = std::fs::remove_file(home.box_lock(id));
-        }
-    }
-    for entry in std::fs::read_dir(home.trash()).map_err(failed)? {
-        // Another program may be emptying it too.
-        let _ = std::fs::remove_dir_all(entry.map_err(failed)?.path());
     }
     Ok(())
 }

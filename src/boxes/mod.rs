@@ -1,27 +1,32 @@
 //! A box: one image, one disk, at most one running machine.
 //!
+//! - [`admission`]: whether the host has what a box needs
 //! - [`options`]: what a user asks for
 //! - [`config`]: what is stored of it
 //! - [`create`]: from options to a box that can be started
 //! - [`start`]: from a box to a running machine
 //! - [`exec`]: commands in a running box
+//! - [`remove`]: the end of a box's files and rows
 //! - [`handle`]: a box as its users hold it
 //! - [`context`]: what all boxes of a home share
 
+mod admission;
 pub mod config;
 mod context;
 mod create;
 mod exec;
 mod handle;
 pub mod options;
+mod remove;
 mod start;
 
 pub use config::Status;
 pub use context::{Context, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, Output};
-pub use handle::{BoxHandle, BoxInfo, sweep};
+pub use handle::{BoxHandle, BoxInfo};
 pub use options::{BoxOptions, ExecOptions};
+pub use remove::sweep;
 pub use start::StageTime;
 
 use std::sync::Arc;

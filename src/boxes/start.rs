@@ -9,6 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+
 use super::config::BoxConfig;
 use super::context::Context;
 use super::{Observer, Progress};
@@ -28,25 +31,57 @@ pub struct StageTime {
 /// The environment that a supervisor may see; nothing of the host program's own.
 const KEPT_ENVIRONMENT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
 
-/// Launches the box's machine under a supervisor of its own.
+/// Launches the box's machine under a supervisor of its own. When `unwanted` is dropped at its other
+/// end, or the launch fails, this returns after the supervisor's end.
 pub async fn launch(
     context: &Context,
     config: &BoxConfig,
     observer: Option<Observer>,
-) -> Result<(Connection, Vec<StageTime>)> {
+    mut unwanted: oneshot::Receiver<()>,
+) -> Result<(Connection, Vec<StageTime>, Supervisor)> {
     let mut stages = Stages { times: Vec::new(), observer };
     let began = Instant::now();
     let spec = specify(context, config)?;
     let json = serde_json::to_vec(&spec)
         .map_err(|e| Error::new(Code::Internal, format!("write the launch specification: {e}")))?;
-    let socket = spawn_supervisor(&context.settings.libexec, &spec.box_dir)?;
+    let (socket, supervisor) = spawn_supervisor(&context.settings.libexec, &spec.box_dir)?;
     stages.done("spawn", began.elapsed());
 
-    let connection = Connection::open(socket, Opening::Launch(json), |stage| {
+    let opening = Connection::open(socket, Opening::Launch(json), |stage| {
         stages.done(&stage.name, Duration::from_micros(stage.microseconds));
-    })
-    .await?;
-    Ok((connection, stages.times))
+    });
+    let opened = tokio::select! {
+        _ = &mut unwanted => Err(Error::new(Code::Cancelled, "the start was cancelled")),
+        opened = opening => opened,
+    };
+    match opened {
+        Ok(connection) => Ok((connection, stages.times, supervisor)),
+        Err(error) => {
+            supervisor.end().await;
+            Err(error)
+        }
+    }
+}
+
+/// A supervisor that was just started: a second descriptor for our end of its socket, by which it
+/// can be seen to end.
+pub struct Supervisor {
+    socket: tokio::net::UnixStream,
+}
+
+/// How long a supervisor may take to end its machine and itself.
+const ENDING_PATIENCE: Duration = Duration::from_secs(15);
+
+impl Supervisor {
+    /// Has it end, and waits until it has.
+    pub async fn end(mut self) {
+        let ended = async {
+            self.socket.shutdown().await?;
+            tokio::io::copy(&mut self.socket, &mut tokio::io::sink()).await
+        };
+        // An error is an end too; who never ends is found out by the next start.
+        let _ = tokio::time::timeout(ENDING_PATIENCE, ended).await;
+    }
 }
 
 struct Stages {
@@ -60,6 +95,7 @@ impl Stages {
         if let Some(observer) = &self.observer {
             observer(Progress::Stage { name: stage.name.clone(), elapsed });
         }
+        tracing::debug!("stage {name} took {} us", elapsed.as_micros());
         self.times.push(stage);
     }
 }
@@ -122,7 +158,10 @@ pub fn hostname(config: &BoxConfig) -> String {
 
 /// Starts a supervisor whose standard input is a socket to us, and returns our end. When it
 /// closes, by whatever end of this process, the box stops.
-fn spawn_supervisor(libexec: &Path, box_dir: &Path) -> Result<tokio::net::UnixStream> {
+fn spawn_supervisor(
+    libexec: &Path,
+    box_dir: &Path,
+) -> Result<(tokio::net::UnixStream, Supervisor)> {
     let program = libexec.join("boxlite-shim");
     let failed = |e: &std::io::Error| {
         Error::io(Code::Engine, format!("start the supervisor {}", program.display()), e)
@@ -156,5 +195,8 @@ fn spawn_supervisor(libexec: &Path, box_dir: &Path) -> Result<tokio::net::UnixSt
         .fd(log.as_fd(), 2)
         .spawn_orphan()
         .map_err(|f| failed(&f.error))?;
-    tokio::net::UnixStream::from_std(ours).map_err(|e| failed(&e))
+    let second = ours.try_clone().map_err(|e| failed(&e))?;
+    let socket = tokio::net::UnixStream::from_std(second).map_err(|e| failed(&e))?;
+    let ours = tokio::net::UnixStream::from_std(ours).map_err(|e| failed(&e))?;
+    Ok((ours, Supervisor { socket }))
 }

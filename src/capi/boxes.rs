@@ -12,7 +12,7 @@ use super::runtime::boxlite_runtime;
 use super::text;
 use crate::{BoxHandle, Exec, Result};
 
-/// A box, running or not. Keeps its runtime alive. Any thread may use it.
+/// A box, running or not. Counted. Keeps its runtime alive.
 pub struct boxlite_box {
     runtime: Arc<boxlite_runtime>,
     handles: Handles,
@@ -24,6 +24,10 @@ pub struct boxlite_box {
 impl Counted for boxlite_box {
     fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    fn is_forked(&self) -> bool {
+        self.runtime.is_forked()
     }
 }
 
@@ -53,8 +57,8 @@ impl boxlite_box {
 /// yet. options may be freed afterwards. The result is a box: boxlite_op_take_box().
 ///
 /// Errors of the operation: BOXLITE_IMAGE (missing, damaged, of another architecture),
-/// BOXLITE_ALREADY_EXISTS (the name), BOXLITE_INVALID_ARGUMENT or BOXLITE_RESOURCE_EXHAUSTED (a disk
-/// smaller than the image, a full host disk).
+/// BOXLITE_ALREADY_EXISTS (the name), BOXLITE_INVALID_ARGUMENT (a disk smaller than the image
+/// needs), BOXLITE_RESOURCE_EXHAUSTED (a full host disk).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_create(
     runtime: *mut boxlite_runtime,
@@ -77,8 +81,8 @@ pub unsafe extern "C" fn boxlite_box_create(
     }
 }
 
-/// Finds a box by its id or its name. The result is a box: boxlite_op_take_box(). Error of the
-/// operation: BOXLITE_NOT_FOUND.
+/// Finds a box of the home by its id or its name, whichever program made it. The result is a box:
+/// boxlite_op_take_box(). Error of the operation: BOXLITE_NOT_FOUND.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_get(
     runtime: *mut boxlite_runtime,
@@ -122,8 +126,11 @@ pub unsafe extern "C" fn boxlite_box_list(
     }
 }
 
-/// Removes a box and its disk, by its id or its name. One that runs is BOXLITE_INVALID_STATE, or
-/// is stopped at once if force is set. The operation has no result.
+/// Removes a box and its disk, by its id or its name. One that runs, in whichever program, is
+/// BOXLITE_INVALID_STATE, or is stopped at once if force is set. The operation has no result.
+///
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another program
+/// is changing the box, or its machine is still ending).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_remove(
     runtime: *mut boxlite_runtime,
@@ -147,15 +154,16 @@ pub unsafe extern "C" fn boxlite_box_remove(
     }
 }
 
-/// Adds a handle on a box, to be freed like the first: box handles are counted. Returns box; NULL for
-/// NULL.
+/// Adds a handle on a box, to be freed like the first: box handles are counted. Returns box; NULL
+/// for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_ref(r#box: *mut boxlite_box) -> *mut boxlite_box {
     // SAFETY: a live handle or NULL.
     unsafe { pointer::add_handle(r#box) }
 }
 
-/// Frees a box handle; the box itself stays as it is. NULL is fine.
+/// Frees a box handle; the box itself stays as it is, unless its runtime ends (see
+/// boxlite_runtime_free()). NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_free(r#box: *mut boxlite_box) {
     // SAFETY: a live handle that is not used again, or NULL.
@@ -178,13 +186,14 @@ pub unsafe extern "C" fn boxlite_box_name(r#box: *const boxlite_box) -> *const c
     text::borrowed(handle.ok().and_then(|b| b.name.as_ref()))
 }
 
-/// Starts the box: its machine is launched and its disk mounted. One that runs stays as it is. The
-/// operation has no result; its progress tells each stage.
+/// Starts the box: its machine is launched and its disk mounted. One that runs, in whichever
+/// program, stays as it is. The operation has no result; its progress tells each stage.
 ///
-/// Errors of the operation: BOXLITE_ENGINE (QEMU or the guest kernel is missing or ended; quotes the
-/// console), BOXLITE_TIMEOUT (the guest did not come up in time; quotes the console),
-/// BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not work), BOXLITE_BUSY (another program is
-/// changing the box).
+/// Errors of the operation: BOXLITE_RESOURCE_EXHAUSTED (all of the box's memory must be available
+/// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE (QEMU
+/// or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest did not
+/// come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not
+/// work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_start(
     r#box: *mut boxlite_box,
@@ -209,8 +218,9 @@ pub unsafe extern "C" fn boxlite_box_start(
     }
 }
 
-/// Stops the box: its processes get SIGTERM and grace_ms milliseconds to end, then SIGKILL, and its
-/// disk is unmounted. One that does not run stays as it is. The operation has no result.
+/// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms milliseconds
+/// to end, then SIGKILL, and its disk is unmounted. One that does not run stays as it is. The
+/// operation has no result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_stop(
     r#box: *mut boxlite_box,
@@ -232,7 +242,8 @@ pub unsafe extern "C" fn boxlite_box_stop(
     }
 }
 
-/// Asks what the box is and how it is. The result is information: boxlite_op_take_info().
+/// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Error of
+/// the operation: BOXLITE_NOT_FOUND (it was removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_inspect(
     r#box: *mut boxlite_box,
@@ -257,8 +268,9 @@ pub unsafe extern "C" fn boxlite_box_inspect(
 /// not be executed is an exec too, which exits with 127 or 126.
 ///
 /// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user or
-/// working directory), BOXLITE_RESOURCE_EXHAUSTED (in the guest), BOXLITE_STOPPED or BOXLITE_ENGINE
-/// (the box ended meanwhile).
+/// working directory, or no command at all), BOXLITE_RESOURCE_EXHAUSTED (in the guest),
+/// BOXLITE_INVALID_STATE (the box is being stopped), BOXLITE_STOPPED or BOXLITE_ENGINE (the box
+/// ended meanwhile).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_exec(
     r#box: *mut boxlite_box,

@@ -102,7 +102,7 @@ impl From<Code> for boxlite_status {
     }
 }
 
-/// Why a call failed. Owned by the caller, freed with boxlite_error_free(). Any thread may read it.
+/// Why a call failed. Owned by the caller.
 pub struct boxlite_error {
     error: Error,
     message: CString,
@@ -181,7 +181,8 @@ pub unsafe extern "C" fn boxlite_error_object(error: *const boxlite_error) -> *c
     text::borrowed(error.ok().and_then(|e| e.object.as_ref()))
 }
 
-/// The operating system's error number that was the cause; 0 if none was, or for NULL.
+/// The operating system's error number that was the cause, such as ENOSPC; 0 if none was, or for
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_error_errno(error: *const boxlite_error) -> i32 {
     // SAFETY: a live error or NULL.

@@ -17,7 +17,7 @@ use crate::channel::exec::{Interest, Wanted};
 use crate::error::{Code, Error, Result};
 use crate::{Exec, ExecEvent, ExitStatus};
 
-/// A command that runs, or ran, in a box. Keeps its runtime alive. Any thread may use it.
+/// A command that runs, or ran, in a box. Counted. Keeps its runtime alive.
 pub struct boxlite_exec {
     pub(super) runtime: Arc<boxlite_runtime>,
     pub(super) exec: Exec,
@@ -30,6 +30,10 @@ pub struct boxlite_exec {
 impl Counted for boxlite_exec {
     fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    fn is_forked(&self) -> bool {
+        self.runtime.is_forked()
     }
 }
 
@@ -124,7 +128,13 @@ impl boxlite_exec {
 
     fn has_exited(&self) -> bool {
         let state = self.lock();
-        state.exit.is_some() && state.on_exit.is_none()
+        let taken = |output: &OutputState, stream| {
+            output.interest() == Interest::Ignore || self.exec.is_drained(stream)
+        };
+        state.exit.is_some()
+            && state.on_exit.is_none()
+            && taken(&state.stdout, 1)
+            && taken(&state.stderr, 2)
     }
 
     fn call_output(callback: Option<Arc<Callback<OutputFn>>>, bytes: &[u8]) {
@@ -162,9 +172,6 @@ impl Source for boxlite_exec {
             unsafe { (callback.function)(callback.user_data(), stream) };
             return Delivery::One;
         }
-        if state.exit.is_some() {
-            return self.deliver_exit(state);
-        }
         let wanted = Wanted {
             stdout: state.stdout.interest(),
             stderr: state.stderr.interest(),
@@ -189,7 +196,8 @@ impl Source for boxlite_exec {
                 state.exit = Some(exit);
                 self.deliver_exit(state)
             }
-            Poll::Ready(None) | Poll::Pending => Delivery::Nothing,
+            // An exit that was taken for somebody who waited may have a callback now.
+            Poll::Ready(None) | Poll::Pending => self.deliver_exit(self.lock()),
         }
     }
 }
@@ -206,6 +214,9 @@ impl boxlite_exec {
     }
 
     fn deliver_exit(&self, mut state: MutexGuard<'_, State>) -> Delivery {
+        if state.exit.is_none() {
+            return Delivery::Nothing;
+        }
         let callback = state.on_exit.take();
         let exit = state.exit.clone();
         drop(state);
@@ -227,9 +238,9 @@ pub unsafe extern "C" fn boxlite_exec_ref(exec: *mut boxlite_exec) -> *mut boxli
     unsafe { pointer::add_handle(exec) }
 }
 
-/// Frees a handle on an exec. With the last one, a command that runs goes on; its stdin is closed,
-/// what it writes is dropped, and no callback is called any more, except one that runs just now.
-/// Allowed inside its own callbacks. NULL is fine.
+/// Frees a handle on an exec. With the last one, a command that runs goes on, for as long as its
+/// box and this runtime do; its stdin is closed, what it writes is dropped, and no callback is
+/// called any more, except one that runs just now. Allowed inside its own callbacks. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
     // SAFETY: a live handle that is not used again, or NULL.
@@ -248,8 +259,10 @@ pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
 }
 
 /// Has callback called once when the command has ended and the output that has a callback, or was
-/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already. A second call replaces a callback that was not called
-/// yet; NULL removes it. destroy frees user_data, see boxlite_destroy.
+/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already.
+/// Output that nobody takes does not hold up the exit, but a command that fills it waits. A second
+/// call replaces a callback that was not called yet; NULL removes it. destroy frees user_data, see
+/// boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_on_exit(
     exec: *mut boxlite_exec,
@@ -274,10 +287,14 @@ pub unsafe extern "C" fn boxlite_exec_on_exit(
 
 /// Waits until the command has ended and its callbacks were called, up to timeout_ms milliseconds;
 /// negative: without end. This exec's callbacks run on this thread meanwhile, so nobody else has to
-/// dispatch. Output that has no callback and was never read is dropped; what is paused or read by
-/// boxlite_exec_read() is waited for, so that another thread must go on with it. *code, unless code is NULL, is the exit code, or
-/// 128 + signal; see boxlite_exec_message() for 126 and 127. BOXLITE_TIMEOUT if the command still
-/// runs; the box's error if that ended first. From inside a callback: BOXLITE_BUSY.
+/// dispatch. *code, unless code is NULL, is the exit code, or 128 + signal; see
+/// boxlite_exec_message() for 126 and 127.
+///
+/// Output that has no callback and was never read is dropped from now on, also if the time passes.
+/// What is paused or read by boxlite_exec_read() is waited for: another thread must go on with it.
+///
+/// BOXLITE_TIMEOUT if the command still runs; the box's error if that ended first. From inside a
+/// callback: BOXLITE_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_wait(
     exec: *mut boxlite_exec,
@@ -327,12 +344,13 @@ pub unsafe extern "C" fn boxlite_exec_message(exec: *const boxlite_exec) -> *con
     // SAFETY: a live handle or NULL.
     let exec = unsafe { pointer::borrow(exec, "exec") };
     // The text is set once, before the exit can be seen, and never changed.
+    let exec = exec.ok().filter(|e| !e.is_forked());
     exec.map_or(std::ptr::null(), |e| text::borrowed(e.lock().message.as_ref()))
 }
 
-/// Sends a signal, by its number on x86-64 Linux, to the command's process group. The operation has
-/// no result. Errors of the operation: BOXLITE_NOT_FOUND (the command has ended),
-/// BOXLITE_INVALID_ARGUMENT (no such signal).
+/// Sends a signal, by its number on x86-64 Linux, to the command's process group; 0 only asks
+/// whether it is there. The operation has no result. Errors of the operation: BOXLITE_NOT_FOUND
+/// (the command has ended), BOXLITE_INVALID_ARGUMENT (no such signal).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_signal(
     exec: *mut boxlite_exec,

@@ -28,8 +28,7 @@ pub enum boxlite_box_status {
     BOXLITE_BOX_FAILED = 7,
 }
 
-/// What a box is and how it was when it was asked. Owned by the caller, except in a list. Any thread
-/// may read it.
+/// What a box is and how it was when it was asked. Owned by the caller, except in a list.
 pub struct boxlite_box_info {
     info: BoxInfo,
     id: CString,
@@ -43,7 +42,7 @@ pub struct boxlite_box_info {
 
 impl Owned for boxlite_box_info {}
 
-/// A list of information on boxes. Owned by the caller. Any thread may read it.
+/// A list of information on boxes. Owned by the caller.
 pub struct boxlite_info_list {
     infos: Vec<boxlite_box_info>,
 }
@@ -98,7 +97,8 @@ pub unsafe extern "C" fn boxlite_box_info_id(info: *const boxlite_box_info) -> *
     unsafe { field(info, |i| Some(&i.id)) }
 }
 
-/// The box's name; NULL if it has none. Borrowed: good until the information is freed.
+/// The box's name; NULL if it has none, and for NULL. Borrowed: good until the information is
+/// freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_name(info: *const boxlite_box_info) -> *const c_char {
     // SAFETY: pointers as the header demands.
@@ -106,13 +106,15 @@ pub unsafe extern "C" fn boxlite_box_info_name(info: *const boxlite_box_info) ->
 }
 
 /// The image as it was given when the box was made. Borrowed: good until the information is freed.
+/// NULL for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_image(info: *const boxlite_box_info) -> *const c_char {
     // SAFETY: pointers as the header demands.
     unsafe { field(info, |i| Some(&i.image)) }
 }
 
-/// When the box was made, RFC 3339 in UTC. Borrowed: good until the information is freed.
+/// When the box was made, RFC 3339 in UTC. Borrowed: good until the information is freed. NULL for
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_created_at(
     info: *const boxlite_box_info,
@@ -121,8 +123,8 @@ pub unsafe extern "C" fn boxlite_box_info_created_at(
     unsafe { field(info, |i| Some(&i.created_at)) }
 }
 
-/// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run. Borrowed: good
-/// until the information is freed.
+/// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run, or if another
+/// program runs it and this one has not used it yet. Borrowed: good until the information is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_accelerator(
     info: *const boxlite_box_info,
@@ -167,21 +169,22 @@ pub unsafe extern "C" fn boxlite_box_info_disk_size_mib(info: *const boxlite_box
     unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.disk_size_mib)
 }
 
-/// The process id of the box's supervisor; 0 if it does not run.
+/// The process id of the box's supervisor; 0 if the box does not run, and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_pid(info: *const boxlite_box_info) -> u32 {
     // SAFETY: live information or NULL.
     unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.pid.unwrap_or(0))
 }
 
-/// The number of stages that the last start by this program went through; 0 if there was none.
+/// The number of stages that the last start by this runtime went through; 0 if there was none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_stage_count(info: *const boxlite_box_info) -> usize {
     // SAFETY: live information or NULL.
     unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.stages.len())
 }
 
-/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is freed.
+/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is
+/// freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_stage_name(
     info: *const boxlite_box_info,
@@ -217,8 +220,8 @@ pub unsafe extern "C" fn boxlite_info_list_count(list: *const boxlite_info_list)
     unsafe { pointer::borrow(list, "list") }.map_or(0, |l| l.infos.len())
 }
 
-/// The information on a box of the list, from 0; NULL beyond the last. Borrowed: good until the list
-/// is freed.
+/// The information on a box of the list, from 0; NULL beyond the last. Borrowed: good until the
+/// list is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_info_list_get(
     list: *const boxlite_info_list,

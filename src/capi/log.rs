@@ -40,9 +40,10 @@ pub enum boxlite_log_level {
     BOXLITE_LOG_TRACE = 5,
 }
 
-/// Called with one message of the library's, inside boxlite_dispatch(). level is a boxlite_log_level,
-/// target the part of the library that speaks. The strings are borrowed: good until the callback
-/// returns. Never has values of environment variables in it, nor what commands read or write.
+/// Called with one message of the library's, inside boxlite_dispatch(). level is a
+/// boxlite_log_level, target the part of the library that speaks. The strings are borrowed: good
+/// until the callback returns. Never has values of environment variables in it, nor what commands
+/// read or write.
 pub type boxlite_log_callback = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -241,10 +242,11 @@ impl Visit for Text {
 }
 
 /// Has callback called with what the library tells of its work on this runtime, inside
-/// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second call
-/// replaces level and callback; NULL, or BOXLITE_LOG_OFF, switches it off. Up to 1024 messages wait
-/// for a dispatch, then the oldest are dropped and counted in a message. Programs in Rust listen
-/// with `tracing` instead. destroy frees user_data, see boxlite_destroy.
+/// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second
+/// call replaces level and callback; NULL, BOXLITE_LOG_OFF, or freeing the last handle on the
+/// runtime ends it. Up to 1024 messages wait for a dispatch, then the oldest are dropped and
+/// counted in a message. Programs in Rust listen with `tracing` instead. destroy frees user_data,
+/// see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_on_log(
     runtime: *mut boxlite_runtime,

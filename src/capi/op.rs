@@ -21,7 +21,7 @@ use crate::error::{Code, Error, Result};
 use crate::{BoxHandle, BoxInfo, Exec, Observer, Output, Progress};
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
-/// or with an error. Any thread may use it.
+/// or with an error. Counted. Keeps its runtime alive.
 pub struct boxlite_op {
     runtime: Arc<boxlite_runtime>,
     handles: Handles,
@@ -33,6 +33,10 @@ pub struct boxlite_op {
 impl Counted for boxlite_op {
     fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    fn is_forked(&self) -> bool {
+        self.runtime.is_forked()
     }
 }
 
@@ -47,7 +51,7 @@ pub enum OpValue {
 }
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
-/// callback may take its result and free it.
+/// callback may take its result, which returns the error of one that failed, and free it.
 pub type boxlite_op_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, op: *mut boxlite_op)>;
 
@@ -120,6 +124,7 @@ impl boxlite_op {
 
     /// Takes the result, once, if it is of the wanted kind.
     pub fn take<T>(&self, pick: impl FnOnce(OpValue) -> Result<T, OpValue>) -> Result<T> {
+        self.runtime.get()?;
         self.state.take(pick).map_err(no_result)
     }
 
@@ -174,9 +179,9 @@ pub unsafe extern "C" fn boxlite_op_ref(op: *mut boxlite_op) -> *mut boxlite_op 
     unsafe { pointer::add_handle(op) }
 }
 
-/// Frees a handle on an operation. With the last one, while it is under way the work goes on and its
-/// result is dropped; no callback is called any more, except one that runs just now. Allowed inside
-/// its own callbacks. NULL is fine.
+/// Frees a handle on an operation. With the last one, while it is under way the work goes on and
+/// its result is dropped; no callback is called any more, except one that runs just now. Allowed
+/// inside its own callbacks. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_free(op: *mut boxlite_op) {
     // SAFETY: a live handle that is not used again, or NULL.
@@ -188,17 +193,18 @@ pub unsafe extern "C" fn boxlite_op_free(op: *mut boxlite_op) {
     }
 }
 
-/// Whether the operation has completed; false for NULL.
+/// Whether the operation has completed, well or not; false for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_is_done(op: *const boxlite_op) -> bool {
     // SAFETY: a live handle or NULL.
-    unsafe { pointer::borrow(op, "op") }.is_ok_and(|op| op.state.is_done())
+    unsafe { pointer::borrow(op, "op") }.is_ok_and(|op| !op.is_forked() && op.state.is_done())
 }
 
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
 /// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the
 /// operation succeeded, its own status and error if it failed, BOXLITE_TIMEOUT if it is still under
-/// way. From inside a callback: BOXLITE_BUSY.
+/// way (boxlite_op_is_done() tells that from an operation that failed so itself). From inside a
+/// callback: BOXLITE_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_wait(
     op: *mut boxlite_op,
@@ -216,7 +222,8 @@ pub unsafe extern "C" fn boxlite_op_wait(
 }
 
 /// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-/// was faster; what it had half done is undone. No effect on one that has completed.
+/// was faster. A box that was half made or half started is undone, a command is killed; a stop or a
+/// removal that has begun goes on. No effect on an operation that has completed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_cancel(
     op: *mut boxlite_op,
@@ -225,7 +232,9 @@ pub unsafe extern "C" fn boxlite_op_cancel(
     // SAFETY: pointers as the header demands.
     unsafe {
         guard(error, || {
-            pointer::borrow(op, "op")?.cancelled.notify_one();
+            let op = pointer::borrow(op, "op")?;
+            op.runtime.get()?;
+            op.cancelled.notify_one();
             Ok(())
         })
     }
@@ -256,9 +265,9 @@ pub unsafe extern "C" fn boxlite_op_on_complete(
     }
 }
 
-/// Has callback called with the operation's progress, inside boxlite_dispatch(). What happened
-/// before this call is reported too, as far as it is remembered. NULL removes the callback. destroy
-/// frees user_data, see boxlite_destroy.
+/// Has callback called with the operation's progress, inside boxlite_dispatch(), before its
+/// completion. What happened before this call is reported too, the last 64 steps of it. A second
+/// call replaces the callback; NULL removes it. destroy frees user_data, see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_on_progress(
     op: *mut boxlite_op,

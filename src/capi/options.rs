@@ -10,15 +10,15 @@ use crate::engine::AcceleratorChoice;
 use crate::error::{Code, Error};
 use crate::{BoxOptions, ExecOptions, RuntimeOptions};
 
-/// How a home is to be used. One thread at a time.
+/// How a home is to be used. Owned by the caller. One thread at a time.
 pub struct boxlite_runtime_options(pub(super) RuntimeOptions);
 impl Owned for boxlite_runtime_options {}
 
-/// How a box is to be made. One thread at a time.
+/// How a box is to be made. Owned by the caller. One thread at a time.
 pub struct boxlite_box_options(pub(super) BoxOptions);
 impl Owned for boxlite_box_options {}
 
-/// What is to be run in a box. One thread at a time.
+/// What is to be run in a box. Owned by the caller. One thread at a time.
 pub struct boxlite_exec_options(pub(super) ExecOptions);
 impl Owned for boxlite_exec_options {}
 
@@ -34,7 +34,8 @@ pub enum boxlite_accelerator {
     BOXLITE_ACCELERATOR_TCG = 2,
 }
 
-/// Makes runtime options with every default in place. *options is owned by the caller.
+/// Makes runtime options with every default in place. Setters check at once; one that fails changes
+/// nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_new(
     options: *mut *mut boxlite_runtime_options,
@@ -57,8 +58,8 @@ pub unsafe extern "C" fn boxlite_runtime_options_free(options: *mut boxlite_runt
     drop(unsafe { pointer::take_back(options) });
 }
 
-/// Sets the home directory, which is made if it does not exist. Unless set: $BOXLITE_HOME, else
-/// ~/.boxlite.
+/// Sets the home directory. It is made when it is opened, if it does not exist, for its owner only.
+/// Unless set: $BOXLITE_HOME, else ~/.boxlite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_home(
     options: *mut boxlite_runtime_options,
@@ -118,9 +119,9 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_accelerator(
 }
 
 /// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
-/// `docker save` archive; "PATH:TAG" chooses among several images. Everything else has a default:
-/// 1 CPU, 512 MiB of memory, a sparse disk of 10 GiB, the image's own environment, working
-/// directory, user and command. *options is owned by the caller.
+/// `docker save` archive; "PATH:TAG" chooses among several images (more forms: docs/images.md). It
+/// is read when the box is made. Everything else has a default: 1 CPU, 512 MiB of memory, a sparse
+/// disk of 10 GiB, the image's own environment, working directory, user and command.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_new(
     image: *const c_char,
@@ -171,7 +172,7 @@ pub unsafe extern "C" fn boxlite_box_options_set_cpus(
     unsafe { guard(error, || pointer::borrow_mut(options, "options")?.0.cpus(cpus)) }
 }
 
-/// Sets the memory in MiB, at least 128.
+/// Sets the memory in MiB, 128 to 1048576.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_set_memory_mib(
     options: *mut boxlite_box_options,
@@ -182,8 +183,8 @@ pub unsafe extern "C" fn boxlite_box_options_set_memory_mib(
     unsafe { guard(error, || pointer::borrow_mut(options, "options")?.0.memory_mib(memory_mib)) }
 }
 
-/// Sets the disk's size in MiB: from what the image needs, up to 16 TiB. The disk takes only the
-/// space that is written.
+/// Sets the disk's size in MiB, 16 to 16777216, and no less than the image needs. The disk takes
+/// only the space that is written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_set_disk_size_mib(
     options: *mut boxlite_box_options,
@@ -196,7 +197,8 @@ pub unsafe extern "C" fn boxlite_box_options_set_disk_size_mib(
     }
 }
 
-/// Sets an environment variable of the box's commands, over the image's. May be called many times.
+/// Sets an environment variable of the box's commands, over the image's. value may be "". May be
+/// called many times; the last value of a name counts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_add_env(
     options: *mut boxlite_box_options,
@@ -299,9 +301,9 @@ pub unsafe extern "C" fn boxlite_box_options_set_start_timeout_ms(
     }
 }
 
-/// Makes exec options for a command: argv has argc strings, which are copied. A command without a
-/// slash is searched in the PATH of its environment. With argc 0 (argv may be NULL) the box's own
-/// command is run: entrypoint and cmd, the box's or the image's. *options is owned by the caller.
+/// Makes exec options for a command: argv has argc strings, at most 65536, which are copied. A
+/// command without a slash is searched in the PATH of its environment. With argc 0 (argv may be
+/// NULL) the box's own command is run: entrypoint and cmd, the box's or the image's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_options_new(
     argv: *const *const c_char,
@@ -327,7 +329,8 @@ pub unsafe extern "C" fn boxlite_exec_options_free(options: *mut boxlite_exec_op
     drop(unsafe { pointer::take_back(options) });
 }
 
-/// Sets an environment variable, over the box's and the image's. May be called many times.
+/// Sets an environment variable, over the box's and the image's. value may be "". May be called
+/// many times; the last value of a name counts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_options_add_env(
     options: *mut boxlite_exec_options,

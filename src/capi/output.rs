@@ -17,8 +17,7 @@ use super::text;
 use crate::error::Result;
 use crate::{BoxOptions, Captured, ExecOptions, Output, RuntimeOptions};
 
-/// What a command wrote and how it ended. Owned by the caller, freed with boxlite_output_free().
-/// Any thread may read it.
+/// What a command wrote and how it ended. Owned by the caller.
 pub struct boxlite_output {
     output: Output,
     message: Option<CString>,
@@ -37,9 +36,9 @@ impl boxlite_output {
 }
 
 /// Runs a command in the box, which is started first if it does not run, and gathers its output: of
-/// stdout and of stderr up to limit bytes each; the rest is counted and dropped, and the command is
-/// not held up. It reads end of file on stdin. options may be freed afterwards. The result is an
-/// output: boxlite_op_take_output(). Cancelling the operation kills the command.
+/// stdout and of stderr up to limit bytes each, SIZE_MAX for all; the rest is counted and dropped,
+/// and the command is not held up. It reads end of file on stdin. options may be freed afterwards.
+/// The result is an output: boxlite_op_take_output(). Cancelling the operation kills the command.
 ///
 /// Errors of the operation: those of boxlite_box_exec(). A command that ends with a code other than
 /// 0, or cannot be found, is no error.
@@ -69,8 +68,9 @@ pub unsafe extern "C" fn boxlite_box_run(
 /// Runs one command in a new box made from an image, waits for its end, and removes the box. argv
 /// has argc strings; with argc 0 (argv may be NULL) the image's own command is run. runtime may be
 /// NULL: the default home is opened for this call. limit and *output are as for boxlite_box_run().
-/// timeout_ms milliseconds are for the command and what goes before it; negative: without end.
-/// This call blocks although its name does not say so; from inside a callback: BOXLITE_BUSY.
+/// timeout_ms milliseconds are for the start and the command, not for making the box; negative:
+/// without end. This call blocks although its name does not say so; from inside a callback:
+/// BOXLITE_BUSY.
 ///
 /// Errors: those of boxlite_runtime_open(), boxlite_box_create() and boxlite_box_exec();
 /// BOXLITE_TIMEOUT, after which the box is gone too.
@@ -144,8 +144,8 @@ pub unsafe extern "C" fn boxlite_output_signal(output: *const boxlite_output) ->
     unsafe { pointer::borrow(output, "output") }.map_or(0, |o| o.output.status.signal)
 }
 
-/// Why the command could not be run, if its code is 126 or 127; NULL otherwise. Borrowed: good until
-/// the output is freed.
+/// Why the command could not be run, if its code is 126 or 127; NULL otherwise. Borrowed: good
+/// until the output is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_output_message(output: *const boxlite_output) -> *const c_char {
     // SAFETY: a live output or NULL.

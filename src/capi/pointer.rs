@@ -16,6 +16,9 @@ pub trait Owned: Sized {}
 /// A handle that is counted.
 pub trait Counted: Sized {
     fn handles(&self) -> &Handles;
+
+    /// Whether it came into this process by a fork: then it is left alone, for good.
+    fn is_forked(&self) -> bool;
 }
 
 /// How many handles C holds on a counted thing. The library has counts of its own, of another
@@ -118,7 +121,8 @@ pub unsafe fn add_handle<T: Counted>(pointer: *mut T) -> *mut T {
     pointer
 }
 
-/// Takes a handle back from C, to drop it; `true` beside it if that was the last one.
+/// Takes a handle back from C, to drop it; `true` beside it if that was the last one. None also
+/// for what came by a fork.
 ///
 /// # Safety
 /// NULL, or a live handle that is not used again.
@@ -128,6 +132,10 @@ pub unsafe fn take_back_shared<T: Counted>(pointer: *mut T) -> Option<(Arc<T>, b
     }
     // SAFETY: came from `Out::give_shared` or `add_handle`, by the caller's promise.
     let shared = unsafe { Arc::from_raw(pointer) };
+    if shared.is_forked() {
+        std::mem::forget(shared);
+        return None;
+    }
     let last = shared.handles().0.fetch_sub(1, Ordering::AcqRel) == 1;
     Some((shared, last))
 }

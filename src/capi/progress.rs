@@ -6,7 +6,8 @@ use super::pointer;
 use super::text;
 use crate::Progress;
 
-/// One step of an operation's progress: a stage that is done, or a count of bytes.
+/// One step of an operation's progress: a stage that is done, or a count of bytes. Borrowed by a
+/// callback.
 pub struct boxlite_progress {
     stage: Option<CString>,
     microseconds: u64,
@@ -30,8 +31,8 @@ impl boxlite_progress {
     }
 }
 
-/// The name of the stage that is done; NULL if this is a count of bytes. Borrowed: good until the
-/// callback returns.
+/// The name of the stage that is done, for people; NULL if this is a count of bytes. Borrowed: good
+/// until the callback returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_progress_stage(
     progress: *const boxlite_progress,

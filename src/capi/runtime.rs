@@ -14,7 +14,7 @@ use super::pointer::{self, Counted, Handles, Out};
 use crate::error::{Code, Error, Result};
 use crate::{Runtime, RuntimeOptions};
 
-/// An open home. Counted: boxes, execs and operations keep it alive. Any thread may use it.
+/// An open home. Counted: boxes, execs and operations keep it alive.
 pub struct boxlite_runtime {
     runtime: ManuallyDrop<Runtime>,
     tasks: ManuallyDrop<tokio::runtime::Runtime>,
@@ -27,6 +27,12 @@ pub struct boxlite_runtime {
 impl Counted for boxlite_runtime {
     fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    /// Then its threads do not exist here, their locks may be held for ever, and the files are
+    /// the parent's.
+    fn is_forked(&self) -> bool {
+        self.pid != std::process::id()
     }
 }
 
@@ -73,10 +79,6 @@ impl boxlite_runtime {
         Ok(&self.runtime)
     }
 
-    fn is_forked(&self) -> bool {
-        self.pid != std::process::id()
-    }
-
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
@@ -92,11 +94,6 @@ impl boxlite_runtime {
 
 impl Drop for boxlite_runtime {
     fn drop(&mut self) {
-        self.log.close();
-        // A forked child has none of the threads, and the parent's files are the parent's.
-        if self.is_forked() {
-            return;
-        }
         // SAFETY: dropped here and never used again. The home first, which notes what becomes of
         // its boxes; then the threads, without waiting: this may be one of them.
         unsafe {
@@ -116,12 +113,16 @@ fn block_signals() {
     }
 }
 
-/// Opens a home. options may be NULL for defaults, and may be freed afterwards. Reads and writes
-/// files of the home, and waits for nobody else. *runtime is owned by the caller.
+/// Opens a home. options may be NULL for defaults, and may be freed afterwards. Several programs,
+/// and several runtimes of one, may have the same home open. Blocks for as long as it reads and
+/// writes files of the home; another program that just writes to its database is waited for, up to
+/// 10 s.
 ///
 /// Errors: BOXLITE_STORAGE (the home cannot be made or written), BOXLITE_BUSY (another program is
 /// changing its layout), BOXLITE_DATABASE (it belongs to other or newer software), BOXLITE_CONFIG
-/// (the helper programs are not found).
+/// (the helper programs are not found, or there is no home to take), BOXLITE_INVALID_ARGUMENT
+/// ($BOXLITE_ACCELERATOR is malformed), BOXLITE_RESOURCE_EXHAUSTED (descriptors, threads, disk
+/// space).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_open(
     options: *const boxlite_runtime_options,
@@ -150,17 +151,22 @@ pub unsafe extern "C" fn boxlite_runtime_ref(
     unsafe { pointer::add_handle(runtime) }
 }
 
-/// Frees a runtime handle. When the last box, exec and operation of it is freed too, the boxes it
-/// runs are stopped at once, without a grace: use boxlite_runtime_shutdown() before for an orderly
-/// end. Does not wait. NULL is fine.
+/// Frees a runtime handle; keep one for as long as you dispatch. When the last box, exec and
+/// operation of the runtime is freed too, the boxes it started are stopped at once, without a
+/// grace: use boxlite_runtime_shutdown() before for an orderly end. Does not wait for them, but may
+/// write to files of the home. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_free(runtime: *mut boxlite_runtime) {
     // SAFETY: a live handle that is not used again, or NULL.
-    drop(unsafe { pointer::take_back_shared(runtime) });
+    if let Some((runtime, true)) = unsafe { pointer::take_back_shared(runtime) } {
+        // Nobody can dispatch any more.
+        runtime.log.close();
+    }
 }
 
-/// Stops all boxes that this program runs: their processes get SIGTERM and grace_ms milliseconds
-/// to end, then SIGKILL, and their disks are unmounted. The operation has no result.
+/// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM and
+/// grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. The operation has no
+/// result; its error is the first of those that could not be stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_shutdown(
     runtime: *mut boxlite_runtime,
@@ -184,8 +190,8 @@ pub unsafe extern "C" fn boxlite_runtime_shutdown(
 }
 
 /// A descriptor that is readable while there may be something to dispatch; -1 for NULL. For poll,
-/// epoll (level- or edge-triggered), kqueue-like loops, libuv's uv_poll. Borrowed: good until the
-/// runtime is freed; never read, write or close it.
+/// epoll (after an edge: dispatch until BOXLITE_TIMEOUT) and libuv's uv_poll. Borrowed: good until
+/// the runtime is freed; never read, write or close it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_event_fd(runtime: *const boxlite_runtime) -> i32 {
     // SAFETY: a live handle or NULL.
@@ -193,11 +199,11 @@ pub unsafe extern "C" fn boxlite_event_fd(runtime: *const boxlite_runtime) -> i3
 }
 
 /// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
-/// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran,
-/// BOXLITE_TIMEOUT (without an error object) if none did. *left, unless left is NULL, is the number
-/// of sources that may have more: call again while it is not 0. Any thread; several may dispatch at
-/// once, and the callbacks of one exec or operation still run one after the other. From inside a
-/// callback: BOXLITE_BUSY.
+/// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran, BOXLITE_TIMEOUT
+/// (without an error object) if none did. *left, unless left is NULL, is the number of sources that
+/// may have more: call again while it is not 0. Several threads may dispatch at once, and the
+/// callbacks of one exec or operation still run one after the other. From inside a callback, of
+/// whatever runtime: BOXLITE_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_dispatch(
     runtime: *mut boxlite_runtime,

@@ -40,14 +40,15 @@ impl boxlite_stream {
 }
 
 /// Called with bytes of a command's output, inside boxlite_dispatch() or boxlite_exec_wait(). data
-/// is borrowed: good until the callback returns. Bytes are bytes: a chunk may begin or end anywhere.
-/// length is never 0.
+/// is borrowed: good until the callback returns. Bytes are bytes: a chunk may begin or end
+/// anywhere. length is never 0.
 pub type boxlite_output_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, data: *const u8, length: usize)>;
 
-/// Called when a stream has become ready, inside boxlite_dispatch() or boxlite_exec_wait(): stream is
-/// a boxlite_stream on which boxlite_exec_read() or boxlite_exec_write() has returned
-/// BOXLITE_WOULD_BLOCK and would not do so now. Called once for each such return.
+/// Called when a stream has become ready, inside boxlite_dispatch() or boxlite_exec_wait(): stream
+/// is a boxlite_stream on which boxlite_exec_read() or boxlite_exec_write() has returned
+/// BOXLITE_WOULD_BLOCK and would not do so now. Called once, until a call on that stream returns
+/// BOXLITE_WOULD_BLOCK again.
 pub type boxlite_ready_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, stream: i32)>;
 
 pub(super) type OutputFn = unsafe extern "C" fn(*mut c_void, *const u8, usize);
@@ -80,8 +81,9 @@ unsafe fn set_output(
 }
 
 /// Has callback called with the command's stdout. Nothing is lost before: output waits, up to 256
-/// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. NULL
-/// drops what waits and what comes. destroy frees user_data, see boxlite_destroy.
+/// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. A second
+/// call replaces the callback; NULL removes it, and drops what waits and all that comes. destroy
+/// frees user_data, see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_on_stdout(
     exec: *mut boxlite_exec,
@@ -109,9 +111,9 @@ pub unsafe extern "C" fn boxlite_exec_on_stderr(
     unsafe { set_output(exec, callback, boxlite_stream::BOXLITE_STDERR, error) }
 }
 
-/// Holds back an output's callback: stream is BOXLITE_STDOUT or BOXLITE_STDERR. Output then waits as
-/// it does before there is a callback; the other streams go on. A callback that runs just now on
-/// another thread is not waited for. Pausing twice is pausing once.
+/// Holds back an output's callback: stream is BOXLITE_STDOUT or BOXLITE_STDERR. Output then waits
+/// as it does before there is a callback; the other streams go on. Another thread that is
+/// dispatching just now may still make one call. Pausing twice is pausing once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_pause(
     exec: *mut boxlite_exec,
@@ -159,8 +161,8 @@ unsafe fn set_paused(
 /// their number to *length: 0 is the end of the stream. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if there is nothing now: boxlite_exec_on_ready() tells when there is.
-/// BOXLITE_INVALID_STATE if the stream has a callback or is being dropped. A stream that was cut off
-/// by the end of its box has that error in place of its end.
+/// BOXLITE_INVALID_STATE if the stream has a callback or is being dropped. A stream that was cut
+/// off by the end of its box has that error in place of its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_read(
     exec: *mut boxlite_exec,
@@ -250,10 +252,11 @@ pub unsafe extern "C" fn boxlite_exec_on_ready(
 }
 
 /// Writes to the command's stdin what it takes now, at least one byte of a length that is not 0.
-/// *written is the number of bytes, which may be less than length: go on with the rest. Does not wait.
+/// *written is the number of bytes, which may be less than length: go on with the rest. Up to 128
+/// KiB wait for the command to read them; one that has closed its stdin loses them. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if it takes none now: boxlite_exec_on_ready() tells when it does.
-/// BOXLITE_INVALID_STATE if stdin is closed or the command has ended.
+/// BOXLITE_INVALID_STATE if there is no stdin, it was closed, or the command has ended.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_write(
     exec: *mut boxlite_exec,

@@ -4,8 +4,10 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 /// Frees a callback's user data. Called exactly once for each callback that was passed to the
-/// library, whatever became of the call: when the callback is replaced, its handle is freed, or
-/// at once if it was refused. NULL is fine for data that needs no freeing.
+/// library, whatever became of the call: after the last call of a callback that is called once,
+/// when the callback is replaced or removed, when the last handle is freed, or at once if the call
+/// was refused or the callback was NULL. Runs on the thread that does that, and never while the
+/// callback runs. NULL is fine for data that needs no freeing.
 pub type boxlite_destroy = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// A function of C's with the data it wants, destroyed on drop.

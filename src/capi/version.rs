@@ -8,15 +8,15 @@ const VERSION: &CStr =
         Err(_) => panic!("a version has no NUL inside"),
     };
 
-/// The version of the library that is running, such as "0.1.0". Compare with BOXLITE_VERSION, the
-/// version of the header. Static: good for ever. Any thread.
+/// The version of the library that is running, such as "0.1.0". Compare with BOXLITE_VERSION, that
+/// of the header. Static: good for ever.
 #[unsafe(no_mangle)]
 pub extern "C" fn boxlite_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The version of the library that is running as one number: MAJOR * 1000000 + MINOR * 1000 + PATCH.
-/// Compare with BOXLITE_VERSION_NUMBER, that of the header. Any thread.
+/// The version of the library that is running as one number: MAJOR * 1000000 + MINOR * 1000 +
+/// PATCH. Compare with BOXLITE_VERSION_NUMBER, that of the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn boxlite_version_number() -> u32 {
     NUMBER
@@ -37,7 +37,7 @@ const fn number(text: &str) -> u32 {
 const FEATURES: &[&CStr] = &[c"exec-read", c"image-oci-layout", c"image-archive", c"log", c"run"];
 
 /// Whether the library that is running has a feature, by its name; see boxlite_feature(). For
-/// programs that load the library at run time. false for NULL. Any thread.
+/// programs that load the library at run time. false for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_has_feature(name: *const c_char) -> bool {
     if name.is_null() {
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn boxlite_has_feature(name: *const c_char) -> bool {
     FEATURES.contains(&name)
 }
 
-/// The name of a feature, from 0; NULL beyond the last. Static: good for ever. Any thread.
+/// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
 /// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
 /// (OCI directories), "log" (boxlite_runtime_on_log), "run" (boxlite_run).

@@ -87,7 +87,7 @@ struct Inbound {
     flow: flow::Receive,
     /// Nobody will read any more: what comes is dropped.
     discarded: bool,
-    /// Nothing more comes.
+    /// It came to its end by itself.
     ended: bool,
 }
 
@@ -198,8 +198,6 @@ impl ExecStreams {
     pub(super) fn on_exit(&self, exit: Result<ExitStatus>) {
         let mut state = self.lock();
         state.exit.get_or_insert(exit);
-        state.stdout.ended = true;
-        state.stderr.ended = true;
         Self::wake(state);
     }
 
@@ -264,14 +262,20 @@ impl ExecStreams {
             grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
             return Poll::Ready(Ok(bytes));
         }
-        if inbound.ended {
-            return Poll::Ready(match &state.exit {
-                Some(Err(error)) => Err(error.clone()),
-                _ => Ok(Bytes::new()),
-            });
+        let ended = inbound.ended;
+        match &state.exit {
+            Some(Err(error)) if !ended => Poll::Ready(Err(error.clone())),
+            None if !ended => {
+                state.register(cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(Ok(Bytes::new())),
         }
-        state.register(cx);
-        Poll::Pending
+    }
+
+    /// Whether nothing waits on an output.
+    pub fn is_drained(&self, stream: u32) -> bool {
+        self.lock().inbound(stream).waiting.is_empty()
     }
 
     /// Whether a read (of an output) or a write (to stdin) would not have to wait.
@@ -280,8 +284,9 @@ impl ExecStreams {
         if stream == stream::STDIN {
             return state.stdin.available() > 0 || state.stdin_closed || state.exit.is_some();
         }
+        let exited = state.exit.is_some();
         let inbound = state.inbound(stream);
-        !inbound.waiting.is_empty() || inbound.ended || inbound.discarded
+        exited || !inbound.waiting.is_empty() || inbound.ended || inbound.discarded
     }
 
     /// How the command ended, if it has; its output may still wait.

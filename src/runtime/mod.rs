@@ -114,6 +114,7 @@ impl Runtime {
         observer: Option<Observer>,
     ) -> Result<BoxHandle> {
         let config = boxes::create(&self.inner.context, options, observer).await?;
+        tracing::info!("box {} made", config.id);
         Ok(self.inner.handle(config))
     }
 

@@ -9,10 +9,12 @@
 //! a guest that breaks the protocol loses its machine.
 //!
 //! - [`launch`]: from a specification to a machine that is the box
+//! - [`creator`]: the process that created the box
 //! - [`hub`]: who asked what, and where which stream goes
 //! - [`peer`]: the tasks that read and write one connection
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
+mod creator;
 mod hub;
 pub mod launch;
 mod peer;
@@ -26,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::engine::{Engine, Machine, MachineEnd};
 use crate::error::{Code, Error, Result};
+use creator::Creator;
 use hub::{Hub, Outcome};
 use launch::{Launched, Launcher};
 use peer::{Arrival, Clients};
@@ -40,10 +43,12 @@ const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves one box, from the creating program's first message to the end of its machine.
 pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
+    let creator = Creator::behind(&control)
+        .map_err(|e| Error::io(Code::Internal, "watch the creating program", &e))?;
     let mut clients = Clients::new(control)?;
     let launcher = Launcher::receive(&mut clients).await?;
     let end = match launcher.launch(&engine, &mut clients).await {
-        Ok(launched) => serve(launched, &mut clients).await,
+        Ok(launched) => serve(launched, &mut clients, &creator).await,
         Err(error) => Err(error),
     };
     clients.send_all(&FromSupervisor { body: Some(from_supervisor::Body::Ended(farewell(&end))) });
@@ -69,7 +74,11 @@ struct Ending {
 }
 
 /// Serves the running box until it ends; `Ok` if it was meant to.
-async fn serve<M: Machine>(launched: Launched<M>, clients: &mut Clients) -> Result<()> {
+async fn serve<M: Machine>(
+    launched: Launched<M>,
+    clients: &mut Clients,
+    creator: &Creator,
+) -> Result<()> {
     let Launched { mut machine, guest, spec, listener, _pid_file } = launched;
     let running = Running {
         version: boxlite_protocol::VERSION,
@@ -90,6 +99,7 @@ async fn serve<M: Machine>(launched: Launched<M>, clients: &mut Clients) -> Resu
                 Arrival::Gone(id) => hub.client_gone(id),
                 Arrival::Message(id, message) => hub.on_client(id, message, clients),
             },
+            () = creator.gone(), if !spec.detached => break Ok(()),
             end = machine.ended() => break explain(end, &machine, ending.is_some()),
             () = sleep_until(deadline) => break Err(Error::new(
                 Code::Timeout,

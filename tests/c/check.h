@@ -53,7 +53,7 @@
 static boxlite_error *error;
 static char home[64];
 
-static const char *image(const char *name)
+static inline const char *image(const char *name)
 {
     static char path[4][512];
     static int next;
@@ -62,7 +62,7 @@ static const char *image(const char *name)
     return slot;
 }
 
-static boxlite_runtime *open_runtime(void)
+static inline boxlite_runtime *open_runtime(void)
 {
     boxlite_runtime_options *options;
     boxlite_runtime *runtime;
@@ -174,6 +174,55 @@ static inline int32_t finish(boxlite_exec *exec, bytes *out, bytes *err)
         free(err_.data);                                                                           \
     } while (0)
 
+// Runs callbacks until a condition holds, with a limit that only guards against hanging.
+#define DISPATCH_UNTIL(runtime, condition)                                                         \
+    do {                                                                                           \
+        time_t began_ = time(NULL);                                                                \
+        while (!(condition)) {                                                                     \
+            boxlite_status status_ = boxlite_dispatch(runtime, 100, NULL, &error);                 \
+            CHECK(status_ == BOXLITE_OK || (status_ == BOXLITE_TIMEOUT && !error));                \
+            if (time(NULL) - began_ > 60)                                                          \
+                FAIL("never true: %s", #condition);                                                \
+        }                                                                                          \
+    } while (0)
+
+// Runs the callbacks that are due now.
+static inline void dispatch_all(boxlite_runtime *runtime)
+{
+    while (boxlite_dispatch(runtime, 0, NULL, NULL) == BOXLITE_OK)
+        ;
+}
+
+static inline void sleep_ms(int ms)
+{
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
+}
+
+static inline size_t count_boxes(boxlite_runtime *runtime)
+{
+    boxlite_op *op;
+    boxlite_info_list *list;
+    OK(boxlite_box_list(runtime, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_info_list(op, &list, &error));
+    boxlite_op_free(op);
+    size_t count = boxlite_info_list_count(list);
+    boxlite_info_list_free(list);
+    return count;
+}
+
+// The lines of `seq COUNT`.
+static inline void check_numbers(const bytes *got, int count)
+{
+    char *expected = malloc((size_t)count * 8), *end = expected;
+    CHECK(expected);
+    for (int i = 1; i <= count; i++)
+        end += sprintf(end, "%d\n", i);
+    CHECK(got->length == (size_t)(end - expected));
+    CHECK(!memcmp(got->data, expected, got->length));
+    free(expected);
+}
+
 static inline int count_fds(void)
 {
     int count = 0;
@@ -185,8 +234,9 @@ static inline int count_fds(void)
     return count;
 }
 
-// Whether any process has this test's home on its command line: a machine of ours.
-static inline int count_machines(void)
+// How many processes have this test's home on their command line: machines of ours. Each gets a
+// signal, unless it is 0.
+static inline int signal_machines(int signal)
 {
     int count = 0;
     struct dirent *entry;
@@ -200,11 +250,19 @@ static inline int count_machines(void)
             continue;
         size_t length = fread(line, 1, sizeof line - 1, file);
         fclose(file);
-        if (memmem(line, length, home, strlen(home)))
+        if (memmem(line, length, home, strlen(home))) {
             count++;
+            if (signal)
+                kill((pid_t)atoi(entry->d_name), signal);
+        }
     }
     closedir(dir);
     return count;
+}
+
+static inline int count_machines(void)
+{
+    return signal_machines(0);
 }
 
 // Waits, with a limit that only guards against hanging.

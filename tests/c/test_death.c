@@ -100,7 +100,10 @@ int main(void)
     CHECK(e.status == BOXLITE_STOPPED);
     PRINTS(box, "cat /file", "kept\n");
 
-    // The host program is killed: the box goes with it, at once.
+    // The host program is killed: the box goes with it, at once, although a child that it forked
+    // holds all its descriptors and lives on until we let it go.
+    int lives_on[2];
+    CHECK(pipe(lives_on) == 0);
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
@@ -108,11 +111,18 @@ int main(void)
         new_box(own);
         boxlite_box *second = new_box(own);
         start(second, "exec sleep 1000");
+        if (fork() == 0) {
+            char byte;
+            close(lives_on[1]);
+            _exit(read(lives_on[0], &byte, 1) == 0 ? 0 : 1);
+        }
         kill(getpid(), SIGKILL);
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
     EVENTUALLY(count_machines() == 1);
+    close(lives_on[0]);
+    close(lives_on[1]);
     // What it left says that it is stopped; the first box, ours, still runs.
     EVENTUALLY(status_at(runtime, 0) == BOXLITE_BOX_STOPPED);
     CHECK(status_at(runtime, 1) == BOXLITE_BOX_CONFIGURED);

@@ -1,0 +1,50 @@
+// What the generated calls work with: a handle of every kind, and what every call must keep to.
+#ifndef FIXTURE_H
+#define FIXTURE_H
+
+#include "../c/check.h"
+
+// Handles by the names of their types. `exec` runs and has a stdin, `ended` has ended, `op` and
+// `done` have completed. `progress` is there inside its callback only.
+typedef struct {
+    boxlite_runtime_options *runtime_options;
+    boxlite_box_options *box_options;
+    boxlite_exec_options *exec_options;
+    boxlite_runtime *runtime;
+    boxlite_box *box;
+    boxlite_exec *exec, *ended;
+    boxlite_op *op, *done;
+    boxlite_box_info *box_info;
+    boxlite_info_list *info_list;
+    boxlite_output *output;
+    boxlite_error *error;
+    const boxlite_progress *progress;
+} fixture;
+
+// A result that nobody wrote.
+#define POISON ((void *)(uintptr_t)0x5a5a5a5a)
+
+// Calls every function; returns how many there are.
+int call_everything(const fixture *f);
+
+// Notes the call that comes, for messages.
+void at(const char *function, const char *what);
+// What every status and error must keep to; `error` is NULL if the call got none.
+void check_status(boxlite_status status, boxlite_error *const *error);
+// A NULL or malformed argument is INVALID_ARGUMENT with an error that names it.
+void check_refused(boxlite_status status, const boxlite_error *error, const char *argument);
+// User data of its own for each call, and its destroy function: each must be destroyed once.
+void *slot(void);
+void count(void *user_data);
+// Gives the next dispatch something to do.
+void something_is_due(const fixture *f);
+
+boxlite_error *make_error(const fixture *f);
+boxlite_runtime_options *make_runtime_options(const fixture *f);
+boxlite_box_options *make_box_options(const fixture *f);
+boxlite_exec_options *make_exec_options(const fixture *f);
+boxlite_box_info *make_box_info(const fixture *f);
+boxlite_info_list *make_info_list(const fixture *f);
+boxlite_output *make_output(const fixture *f);
+
+#endif
