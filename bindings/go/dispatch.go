@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
 
 // A dispatcher calls the callbacks that are due, on a goroutine of its own that waits in Go's
@@ -25,6 +26,10 @@ func newDispatcher(rt *C.boxlite_runtime) (*dispatcher, error) {
 	}
 	events := os.NewFile(fd, "boxlite events")
 	conn, err := events.SyscallConn()
+	if err == nil {
+		// Fails if the poller does not watch it.
+		err = events.SetReadDeadline(time.Time{})
+	}
 	if err != nil {
 		events.Close()
 		return nil, fmt.Errorf("boxlite: watch the event descriptor: %w", err)

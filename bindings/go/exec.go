@@ -201,9 +201,10 @@ func (e *Exec) Wait(ctx context.Context) (ExitStatus, error) {
 	}
 }
 
-// Stdin returns the command's stdin, for which [Command].Stdin must be set. A Write returns when the
-// command has taken, or its pipe holds, all of it. Close makes the command read end of file; it may
-// be called during a Write. After the command's end, a Write fails with syscall.EPIPE.
+// Stdin returns the command's stdin, for which [Command].Stdin must be set. A Write returns when all
+// bytes are on their way, of which a bounded number may not have been read yet: it waits for a
+// command that does not read. Close makes the command read end of file after what was written; it
+// may be called during a Write. After the command's end, a Write fails with syscall.EPIPE.
 func (e *Exec) Stdin() io.WriteCloser { return &e.stdin }
 
 // Stdout returns what the command writes to its stdout, byte by byte as it was written. A Read waits

@@ -34,18 +34,18 @@ func (s BoxStatus) String() string {
 
 // An Info is what a box is, and how it was when it was asked.
 type Info struct {
-	ID        string
+	ID        string    // unique, for ever
 	Name      string    // empty if it has none
 	Image     string    // as it was given when the box was made
 	CreatedAt time.Time // in UTC
-	Status    BoxStatus
+	Status    BoxStatus // where in its life it is
 	// Accelerator is what executes the box's instructions; empty if it does not run.
 	Accelerator Accelerator
 	// Reason tells why the box failed or ended; empty if there is nothing to tell.
 	Reason    string
-	CPUs      uint32
-	MemoryMiB uint32
-	DiskMiB   uint64
+	CPUs      uint32 // virtual ones
+	MemoryMiB uint32 // in MiB
+	DiskMiB   uint64 // the disk's size as the box sees it, in MiB
 	// PID is the process id of the box's supervisor; 0 if it does not run.
 	PID int
 	// Stages are what the last start by this program went through.
@@ -54,8 +54,8 @@ type Info struct {
 
 // A Stage is one step of a box's start.
 type Stage struct {
-	Name     string
-	Duration time.Duration
+	Name     string        // such as "spawn"
+	Duration time.Duration // in whole microseconds
 }
 
 func newInfo(info *C.boxlite_box_info) Info {

@@ -315,7 +315,7 @@ impl Inner {
         if let Some(connection) = self.connection().await? {
             return Ok(Started { inner: self, connection, fresh: None });
         }
-        let _lock = self.begin_start().await?;
+        let (_lock, before) = self.begin_start().await?;
         let launched = {
             let mut unfinished = Unfinished { inner: &self, armed: true };
             let launched = start::launch(&self.context, &self.config, observer, unwanted).await;
@@ -324,7 +324,7 @@ impl Inner {
         };
         let (connection, stages, supervisor) = match launched {
             Ok(launched) => launched,
-            Err(error) => return Err(self.note_failed_start(error).await),
+            Err(error) => return Err(self.note_failed_start(error, before).await),
         };
         let mut state = BoxState::new(Status::Running);
         state.pid = Some(connection.running().supervisor_pid);
@@ -342,9 +342,9 @@ impl Inner {
 
     /// Writes down why there is no machine, and returns the reason. It matters more than a row
     /// that cannot be written: the next look corrects that.
-    async fn note_failed_start(&self, error: Error) -> Error {
+    async fn note_failed_start(&self, error: Error, before: BoxState) -> Error {
         if error.code() == Code::Cancelled {
-            self.note(BoxState::new(Status::Stopped)).await;
+            self.note(before).await;
         } else {
             tracing::warn!("box {} did not start: {error}", self.config.id);
             self.note(failed(&error)).await;
@@ -352,16 +352,16 @@ impl Inner {
         error.or_object(&*self.config.id)
     }
 
-    /// Takes the box for a start, if it and the host permit one.
-    async fn begin_start(&self) -> Result<BoxLock> {
+    /// Takes the box for a start, if it and the host permit one. Returns how it was before.
+    async fn begin_start(&self) -> Result<(BoxLock, BoxState)> {
         let (id, memory_mib) = (self.config.id.clone(), self.config.options.memory_mib);
         let begin = move |context: &Context| {
             let lock = context.lock_box(&id)?;
-            check_startable(context, &id)?;
+            let before = check_startable(context, &id)?;
             admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
             let starting = BoxState::new(Status::Starting);
             context.store.update_state(&starting.to_row(&id)?)?;
-            Ok(lock)
+            Ok((lock, before))
         };
         self.context.blocking(begin).await
     }
@@ -485,8 +485,10 @@ fn true_state(context: &Context, id: &str) -> Result<BoxState> {
     Ok(corrected)
 }
 
-fn check_startable(context: &Context, id: &str) -> Result<()> {
-    context.store.load(id)?.ok_or_else(|| not_found(id))?;
+/// The state of a box that may be started.
+fn check_startable(context: &Context, id: &str) -> Result<BoxState> {
+    let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    let state = BoxState::from_row(&row)?;
     if is_supervised(&context.home.of_box(id))? {
         let text = "another program has just started it: try again";
         return Err(Error::new(Code::Busy, text).object(id));
@@ -497,5 +499,7 @@ fn check_startable(context: &Context, id: &str) -> Result<()> {
             Error::new(Code::Storage, format!("its disk {} is gone", disk.display())).object(id)
         );
     }
-    Ok(())
+    // The last program that ran it may have died.
+    let status = if state.status.is_active() { Status::Stopped } else { state.status };
+    Ok(BoxState { status, pid: None, ..state })
 }

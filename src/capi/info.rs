@@ -83,6 +83,23 @@ unsafe fn field(
     text::borrowed(unsafe { pointer::borrow(info, "info") }.ok().and_then(pick))
 }
 
+/// The name of a boxlite_box_status, such as "running"; "unknown" for a number that is none. Static:
+/// good for ever.
+#[unsafe(no_mangle)]
+pub extern "C" fn boxlite_box_status_name(status: i32) -> *const c_char {
+    let name = match status {
+        1 => c"configured",
+        2 => c"starting",
+        3 => c"running",
+        4 => c"stopping",
+        5 => c"stopped",
+        6 => c"paused",
+        7 => c"failed",
+        _ => c"unknown",
+    };
+    name.as_ptr()
+}
+
 /// Frees information that was taken from an operation, not that of a list. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_free(info: *mut boxlite_box_info) {

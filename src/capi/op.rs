@@ -220,6 +220,29 @@ pub unsafe extern "C" fn boxlite_op_is_done(op: *const boxlite_op) -> bool {
     unsafe { pointer::borrow(op, "op") }.is_ok_and(|op| !op.is_forked() && op.state.is_done())
 }
 
+/// How the operation ended: BOXLITE_OK if it succeeded, its own status and error if it failed,
+/// BOXLITE_WOULD_BLOCK if it is still under way. Does not wait; for completion callbacks, where
+/// boxlite_op_wait() is not allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_status(
+    op: *const boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let op = pointer::borrow(op, "op")?;
+            op.runtime.get()?;
+            op.state.outcome().map_err(|why| match why {
+                NoResult::Incomplete => {
+                    Error::new(Code::WouldBlock, "the operation is still under way")
+                }
+                other => no_result(other),
+            })
+        })
+    }
+}
+
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
 /// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the
 /// operation succeeded, its own status and error if it failed, BOXLITE_TIMEOUT if it is still under

@@ -98,29 +98,56 @@ pub unsafe extern "C" fn boxlite_run(
                 pointer::share(runtime, "runtime")?
             };
             let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
-            out.give(boxlite_output::new(run(runtime, options, command, limit, timeout)?));
+            let op = run(runtime, options, command, limit, timeout)?;
+            op.wait(Deadline::after_ms(-1))?;
+            out.give(boxlite_output::new(op.take(|value| match value {
+                OpValue::Output(output) => Ok(*output),
+                other => Err(other),
+            })?));
             Ok(())
         })
     }
 }
 
+/// The whole life of a box for one command, as an operation.
 fn run(
     runtime: Arc<boxlite_runtime>,
     options: BoxOptions,
     command: ExecOptions,
     limit: usize,
     timeout: Option<Duration>,
-) -> Result<Output> {
+) -> Result<Arc<boxlite_op>> {
     let home = runtime.get()?.clone();
-    let op = boxlite_op::start(runtime, |_| async move {
-        let output = home.run(&options, &command, limit, timeout).await?;
+    Ok(boxlite_op::start_undoing(runtime, move |_, cancelled| async move {
+        let output = home.run_unless(&options, &command, limit, timeout, cancelled).await?;
         Ok(OpValue::Output(Box::new(output)))
-    });
-    op.wait(Deadline::after_ms(-1))?;
-    op.take(|value| match value {
-        OpValue::Output(output) => Ok(*output),
-        other => Err(other),
-    })
+    }))
+}
+
+/// As boxlite_run(), for programs that do not wait: runs a command in a new box made from an image,
+/// and removes the box. options say what to run and may be freed afterwards; limit is as for
+/// boxlite_box_run(). The result is an output: boxlite_op_take_output(). Cancelled, or in whatever
+/// way it ends, the operation completes when the box is gone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_run(
+    runtime: *mut boxlite_runtime,
+    image: *const c_char,
+    options: *const boxlite_exec_options,
+    limit: usize,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let runtime = pointer::share(runtime, "runtime")?;
+            let image = BoxOptions::new(text::string(image, "image")?)?;
+            let command = pointer::borrow(options, "options")?.0.clone();
+            out.give_shared(run(runtime, image, command, limit, None)?);
+            Ok(())
+        })
+    }
 }
 
 /// Frees an output. NULL is fine.

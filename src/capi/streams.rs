@@ -54,7 +54,7 @@ pub type boxlite_ready_callback = Option<unsafe extern "C" fn(user_data: *mut c_
 pub(super) type OutputFn = unsafe extern "C" fn(*mut c_void, *const u8, usize);
 pub(super) type ReadyFn = unsafe extern "C" fn(*mut c_void, i32);
 
-/// Sets a callback for one of the two outputs, and drops what comes if there is none.
+/// Sets or removes the callback of one of the two outputs.
 ///
 /// # Safety
 /// The ABI's promise about pointers.
@@ -69,9 +69,6 @@ unsafe fn set_output(
         guard(error, || {
             let exec = pointer::share(exec, "exec")?;
             exec.runtime.get()?;
-            if callback.is_none() {
-                exec.exec.discard(stream as u32);
-            }
             let old = std::mem::replace(&mut exec.lock().output(stream).callback, callback);
             drop(old);
             exec.awaken();
@@ -109,6 +106,33 @@ pub unsafe extern "C" fn boxlite_exec_on_stderr(
     let callback = Callback::optional(callback, user_data, destroy);
     // SAFETY: pointers as the header demands.
     unsafe { set_output(exec, callback, boxlite_stream::BOXLITE_STDERR, error) }
+}
+
+/// Drops what waits on an output and what comes, so that it holds nobody up: stream is BOXLITE_STDOUT
+/// or BOXLITE_STDERR. Its callback is removed; it cannot be read any more. For good.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_exec_discard(
+    exec: *mut boxlite_exec,
+    stream: i32,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let exec = pointer::share(exec, "exec")?;
+            exec.runtime.get()?;
+            let stream = boxlite_stream::output(stream, "stream")?;
+            let old = {
+                let mut state = exec.lock();
+                state.blocked[stream as usize] = false;
+                state.output(stream).callback.take()
+            };
+            drop(old);
+            exec.exec.discard(stream as u32);
+            exec.awaken();
+            Ok(())
+        })
+    }
 }
 
 /// Holds back an output's callback: stream is BOXLITE_STDOUT or BOXLITE_STDERR. Output then waits

@@ -7,6 +7,7 @@ mod libexec;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -171,26 +172,45 @@ impl Runtime {
         Ok(())
     }
 
-    /// Runs one command in a box of its own, which is removed afterwards whatever happens. A command
-    /// that takes longer than `timeout` ends with TIMEOUT.
-    pub async fn run(
+    /// Runs one command in a box of its own, which is removed afterwards. A command that takes
+    /// longer than `timeout`, with what goes before it, ends with TIMEOUT; when `cancelled` is ready
+    /// first, this ends with CANCELLED. The box is gone in each case, unless the future is dropped.
+    pub async fn run_unless(
         &self,
         options: &BoxOptions,
         command: &ExecOptions,
         limit: usize,
         timeout: Option<Duration>,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<Output> {
-        let handle = self.create(options, None).await?;
-        let run = handle.run(command, limit);
-        let outcome = match timeout {
-            None => run.await,
-            Some(timeout) => tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| {
-                let text = format!("the command did not end within {} ms", timeout.as_millis());
-                Err(Error::new(Code::Timeout, text))
-            }),
+        let late = async {
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut over = pin!(async {
+            tokio::select! {
+                () = cancelled => Error::new(Code::Cancelled, "the command was cancelled"),
+                () = late => {
+                    let limit = timeout.unwrap_or_default().as_millis();
+                    Error::new(Code::Timeout, format!("the command did not end within {limit} ms"))
+                }
+            }
+        });
+        let mut why = None;
+        let stop = async { why = Some((&mut over).await) };
+        let created = self.create_unless(options, None, stop).await;
+        let handle = match why {
+            Some(why) => return Err(why),
+            None => created?,
+        };
+        let outcome = tokio::select! {
+            outcome = handle.run(command, limit) => outcome,
+            why = over => Err(why),
         };
         let removed = self.remove(handle.id(), true).await;
-        // What the command did matters more than what is left of its box.
+        // What became of the command matters more than what is left of its box.
         let output = outcome?;
         removed.map(|()| output)
     }

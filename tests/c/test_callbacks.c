@@ -227,8 +227,8 @@ static void an_exec_is_freed_inside_its_own_callback(boxlite_runtime *runtime, b
         case 0: OK(boxlite_exec_on_stdout(s.exec, free_on_output, &s, gone, &error)); break;
         case 1: OK(boxlite_exec_on_stderr(s.exec, free_on_output, &s, gone, &error)); break;
         case 2:
-            OK(boxlite_exec_on_stdout(s.exec, NULL, NULL, NULL, &error));
-            OK(boxlite_exec_on_stderr(s.exec, NULL, NULL, NULL, &error));
+            OK(boxlite_exec_discard(s.exec, BOXLITE_STDOUT, &error));
+            OK(boxlite_exec_discard(s.exec, BOXLITE_STDERR, &error));
             OK(boxlite_exec_on_exit(s.exec, free_on_exit, &s, gone, &error));
             break;
         case 3:

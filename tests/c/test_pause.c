@@ -93,7 +93,7 @@ static void a_paused_output_holds_the_command(boxlite_runtime *runtime, boxlite_
     dispatch_all(runtime);
     CHECK(g.calls == calls);
     // Dropped, it is held no more.
-    OK(boxlite_exec_on_stdout(g.exec, NULL, NULL, NULL, &error));
+    OK(boxlite_exec_discard(g.exec, BOXLITE_STDOUT, &error));
     EVENTUALLY(counter(box) == 150);
     DISPATCH_UNTIL(runtime, g.exits == 1);
     done(&g);

@@ -149,10 +149,10 @@ static void a_stream_is_read_in_one_way(boxlite_runtime *runtime, boxlite_box *b
     free(got.data);
     boxlite_exec_free(exec);
 
-    // Dropped, by NULL or by a wait: there is nothing to read, nor an end to pretend.
+    // Dropped, by request or by a wait: there is nothing to read, nor an end to pretend.
     exec = start(box, "echo 1; echo 2 >&2");
     OK(boxlite_exec_on_stdout(exec, nobody, NULL, NULL, &error));
-    OK(boxlite_exec_on_stdout(exec, NULL, NULL, NULL, &error));
+    OK(boxlite_exec_discard(exec, BOXLITE_STDOUT, &error));
     FAILS(boxlite_exec_read(exec, BOXLITE_STDOUT, data, 3, &length, &error), BOXLITE_INVALID_STATE, "dropped");
     OK(boxlite_exec_wait(exec, 60000, NULL, &error));
     FAILS(boxlite_exec_read(exec, BOXLITE_STDERR, data, 3, &length, &error), BOXLITE_INVALID_STATE, "dropped");

@@ -100,7 +100,7 @@ static void an_exec_needs_neither_box_nor_runtime(void)
     CHECK(boxlite_exec_ref(exec) == exec);
     boxlite_exec_free(exec);
     OK(boxlite_op_wait(op, 60000, &error));
-    OK(boxlite_exec_on_stdout(exec, NULL, NULL, NULL, &error));
+    OK(boxlite_exec_discard(exec, BOXLITE_STDOUT, &error));
     OK(boxlite_exec_wait(exec, 60000, &code, &error));
     CHECK(code == 128 + SIGTERM);
     boxlite_exec_free(exec);
