@@ -81,7 +81,7 @@ impl OutputState {
         match &self.callback {
             Some(_) if self.paused => Interest::Hold,
             Some(_) => Interest::Deliver,
-            None if self.pulled => Interest::Hold,
+            // Who reads sees the end of the stream there.
             None => Interest::Ignore,
         }
     }
@@ -118,6 +118,10 @@ impl boxlite_exec {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// Has whoever dispatches look at us.
@@ -166,11 +170,9 @@ impl Source for boxlite_exec {
 
     fn deliver(&self) -> Delivery {
         let mut state = self.lock();
-        if let Some((callback, stream)) = self.take_ready(&mut state) {
+        if let Some(ready) = self.take_ready(&mut state) {
             drop(state);
-            // SAFETY: the caller's function with its own data; nothing is locked.
-            unsafe { (callback.function)(callback.user_data(), stream) };
-            return Delivery::One;
+            return Self::call_ready(&ready);
         }
         let wanted = Wanted {
             stdout: state.stdout.interest(),
@@ -196,13 +198,29 @@ impl Source for boxlite_exec {
                 state.exit = Some(exit);
                 self.deliver_exit(state)
             }
-            // An exit that was taken for somebody who waited may have a callback now.
-            Poll::Ready(None) | Poll::Pending => self.deliver_exit(self.lock()),
+            Poll::Ready(None) | Poll::Pending => self.deliver_rest(),
         }
     }
 }
 
 impl boxlite_exec {
+    /// Delivers what may have come about while nobody watched.
+    fn deliver_rest(&self) -> Delivery {
+        let mut state = self.lock();
+        if let Some(ready) = self.take_ready(&mut state) {
+            drop(state);
+            return Self::call_ready(&ready);
+        }
+        // An exit that was taken for somebody who waited may have a callback now.
+        self.deliver_exit(state)
+    }
+
+    fn call_ready((callback, stream): &(Arc<Callback<ReadyFn>>, i32)) -> Delivery {
+        // SAFETY: the caller's function with its own data; nothing is locked.
+        unsafe { (callback.function)(callback.user_data(), *stream) };
+        Delivery::One
+    }
+
     /// A stream that has become ready since a call on it would have had to wait.
     fn take_ready(&self, state: &mut State) -> Option<(Arc<Callback<ReadyFn>>, i32)> {
         let callback = state.on_ready.clone()?;
@@ -321,7 +339,8 @@ fn wait(exec: &Arc<boxlite_exec>, deadline: Deadline) -> Result<ExitStatus> {
     let unread = {
         let mut state = exec.lock();
         state.waiting += 1;
-        let ignored = |output: &OutputState| output.interest() == Interest::Ignore;
+        let ignored =
+            |output: &OutputState| output.interest() == Interest::Ignore && !output.pulled;
         [(1, ignored(&state.stdout)), (2, ignored(&state.stderr))]
     };
     for (stream, _) in unread.into_iter().filter(|(_, unread)| *unread) {

@@ -9,7 +9,7 @@ use boxlite_events::queue::{Deadline, refuse_in_callback};
 use super::boxes::boxlite_box;
 use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::op::{OpValue, boxlite_op};
-use super::options::boxlite_exec_options;
+use super::options::{boxlite_box_options, boxlite_exec_options};
 use super::pointer::{self, Out, Owned};
 use super::runtime::boxlite_runtime;
 use super::streams::boxlite_stream;
@@ -124,15 +124,14 @@ fn run(
     }))
 }
 
-/// As boxlite_run(), for programs that do not wait: runs a command in a new box made from an image,
-/// and removes the box. options say what to run and may be freed afterwards; limit is as for
-/// boxlite_box_run(). The result is an output: boxlite_op_take_output(). Cancelled, or in whatever
+/// As boxlite_run(), for programs that do not wait: runs a command in a new box, and removes the box.
+/// Both options may be freed afterwards; limit is as for boxlite_box_run(). The result is an output: boxlite_op_take_output(). Cancelled, or in whatever
 /// way it ends, the operation completes when the box is gone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_run(
     runtime: *mut boxlite_runtime,
-    image: *const c_char,
-    options: *const boxlite_exec_options,
+    box_options: *const boxlite_box_options,
+    exec_options: *const boxlite_exec_options,
     limit: usize,
     op: *mut *mut boxlite_op,
     error: *mut *mut boxlite_error,
@@ -142,9 +141,9 @@ pub unsafe extern "C" fn boxlite_runtime_run(
         guard(error, || {
             let out = Out::new(op, "op")?;
             let runtime = pointer::share(runtime, "runtime")?;
-            let image = BoxOptions::new(text::string(image, "image")?)?;
-            let command = pointer::borrow(options, "options")?.0.clone();
-            out.give_shared(run(runtime, image, command, limit, None)?);
+            let options = pointer::borrow(box_options, "box_options")?.0.clone();
+            let command = pointer::borrow(exec_options, "exec_options")?.0.clone();
+            out.give_shared(run(runtime, options, command, limit, None)?);
             Ok(())
         })
     }

@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::error::{boxlite_error, boxlite_status, guard};
 use super::exec::boxlite_exec;
@@ -79,8 +79,8 @@ unsafe fn set_output(
 
 /// Has callback called with the command's stdout. Nothing is lost before: output waits, up to 256
 /// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. A second
-/// call replaces the callback; NULL removes it, and drops what waits and all that comes. destroy
-/// frees user_data, see boxlite_destroy.
+/// call replaces the callback; NULL removes it, and output waits again; see boxlite_exec_discard()
+/// for output that nobody wants. destroy frees user_data, see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_on_stdout(
     exec: *mut boxlite_exec,
@@ -211,22 +211,26 @@ pub unsafe extern "C" fn boxlite_exec_read(
 }
 
 impl boxlite_exec {
-    /// Notes that the program is to hear when the stream is ready.
-    fn would_block(self: &Arc<Self>, stream: boxlite_stream, text: &str) -> Error {
-        let mut state = self.lock();
-        state.blocked[stream as usize] = true;
-        let told = state.on_ready.is_some();
-        drop(state);
-        if told {
-            // It may have become ready just now, and nobody watched.
-            self.awaken();
+    /// Tries something on a stream; if it would have to wait, the program hears when it need not.
+    fn attempt<T>(
+        &self,
+        stream: boxlite_stream,
+        attempt: impl FnOnce(&Context<'_>) -> Poll<Result<T>>,
+    ) -> Result<T> {
+        // Noted first, so that whoever makes the stream ready a moment later sees it.
+        self.lock().blocked[stream as usize] = true;
+        match attempt(&Context::from_waker(self.waker())) {
+            Poll::Ready(outcome) => {
+                self.lock().blocked[stream as usize] = false;
+                outcome
+            }
+            Poll::Pending => Err(Error::new(Code::WouldBlock, "the stream is not ready")),
         }
-        Error::new(Code::WouldBlock, text)
     }
 }
 
 fn read(
-    exec: &Arc<boxlite_exec>,
+    exec: &boxlite_exec,
     stream: boxlite_stream,
     data: &mut [MaybeUninit<u8>],
 ) -> Result<usize> {
@@ -239,15 +243,9 @@ fn read(
         }
         output.pulled = true;
     }
-    let noop = Context::from_waker(Waker::noop());
-    match exec.exec.poll_read(stream as u32, data.len(), &noop) {
-        Poll::Ready(bytes) => {
-            let bytes = bytes?;
-            data[..bytes.len()].write_copy_of_slice(&bytes);
-            Ok(bytes.len())
-        }
-        Poll::Pending => Err(exec.would_block(stream, "there is no output now")),
-    }
+    let bytes = exec.attempt(stream, |cx| exec.exec.poll_read(stream as u32, data.len(), cx))?;
+    data[..bytes.len()].write_copy_of_slice(&bytes);
+    Ok(bytes.len())
 }
 
 /// Has callback called whenever a stream on which boxlite_exec_read() or boxlite_exec_write() has
@@ -296,16 +294,9 @@ pub unsafe extern "C" fn boxlite_exec_write(
             let exec = pointer::share(exec, "exec")?;
             exec.runtime.get()?;
             let data = pointer::bytes(data, length, "data")?;
-            match exec.exec.poll_write(data, &Context::from_waker(Waker::noop())) {
-                Poll::Ready(result) => {
-                    out.write(result?);
-                    Ok(())
-                }
-                Poll::Pending => {
-                    let stdin = boxlite_stream::BOXLITE_STDIN;
-                    Err(exec.would_block(stdin, "stdin takes no bytes now"))
-                }
-            }
+            let stdin = boxlite_stream::BOXLITE_STDIN;
+            out.write(exec.attempt(stdin, |cx| exec.exec.poll_write(data, cx))?);
+            Ok(())
         })
     }
 }

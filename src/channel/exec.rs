@@ -326,6 +326,8 @@ impl ExecStreams {
             state.stdin_closed = true;
             let offset = state.stdin.take(0);
             self.send_stdin(offset, Bytes::new(), true);
+            // Who waits to write need not wait any more.
+            Self::wake(state);
         }
     }
 
