@@ -60,7 +60,8 @@ fn here() -> Option<PathBuf> {
     let address = here as *const () as *const libc::c_void;
     // SAFETY: an address of our own code, and storage for the answer.
     if unsafe { libc::dladdr(address, &mut info) } == 0 || info.dli_fname.is_null() {
-        return None;
+        // A program without a dynamic linker: we are in the program itself.
+        return std::env::current_exe().ok();
     }
     // SAFETY: on success the name is a NUL-terminated string of the dynamic linker's.
     let name = unsafe { CStr::from_ptr(info.dli_fname) };

@@ -15,7 +15,7 @@ int main(void)
 {
     strcpy(home, "/tmp/boxlite-test-XXXXXX");
     CHECK(mkdtemp(home));
-    if (mount("tmpfs", home, "tmpfs", 0, "size=48m") != 0) {
+    if (mount("tmpfs", home, "tmpfs", 0, "size=120m") != 0) {
         fprintf(stderr, "skipped: mounting needs root\n");
         rmdir(home);
         return 77;
@@ -26,14 +26,20 @@ int main(void)
     PRINTS(box, "echo kept > /file; sync; cat /file", "kept\n");
 
     // A guest that writes more than the host has.
-    boxlite_exec *exec = start(box, "dd if=/dev/urandom of=/big bs=1M count=200; sync; echo not reached");
+    boxlite_exec *exec = start(box, "dd if=/dev/urandom of=/big bs=1M count=300; sync; echo not reached");
     int32_t code;
     FAILS(boxlite_exec_wait(exec, 300000, &code, &error), BOXLITE_RESOURCE_EXHAUSTED, "disk is full");
     boxlite_exec_free(exec);
 
-    // No space for a new box either; and none of it stays.
+    // It is not started again into a full disk, and a refusal changes nothing.
     boxlite_box_options *options;
     boxlite_op *op;
+    OK(boxlite_box_start(box, &op, &error));
+    FAILS(boxlite_op_wait(op, 120000, &error), BOXLITE_RESOURCE_EXHAUSTED, "MiB left");
+    boxlite_op_free(op);
+    CHECK(count_machines() == 0);
+
+    // No space for a new box either; and none of it stays.
     snprintf(fillers, sizeof fillers, "dd if=/dev/zero of=%s/filler bs=64k 2>/dev/null; true", home);
     CHECK(system(fillers) == 0);
     OK(boxlite_box_options_new(image("busybox"), &options, &error));
@@ -44,7 +50,7 @@ int main(void)
     boxlite_op_free(op);
 
     // With space again, the box is what it was.
-    snprintf(fillers, sizeof fillers, "rm %s/filler && mount -o remount,size=200m %s", home, home);
+    snprintf(fillers, sizeof fillers, "rm %s/filler && mount -o remount,size=400m %s", home, home);
     CHECK(system(fillers) == 0);
     PRINTS(box, "rm -f /big; cat /file", "kept\n");
 

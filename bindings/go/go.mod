@@ -1,0 +1,3 @@
+module github.com/boxlite/libboxlite/bindings/go
+
+go 1.24

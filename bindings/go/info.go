@@ -1,0 +1,85 @@
+package boxlite
+
+// #include <boxlite.h>
+import "C"
+
+import (
+	"strconv"
+	"time"
+)
+
+// A BoxStatus is where in its life a box is.
+type BoxStatus int32
+
+// The life of a box.
+const (
+	StatusUnknown    BoxStatus = C.BOXLITE_BOX_UNKNOWN    // written by another version of the library
+	StatusConfigured BoxStatus = C.BOXLITE_BOX_CONFIGURED // made, never started
+	StatusStarting   BoxStatus = C.BOXLITE_BOX_STARTING   // being started
+	StatusRunning    BoxStatus = C.BOXLITE_BOX_RUNNING    // its machine runs
+	StatusStopping   BoxStatus = C.BOXLITE_BOX_STOPPING   // being stopped
+	StatusStopped    BoxStatus = C.BOXLITE_BOX_STOPPED    // stopped by request or by itself; its disk is intact
+	StatusPaused     BoxStatus = C.BOXLITE_BOX_PAUSED     // its machine stands still
+	StatusFailed     BoxStatus = C.BOXLITE_BOX_FAILED     // came to an unwanted end; its disk is kept
+)
+
+// String returns the status as a word, such as "running".
+func (s BoxStatus) String() string {
+	words := [...]string{"unknown", "configured", "starting", "running", "stopping", "stopped", "paused", "failed"}
+	if s < 0 || int(s) >= len(words) {
+		return "status " + strconv.Itoa(int(s))
+	}
+	return words[s]
+}
+
+// An Info is what a box is, and how it was when it was asked.
+type Info struct {
+	ID        string
+	Name      string    // empty if it has none
+	Image     string    // as it was given when the box was made
+	CreatedAt time.Time // in UTC
+	Status    BoxStatus
+	// Accelerator is what executes the box's instructions; empty if it does not run.
+	Accelerator Accelerator
+	// Reason tells why the box failed or ended; empty if there is nothing to tell.
+	Reason    string
+	CPUs      uint32
+	MemoryMiB uint32
+	DiskMiB   uint64
+	// PID is the process id of the box's supervisor; 0 if it does not run.
+	PID int
+	// Stages are what the last start by this program went through.
+	Stages []Stage
+}
+
+// A Stage is one step of a box's start.
+type Stage struct {
+	Name     string
+	Duration time.Duration
+}
+
+func newInfo(info *C.boxlite_box_info) Info {
+	// Zero if it is no time: the library writes none that is not.
+	created, _ := time.Parse(time.RFC3339Nano, C.GoString(C.boxlite_box_info_created_at(info)))
+	i := Info{
+		ID:          C.GoString(C.boxlite_box_info_id(info)),
+		Name:        C.GoString(C.boxlite_box_info_name(info)),
+		Image:       C.GoString(C.boxlite_box_info_image(info)),
+		CreatedAt:   created.UTC(),
+		Status:      BoxStatus(C.boxlite_box_info_status(info)),
+		Accelerator: Accelerator(C.GoString(C.boxlite_box_info_accelerator(info))),
+		Reason:      C.GoString(C.boxlite_box_info_error(info)),
+		CPUs:        uint32(C.boxlite_box_info_cpus(info)),
+		MemoryMiB:   uint32(C.boxlite_box_info_memory_mib(info)),
+		DiskMiB:     uint64(C.boxlite_box_info_disk_size_mib(info)),
+		PID:         int(C.boxlite_box_info_pid(info)),
+	}
+	for n := C.size_t(0); n < C.boxlite_box_info_stage_count(info); n++ {
+		elapsed := C.boxlite_box_info_stage_microseconds(info, n)
+		i.Stages = append(i.Stages, Stage{
+			Name:     C.GoString(C.boxlite_box_info_stage_name(info, n)),
+			Duration: time.Duration(elapsed) * time.Microsecond,
+		})
+	}
+	return i
+}

@@ -1,0 +1,252 @@
+package boxlite
+
+// #include <boxlite.h>
+import "C"
+
+import (
+	"math"
+	"strings"
+	"time"
+)
+
+// An Accelerator is what executes the guests' instructions.
+type Accelerator string
+
+const (
+	// AcceleratorAuto is KVM where it is proven to work, else TCG.
+	AcceleratorAuto Accelerator = "auto"
+	// AcceleratorKVM is KVM or an error, ErrUnsupportedEngine: never a silent fall-back.
+	AcceleratorKVM Accelerator = "kvm"
+	// AcceleratorTCG is QEMU's translator: it works everywhere, and is no security boundary.
+	AcceleratorTCG Accelerator = "tcg"
+)
+
+// Options say how a home is to be used. The zero value has every default in place.
+type Options struct {
+	// Home is the directory for boxes and images, made if it does not exist. Unless set:
+	// $BOXLITE_HOME, else ~/.boxlite.
+	Home string
+	// Libexec is the directory of the helper programs, the guest kernel and the initramfs. Unless
+	// set: $BOXLITE_LIBEXEC, else beside the library.
+	Libexec string
+	// Accelerator is what may execute the guests' instructions. Unless set: $BOXLITE_ACCELERATOR,
+	// else AcceleratorAuto.
+	Accelerator Accelerator
+}
+
+// BoxOptions say how a box is to be made. An image is enough.
+type BoxOptions struct {
+	// Image is a directory with an OCI layout, or a file that is an OCI or `docker save` archive;
+	// "PATH:TAG" chooses among several images.
+	Image string
+	// Name is the box's name, unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or
+	// digit. None unless set.
+	Name string
+	// CPUs is the number of virtual CPUs, 1 to 64; 1 unless set.
+	CPUs uint32
+	// MemoryMiB is the memory in MiB, at least 128; 512 unless set.
+	MemoryMiB uint32
+	// DiskMiB is the disk's size in MiB, 10 GiB unless set. The disk takes only the space that is
+	// written.
+	DiskMiB uint64
+	// Env has environment variables for the box's commands, "NAME=value", over the image's.
+	Env []string
+	// Dir is the working directory of the box's commands, an absolute path; the image's unless set.
+	Dir string
+	// User is the user of the box's commands, "user" or "user:group", by names or numbers; the
+	// image's unless set.
+	User string
+	// Entrypoint stands in place of the image's, whose Cmd then no longer counts. nil leaves the
+	// image's; empty is none.
+	Entrypoint []string
+	// Cmd stands in place of the image's cmd. nil leaves the image's; empty is none.
+	Cmd []string
+	// StartTimeout is how long a start may take until the guest answers, in whole milliseconds from
+	// 100 ms to an hour; a minute unless set.
+	StartTimeout time.Duration
+}
+
+// A Command says what is to be run in a box.
+type Command struct {
+	// Args are the program and its arguments. A program without a slash is searched in the PATH of
+	// its environment. Without any, the box's own command is run: its entrypoint and cmd.
+	Args []string
+	// Env has environment variables, "NAME=value", over the box's and the image's.
+	Env []string
+	// Dir is the working directory, an absolute path; the box's unless set.
+	Dir string
+	// User is "user" or "user:group", by names or numbers; the box's unless set.
+	User string
+	// Stdin tells whether the command gets a stdin to write to. Without one it reads end of file.
+	Stdin bool
+}
+
+// setter collects options: after the first error, nothing more is set.
+type setter struct {
+	memory
+}
+
+func (s *setter) set(f func(e **C.boxlite_error) C.boxlite_status) {
+	if s.err == nil {
+		s.err = call(f)
+	}
+}
+
+// text sets an option that is a string, unless it is empty.
+func (s *setter) text(field, value string, f func(text *C.char, e **C.boxlite_error) C.boxlite_status) {
+	if value == "" {
+		return
+	}
+	text := s.memory.text(field, value)
+	s.set(func(e **C.boxlite_error) C.boxlite_status { return f(text, e) })
+}
+
+// env sets environment variables.
+func (s *setter) env(env []string, f func(name, value *C.char, e **C.boxlite_error) C.boxlite_status) {
+	for _, variable := range env {
+		name, value, found := strings.Cut(variable, "=")
+		if !found && s.err == nil {
+			s.err = invalid("Env", "must be NAME=value, not '"+variable+"'")
+		}
+		cName, cValue := s.memory.text("Env", name), s.memory.text("Env", value)
+		s.set(func(e **C.boxlite_error) C.boxlite_status { return f(cName, cValue, e) })
+	}
+}
+
+// list sets an option that is a list of strings, unless it is nil.
+func (s *setter) list(field string, list []string, f func(argv **C.char, argc C.size_t, e **C.boxlite_error) C.boxlite_status) {
+	if list == nil {
+		return
+	}
+	argv, argc := s.memory.list(field, list)
+	s.set(func(e **C.boxlite_error) C.boxlite_status { return f(argv, argc, e) })
+}
+
+// milliseconds converts a duration, rounding up.
+func milliseconds(field string, d time.Duration) (C.uint32_t, error) {
+	ms := d / time.Millisecond
+	if d%time.Millisecond > 0 {
+		ms++
+	}
+	if ms < 0 || ms > math.MaxUint32 {
+		return 0, invalid(field, "must be from 0 to 2^32 - 1 milliseconds, not "+d.String())
+	}
+	return C.uint32_t(ms), nil
+}
+
+// c makes the options that C knows, for f to use.
+func (o *Options) c(f func(*C.boxlite_runtime_options) error) error {
+	var s setter
+	defer s.free()
+	var options *C.boxlite_runtime_options
+	s.set(func(e **C.boxlite_error) C.boxlite_status { return C.boxlite_runtime_options_new(&options, e) })
+	defer func() { C.boxlite_runtime_options_free(options) }()
+
+	s.text("Home", o.Home, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_runtime_options_set_home(options, text, e)
+	})
+	s.text("Libexec", o.Libexec, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_runtime_options_set_libexec(options, text, e)
+	})
+	if o.Accelerator != "" {
+		number, known := map[Accelerator]C.int32_t{
+			AcceleratorAuto: C.BOXLITE_ACCELERATOR_AUTO,
+			AcceleratorKVM:  C.BOXLITE_ACCELERATOR_KVM,
+			AcceleratorTCG:  C.BOXLITE_ACCELERATOR_TCG,
+		}[o.Accelerator]
+		if !known {
+			number = -1 // which is refused
+		}
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_runtime_options_set_accelerator(options, number, e)
+		})
+	}
+	if s.err != nil {
+		return s.err
+	}
+	return f(options)
+}
+
+// c makes the options that C knows, for f to use.
+func (o *BoxOptions) c(f func(*C.boxlite_box_options) error) error {
+	var s setter
+	defer s.free()
+	var options *C.boxlite_box_options
+	image := s.memory.text("Image", o.Image)
+	s.set(func(e **C.boxlite_error) C.boxlite_status { return C.boxlite_box_options_new(image, &options, e) })
+	defer func() { C.boxlite_box_options_free(options) }()
+
+	s.text("Name", o.Name, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_options_set_name(options, text, e)
+	})
+	if o.CPUs != 0 {
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_box_options_set_cpus(options, C.uint32_t(o.CPUs), e)
+		})
+	}
+	if o.MemoryMiB != 0 {
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_box_options_set_memory_mib(options, C.uint32_t(o.MemoryMiB), e)
+		})
+	}
+	if o.DiskMiB != 0 {
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_box_options_set_disk_size_mib(options, C.uint64_t(o.DiskMiB), e)
+		})
+	}
+	s.env(o.Env, func(name, value *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_options_add_env(options, name, value, e)
+	})
+	s.text("Dir", o.Dir, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_options_set_working_dir(options, text, e)
+	})
+	s.text("User", o.User, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_options_set_user(options, text, e)
+	})
+	s.list("Entrypoint", o.Entrypoint, func(argv **C.char, argc C.size_t, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_options_set_entrypoint(options, argv, argc, e)
+	})
+	s.list("Cmd", o.Cmd, func(argv **C.char, argc C.size_t, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_options_set_cmd(options, argv, argc, e)
+	})
+	if o.StartTimeout != 0 {
+		ms, err := milliseconds("StartTimeout", o.StartTimeout)
+		if err != nil {
+			return err
+		}
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_box_options_set_start_timeout_ms(options, ms, e)
+		})
+	}
+	if s.err != nil {
+		return s.err
+	}
+	return f(options)
+}
+
+// c makes the options that C knows, for f to use.
+func (o *Command) c(f func(*C.boxlite_exec_options) error) error {
+	var s setter
+	defer s.free()
+	var options *C.boxlite_exec_options
+	argv, argc := s.memory.list("Args", o.Args)
+	s.set(func(e **C.boxlite_error) C.boxlite_status { return C.boxlite_exec_options_new(argv, argc, &options, e) })
+	defer func() { C.boxlite_exec_options_free(options) }()
+
+	s.env(o.Env, func(name, value *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_exec_options_add_env(options, name, value, e)
+	})
+	s.text("Dir", o.Dir, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_exec_options_set_working_dir(options, text, e)
+	})
+	s.text("User", o.User, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_exec_options_set_user(options, text, e)
+	})
+	s.set(func(e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_exec_options_set_stdin(options, C.bool(o.Stdin), e)
+	})
+	if s.err != nil {
+		return s.err
+	}
+	return f(options)
+}

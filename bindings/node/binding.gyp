@@ -1,0 +1,31 @@
+{
+    "targets": [
+        {
+            "target_name": "boxlite",
+            "sources": [
+                "src/addon.cc",
+                "src/box.cc",
+                "src/error.cc",
+                "src/exec.cc",
+                "src/instance.cc",
+                "src/loop.cc",
+                "src/op.cc",
+                "src/options.cc",
+                "src/runtime.cc",
+                "src/values.cc",
+            ],
+            "dependencies": [
+                "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except",
+            ],
+            "defines": ["NAPI_VERSION=8"],
+            "cflags": ["<!@(pkg-config --cflags boxlite)", "-Wall", "-Wextra"],
+            # node-gyp's own flags switch exceptions off and name an older standard.
+            "cflags_cc!": ["-fno-exceptions", "-std=gnu++14"],
+            "cflags_cc": ["-std=c++17", "-fvisibility=hidden"],
+            "libraries": [
+                "<!@(pkg-config --libs boxlite)",
+                "-Wl,-rpath,<!(pkg-config --variable=libdir boxlite)",
+            ],
+        }
+    ]
+}

@@ -1,0 +1,234 @@
+/**
+ * Runs OCI images in boxes: real virtual machines. The binding of libboxlite, whose header
+ * `boxlite.h` says more about each operation.
+ *
+ * Errors: what the library refuses is a {@link BoxliteError}. Except from `new Runtime()` and
+ * `close()` it comes as a rejection. An option that is not known is refused too.
+ *
+ * Cancelling: a `signal` that is aborted cancels its operation, whose promise is then rejected with
+ * an `AbortError` (code `'ABORT_ERR'`, the reason as its cause). An operation that was faster keeps
+ * its result.
+ *
+ * Threads: every worker loads the module for itself; objects stay in the thread that made them.
+ */
+
+import { Readable, Writable } from 'node:stream';
+
+/** The version of the library that is running, such as "0.1.0". */
+export const version: string;
+
+/** An operation that can be cancelled. */
+export interface Abortable {
+  signal?: AbortSignal;
+}
+
+/** Environment variables. Those that are undefined are not set. */
+export type Environment = Record<string, string | undefined>;
+
+export interface RuntimeOptions {
+  /** The home directory, made if it does not exist. Default: $BOXLITE_HOME, else ~/.boxlite. */
+  home?: string;
+  /** The directory of the helper programs. Default: $BOXLITE_LIBEXEC, else beside the library. */
+  libexec?: string;
+  /** What executes the guests' instructions. Default: $BOXLITE_ACCELERATOR, else 'auto'. */
+  accelerator?: 'auto' | 'kvm' | 'tcg';
+}
+
+/** How a box is to be made. Defaults are the image's. */
+export interface BoxOptions {
+  /** Unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or digit. */
+  name?: string;
+  /** Virtual CPUs, 1 to 64. Default: 1. */
+  cpus?: number;
+  /** Memory in MiB, at least 128. Default: 512. */
+  memoryMib?: number;
+  /** The disk's size in MiB; it takes only the space that is written. Default: 10240. */
+  diskSizeMib?: number;
+  /** Over the image's environment. */
+  env?: Environment;
+  /** An absolute path. */
+  workingDir?: string;
+  /** "user" or "user:group", by names or numbers. */
+  user?: string;
+  entrypoint?: readonly string[];
+  cmd?: readonly string[];
+  /** How long a start may take until the guest answers, in milliseconds. Default: 60000. */
+  startTimeoutMs?: number;
+}
+
+/** How a command is to be run. Defaults are the box's. */
+export interface CommandOptions {
+  /** Over the box's environment. */
+  env?: Environment;
+  /** An absolute path. */
+  workingDir?: string;
+  /** "user" or "user:group", by names or numbers. */
+  user?: string;
+}
+
+export interface ExecOptions extends CommandOptions {
+  /** Whether there is a stdin to write to; else the command reads end of file. Default: false. */
+  stdin?: boolean;
+}
+
+export interface RunOptions extends CommandOptions {
+  /** How many bytes of each output are kept. Default: 1 MiB. */
+  limit?: number;
+}
+
+export type BoxStatus =
+  | 'unknown'
+  | 'configured'
+  | 'starting'
+  | 'running'
+  | 'stopping'
+  | 'stopped'
+  | 'paused'
+  | 'failed';
+
+/** What a box is and how it was when it was asked. */
+export interface BoxInfo {
+  id: string;
+  name: string | null;
+  /** As it was given when the box was made. */
+  image: string;
+  createdAt: Date;
+  status: BoxStatus;
+  /** Why the box failed or ended. */
+  error: string | null;
+  /** What executes its instructions; null if it does not run. */
+  accelerator: 'kvm' | 'tcg' | null;
+  cpus: number;
+  memoryMib: number;
+  diskSizeMib: number;
+  /** The box's supervisor; null if it does not run. */
+  pid: number | null;
+  /** What the last start by this program went through. */
+  stages: { name: string; microseconds: number }[];
+}
+
+/** How a command ended. */
+export interface ExitStatus {
+  /** The exit code; 128 + n if signal n ended it; 126 or 127 if it could not be run. */
+  code: number;
+  /** The signal that ended it, such as 'SIGKILL'. */
+  signal: string | null;
+  /** Why it could not be run. */
+  message: string | null;
+}
+
+/** What a command wrote, and how it ended. */
+export interface Output extends ExitStatus {
+  stdout: Buffer;
+  stderr: Buffer;
+  /** How many bytes there were beyond the limit. */
+  stdoutDropped: number;
+  stderrDropped: number;
+}
+
+/** What the library refuses or fails to do. */
+export class BoxliteError extends Error {
+  readonly name: 'BoxliteError';
+  /** The status's name in boxlite.h, such as 'BOXLITE_NOT_FOUND'. */
+  readonly code: string;
+  /** The status's number in boxlite.h. */
+  readonly status: number;
+  /** What it is about: an argument, a path, a box. */
+  readonly object: string | undefined;
+  /** The system's error number that was the cause, as in errno.h: positive. */
+  readonly errno: number | undefined;
+  /** Whether the same call may succeed later without any change. */
+  readonly retryable: boolean;
+}
+
+/**
+ * An open home. The process may end while it is open: only what is awaited or read keeps it alive.
+ * Its boxes end with the process.
+ */
+export class Runtime {
+  /** Opens a home. Reads and writes some files before it returns. */
+  constructor(options?: RuntimeOptions);
+
+  /**
+   * Makes a box from an image: a directory with an OCI layout, or a file that is an OCI or
+   * `docker save` archive; "PATH:TAG" chooses among several. Nothing runs yet.
+   */
+  create(image: string, options?: BoxOptions & Abortable): Promise<Box>;
+
+  /** Finds a box by its id or name. */
+  get(idOrName: string, options?: Abortable): Promise<Box>;
+
+  /** All boxes of the home, newest first. */
+  list(options?: Abortable): Promise<BoxInfo[]>;
+
+  /** Removes a box and its disk. One that runs is refused, or stopped at once if `force` is set. */
+  remove(idOrName: string, options?: { force?: boolean } & Abortable): Promise<void>;
+
+  /**
+   * Stops all boxes that this program runs: their processes get SIGTERM and `graceMs` milliseconds
+   * (default: 10000) to end.
+   */
+  shutdown(options?: { graceMs?: number } & Abortable): Promise<void>;
+
+  /**
+   * Lets go of the home, which otherwise happens when it is collected as garbage. Boxes, execs and
+   * promises keep it; with the last of them its boxes are stopped without a grace.
+   */
+  close(): void;
+}
+
+/** A box, running or not. Comes from a {@link Runtime}. */
+export class Box {
+  private constructor();
+  readonly id: string;
+  readonly name: string | null;
+
+  /** Starts the box. One that runs stays as it is. */
+  start(options?: Abortable): Promise<void>;
+
+  /** Stops the box: its processes get SIGTERM and `graceMs` milliseconds (default: 10000) to end. */
+  stop(options?: { graceMs?: number } & Abortable): Promise<void>;
+
+  inspect(options?: Abortable): Promise<BoxInfo>;
+
+  /**
+   * Runs a command in the box, which is started first if it does not run. An empty `argv` runs the
+   * box's own command. A command that cannot be run exits with 126 or 127.
+   *
+   * A signal that is aborted kills the command (SIGKILL to its process group), after which
+   * {@link Exec.wait} rejects with an AbortError. With a signal the command keeps the process
+   * alive, as if it were waited for.
+   */
+  exec(argv: readonly string[], options?: ExecOptions & Abortable): Promise<Exec>;
+
+  /** Runs a command and gathers its output. A signal that is aborted kills the command. */
+  run(argv: readonly string[], options?: RunOptions & Abortable): Promise<Output>;
+
+  /** Lets go of the handle, which otherwise happens when it is collected as garbage. */
+  close(): void;
+}
+
+/** A command that runs, or ran, in a box. Comes from a {@link Box}. One that is dropped runs on. */
+export class Exec {
+  private constructor();
+
+  /** What the command reads; null unless asked for. */
+  readonly stdin: Writable | null;
+
+  /**
+   * What the command writes: Buffers of any length. Up to 256 KiB wait for a reader, then the
+   * command does. What is destroyed is dropped and does not hold it up. If the box ends, 'error'
+   * comes in place of 'end'.
+   */
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+
+  /**
+   * Waits for the command's end, and for that of the outputs that were begun to be read. Rejects
+   * if its box ends first.
+   */
+  wait(): Promise<ExitStatus>;
+
+  /** Sends a signal to the command's process group. BOXLITE_NOT_FOUND if it has ended. */
+  kill(signal?: NodeJS.Signals | number): Promise<void>;
+}

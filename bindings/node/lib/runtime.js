@@ -1,0 +1,41 @@
+'use strict';
+
+const native = require('./native');
+const { Box, GRACE_MS, readInfo } = require('./box');
+const { operation } = require('./operation');
+
+// An open home.
+class Runtime {
+  #native;
+
+  constructor(options = {}) {
+    this.#native = new native.Runtime(options);
+  }
+
+  async create(image, { signal, ...options } = {}) {
+    return new Box(await operation(signal, (done) => this.#native.create(image, options, done)));
+  }
+
+  async get(idOrName, { signal } = {}) {
+    return new Box(await operation(signal, (done) => this.#native.get(idOrName, done)));
+  }
+
+  async list({ signal } = {}) {
+    const list = await operation(signal, (done) => this.#native.list(done));
+    return list.map(readInfo);
+  }
+
+  async remove(idOrName, { force = false, signal } = {}) {
+    await operation(signal, (done) => this.#native.remove(idOrName, force, done));
+  }
+
+  async shutdown({ graceMs = GRACE_MS, signal } = {}) {
+    await operation(signal, (done) => this.#native.shutdown(graceMs, done));
+  }
+
+  close() {
+    this.#native.close();
+  }
+}
+
+module.exports = { Runtime };

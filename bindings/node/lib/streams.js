@@ -1,0 +1,114 @@
+'use strict';
+
+const { Readable, Writable } = require('node:stream');
+
+// The streams' numbers in the library.
+const STDIN = 0;
+const STDOUT = 1;
+const STDERR = 2;
+
+// A command's stdout or stderr. Reads only what is asked for: unread output holds up the command.
+class Output extends Readable {
+  #exec;
+  #stream;
+  #waiting = false;
+
+  constructor(exec, stream) {
+    super();
+    this.#exec = exec;
+    this.#stream = stream;
+  }
+
+  _read() {
+    if (this.#waiting) return;
+    let chunk;
+    try {
+      chunk = this.#exec.read(this.#stream);
+    } catch (error) {
+      this.destroy(error);
+      return;
+    }
+    this.#waiting = chunk === undefined;
+    if (!this.#waiting) this.push(chunk);
+  }
+
+  // What a read waited for is there.
+  ready() {
+    this.#waiting = false;
+    if (this.destroyed) return;
+    let done = false;
+    try {
+      this._read();
+      done = true;
+    } finally {
+      // A listener threw, which must not be the end of the stream.
+      if (!done) setImmediate(() => this.read(0));
+    }
+  }
+
+  // What is not read any more must not hold up the command.
+  _destroy(error, callback) {
+    this.#waiting = false;
+    this.#exec.drop(this.#stream);
+    callback(error);
+  }
+}
+
+// A command's stdin.
+class Input extends Writable {
+  #exec;
+  #rest = null;
+
+  constructor(exec) {
+    super();
+    this.#exec = exec;
+  }
+
+  _write(chunk, encoding, callback) {
+    this.#send({ chunk, offset: 0, callback });
+  }
+
+  #send(rest) {
+    this.#rest = null;
+    try {
+      while (rest.offset < rest.chunk.length) {
+        const written = this.#exec.write(rest.chunk, rest.offset);
+        if (written === 0) {
+          this.#rest = rest;
+          return;
+        }
+        rest.offset += written;
+      }
+    } catch (error) {
+      rest.callback(error);
+      return;
+    }
+    rest.callback();
+  }
+
+  // What a write waited for is there.
+  ready() {
+    if (this.#rest) this.#send(this.#rest);
+  }
+
+  _final(callback) {
+    this.#close(callback);
+  }
+
+  _destroy(error, callback) {
+    this.#rest = null;
+    this.#close((failure) => callback(error ?? failure));
+  }
+
+  #close(callback) {
+    try {
+      this.#exec.closeStdin();
+    } catch (error) {
+      callback(error);
+      return;
+    }
+    callback();
+  }
+}
+
+module.exports = { Input, Output, STDIN, STDOUT, STDERR };

@@ -1,0 +1,117 @@
+#include "box.h"
+
+#include "exec.h"
+#include "instance.h"
+#include "op.h"
+#include "options.h"
+#include "values.h"
+
+namespace {
+
+// What the constructor gets.
+struct Taken {
+    std::shared_ptr<Loop> loop;
+    boxlite_box *box;
+};
+
+} // namespace
+
+Napi::Function Box::define(Napi::Env env)
+{
+    return DefineClass(env, "NativeBox",
+                       {
+                           InstanceAccessor("id", &Box::id, nullptr),
+                           InstanceAccessor("name", &Box::name, nullptr),
+                           InstanceMethod("start", &Box::start),
+                           InstanceMethod("stop", &Box::stop),
+                           InstanceMethod("inspect", &Box::inspect),
+                           InstanceMethod("exec", &Box::exec),
+                           InstanceMethod("run", &Box::run),
+                           InstanceMethod("close", &Box::close),
+                       });
+}
+
+Napi::Value Box::take(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Env env = loop->env();
+    Taken taken{loop, nullptr};
+    call(env, boxlite_op_take_box, op, &taken.box);
+    return Instance::of(env).box_class.New({Napi::External<Taken>::New(env, &taken)});
+}
+
+Box::Box(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Box>(info)
+{
+    if (!info[0].IsExternal())
+        throw Napi::TypeError::New(info.Env(), "a box comes from a runtime");
+    Taken *taken = info[0].As<Napi::External<Taken>>().Data();
+    loop_ = taken->loop;
+    box_.reset(taken->box);
+}
+
+boxlite_box *Box::handle()
+{
+    if (!box_)
+        throw closed(Env(), "box");
+    return box_.get();
+}
+
+Napi::Value Box::id(const Napi::CallbackInfo &info)
+{
+    return Napi::String::New(info.Env(), boxlite_box_id(handle()));
+}
+
+Napi::Value Box::name(const Napi::CallbackInfo &info)
+{
+    const char *name = boxlite_box_name(handle());
+    return name ? Napi::Value(Napi::String::New(info.Env(), name)) : info.Env().Null();
+}
+
+// start(done)
+Napi::Value Box::start(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_start, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_nothing);
+}
+
+// stop(graceMs, done)
+Napi::Value Box::stop(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    auto grace_ms = static_cast<uint32_t>(to_number(info[0], "graceMs", UINT32_MAX));
+    call(info.Env(), boxlite_box_stop, handle(), grace_ms, &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
+}
+
+// inspect(done)
+Napi::Value Box::inspect(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_inspect, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_info);
+}
+
+// exec(argv, options, done)
+Napi::Value Box::exec(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    ExecOptions options = exec_options(info.Env(), info[0], info[1]);
+    call(info.Env(), boxlite_box_exec, handle(), options.get(), &op);
+    return wait_for(loop_, op, info[2].As<Napi::Function>(), Exec::take);
+}
+
+// run(argv, options, limit, done)
+Napi::Value Box::run(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    ExecOptions options = exec_options(info.Env(), info[0], info[1]);
+    size_t limit = to_number(info[2], "limit", (uint64_t{1} << 53) - 1);
+    call(info.Env(), boxlite_box_run, handle(), options.get(), limit, &op);
+    return wait_for(loop_, op, info[3].As<Napi::Function>(), take_output);
+}
+
+void Box::close(const Napi::CallbackInfo &)
+{
+    box_.reset();
+    loop_.reset();
+}

@@ -1,0 +1,27 @@
+// A handle on a box.
+#pragma once
+
+#include "error.h"
+#include "loop.h"
+
+class Box : public Napi::ObjectWrap<Box> {
+  public:
+    static Napi::Function define(Napi::Env env);
+    static Napi::Value take(const std::shared_ptr<Loop> &loop, boxlite_op *op);
+    explicit Box(const Napi::CallbackInfo &info);
+
+  private:
+    Napi::Value id(const Napi::CallbackInfo &info);
+    Napi::Value name(const Napi::CallbackInfo &info);
+    Napi::Value start(const Napi::CallbackInfo &info);
+    Napi::Value stop(const Napi::CallbackInfo &info);
+    Napi::Value inspect(const Napi::CallbackInfo &info);
+    Napi::Value exec(const Napi::CallbackInfo &info);
+    Napi::Value run(const Napi::CallbackInfo &info);
+    void close(const Napi::CallbackInfo &info);
+
+    boxlite_box *handle();
+
+    std::shared_ptr<Loop> loop_;
+    std::unique_ptr<boxlite_box, Freed<boxlite_box_free>> box_;
+};

@@ -1,0 +1,197 @@
+#include "options.h"
+
+#include <cmath>
+#include <limits>
+
+namespace {
+
+struct Field {
+    Napi::Env env;
+    std::string name;
+    Napi::Value value;
+};
+
+// A property of an options object, and how it is set.
+template <typename O> struct Setter {
+    const char *name;
+    void (*set)(const Field &field, O *options);
+};
+
+template <auto Set, typename O> void set_text(const Field &field, O *options)
+{
+    call(field.env, Set, options, to_text(field.value, field.name).c_str());
+}
+
+template <auto Set, typename N, typename O> void set_number(const Field &field, O *options)
+{
+    // Beyond this a number of JavaScript's is not exact.
+    const uint64_t exact = (uint64_t{1} << 53) - 1;
+    uint64_t max = std::min<uint64_t>(std::numeric_limits<N>::max(), exact);
+    call(field.env, Set, options, static_cast<N>(to_number(field.value, field.name, max)));
+}
+
+template <auto Set, typename O> void set_bool(const Field &field, O *options)
+{
+    call(field.env, Set, options, to_bool(field.value, field.name));
+}
+
+template <auto Add, typename O> void add_each(const Field &field, O *options)
+{
+    if (!field.value.IsObject())
+        throw invalid_argument(field.env, field.name, "not an object");
+    Napi::Object object = field.value.As<Napi::Object>();
+    Napi::Array names = object.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); i++) {
+        Napi::Value value = object.Get(names.Get(i));
+        std::string name = to_text(names.Get(i).ToString(), field.name);
+        if (!value.IsUndefined())
+            call(field.env, Add, options, name.c_str(),
+                 to_text(value, field.name + "." + name).c_str());
+    }
+}
+
+// An array of strings, as C has it.
+class Words {
+  public:
+    Words(Napi::Env env, Napi::Value value, const std::string &name)
+    {
+        if (!value.IsArray())
+            throw invalid_argument(env, name, "not an array of strings");
+        Napi::Array array = value.As<Napi::Array>();
+        for (uint32_t i = 0; i < array.Length(); i++)
+            texts_.push_back(to_text(array.Get(i), name + "[" + std::to_string(i) + "]"));
+        for (const std::string &text : texts_)
+            pointers_.push_back(text.c_str());
+    }
+
+    const char *const *data() const { return pointers_.data(); }
+    size_t count() const { return pointers_.size(); }
+
+  private:
+    std::vector<std::string> texts_;
+    std::vector<const char *> pointers_;
+};
+
+template <auto Set, typename O> void set_words(const Field &field, O *options)
+{
+    Words words(field.env, field.value, field.name);
+    call(field.env, Set, options, words.data(), words.count());
+}
+
+void set_accelerator(const Field &field, boxlite_runtime_options *options)
+{
+    std::string name = to_text(field.value, field.name);
+    int32_t accelerator;
+    if (name == "auto")
+        accelerator = BOXLITE_ACCELERATOR_AUTO;
+    else if (name == "kvm")
+        accelerator = BOXLITE_ACCELERATOR_KVM;
+    else if (name == "tcg")
+        accelerator = BOXLITE_ACCELERATOR_TCG;
+    else
+        throw invalid_argument(field.env, field.name, "neither 'auto' nor 'kvm' nor 'tcg'");
+    call(field.env, boxlite_runtime_options_set_accelerator, options, accelerator);
+}
+
+const Setter<boxlite_runtime_options> of_a_runtime[] = {
+    {"home", set_text<boxlite_runtime_options_set_home>},
+    {"libexec", set_text<boxlite_runtime_options_set_libexec>},
+    {"accelerator", set_accelerator},
+};
+
+const Setter<boxlite_box_options> of_a_box[] = {
+    {"name", set_text<boxlite_box_options_set_name>},
+    {"cpus", set_number<boxlite_box_options_set_cpus, uint32_t>},
+    {"memoryMib", set_number<boxlite_box_options_set_memory_mib, uint32_t>},
+    {"diskSizeMib", set_number<boxlite_box_options_set_disk_size_mib, uint64_t>},
+    {"env", add_each<boxlite_box_options_add_env>},
+    {"workingDir", set_text<boxlite_box_options_set_working_dir>},
+    {"user", set_text<boxlite_box_options_set_user>},
+    {"entrypoint", set_words<boxlite_box_options_set_entrypoint>},
+    {"cmd", set_words<boxlite_box_options_set_cmd>},
+    {"startTimeoutMs", set_number<boxlite_box_options_set_start_timeout_ms, uint32_t>},
+};
+
+const Setter<boxlite_exec_options> of_an_exec[] = {
+    {"env", add_each<boxlite_exec_options_add_env>},
+    {"workingDir", set_text<boxlite_exec_options_set_working_dir>},
+    {"user", set_text<boxlite_exec_options_set_user>},
+    {"stdin", set_bool<boxlite_exec_options_set_stdin>},
+};
+
+template <typename O, size_t N>
+void set_all(Napi::Env env, Napi::Value value, O *options, const Setter<O> (&setters)[N])
+{
+    if (!value.IsObject())
+        throw invalid_argument(env, "options", "not an object");
+    Napi::Object object = value.As<Napi::Object>();
+    Napi::Array names = object.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); i++) {
+        Field field{env, names.Get(i).ToString(), object.Get(names.Get(i))};
+        if (field.value.IsUndefined())
+            continue;
+        const Setter<O> *setter = setters;
+        while (setter != setters + N && field.name != setter->name)
+            setter++;
+        if (setter == setters + N)
+            throw invalid_argument(env, field.name, "no such option");
+        setter->set(field, options);
+    }
+}
+
+} // namespace
+
+std::string to_text(Napi::Value value, const std::string &name)
+{
+    if (!value.IsString())
+        throw invalid_argument(value.Env(), name, "not a string");
+    std::string text = value.As<Napi::String>();
+    // C would see only what is before it.
+    if (text.find('\0') != std::string::npos)
+        throw invalid_argument(value.Env(), name, "has a NUL in it");
+    return text;
+}
+
+uint64_t to_number(Napi::Value value, const std::string &name, uint64_t max)
+{
+    double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+    if (!(number >= 0 && number <= static_cast<double>(max)) || std::trunc(number) != number)
+        throw invalid_argument(value.Env(), name,
+                               "not a whole number from 0 to " + std::to_string(max));
+    return static_cast<uint64_t>(number);
+}
+
+bool to_bool(Napi::Value value, const std::string &name)
+{
+    if (!value.IsBoolean())
+        throw invalid_argument(value.Env(), name, "neither true nor false");
+    return value.As<Napi::Boolean>();
+}
+
+RuntimeOptions runtime_options(Napi::Env env, Napi::Value object)
+{
+    boxlite_runtime_options *options;
+    call(env, boxlite_runtime_options_new, &options);
+    RuntimeOptions owned(options);
+    set_all(env, object, options, of_a_runtime);
+    return owned;
+}
+
+BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object)
+{
+    boxlite_box_options *options;
+    call(env, boxlite_box_options_new, to_text(image, "image").c_str(), &options);
+    BoxOptions owned(options);
+    set_all(env, object, options, of_a_box);
+    return owned;
+}
+
+ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object)
+{
+    boxlite_exec_options *options;
+    Words words(env, argv, "argv");
+    call(env, boxlite_exec_options_new, words.data(), words.count(), &options);
+    ExecOptions owned(options);
+    set_all(env, object, options, of_an_exec);
+    return owned;
+}

@@ -1,0 +1,25 @@
+// JavaScript objects as the library's options. What is not understood is refused.
+#pragma once
+
+#include <boxlite.h>
+#include <napi.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "error.h"
+
+using RuntimeOptions =
+    std::unique_ptr<boxlite_runtime_options, Freed<boxlite_runtime_options_free>>;
+using BoxOptions = std::unique_ptr<boxlite_box_options, Freed<boxlite_box_options_free>>;
+using ExecOptions = std::unique_ptr<boxlite_exec_options, Freed<boxlite_exec_options_free>>;
+
+RuntimeOptions runtime_options(Napi::Env env, Napi::Value object);
+BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object);
+ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object);
+
+// One value; `name` is for the error.
+std::string to_text(Napi::Value value, const std::string &name);
+uint64_t to_number(Napi::Value value, const std::string &name, uint64_t max);
+bool to_bool(Napi::Value value, const std::string &name);

@@ -1,0 +1,84 @@
+#include "runtime.h"
+
+#include "box.h"
+#include "op.h"
+#include "options.h"
+#include "values.h"
+
+Napi::Function Runtime::define(Napi::Env env)
+{
+    return DefineClass(env, "NativeRuntime",
+                       {
+                           InstanceMethod("create", &Runtime::create),
+                           InstanceMethod("get", &Runtime::get),
+                           InstanceMethod("list", &Runtime::list),
+                           InstanceMethod("remove", &Runtime::remove),
+                           InstanceMethod("shutdown", &Runtime::shutdown),
+                           InstanceMethod("close", &Runtime::close),
+                       });
+}
+
+// new Runtime(options)
+Runtime::Runtime(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Runtime>(info)
+{
+    boxlite_runtime *runtime;
+    RuntimeOptions options = runtime_options(info.Env(), info[0]);
+    call(info.Env(), boxlite_runtime_open, options.get(), &runtime);
+    loop_ = Loop::open(info.Env(), runtime);
+}
+
+boxlite_runtime *Runtime::handle()
+{
+    if (!loop_)
+        throw closed(Env(), "runtime");
+    return loop_->runtime();
+}
+
+// create(image, options, done)
+Napi::Value Runtime::create(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    BoxOptions options = box_options(info.Env(), info[0], info[1]);
+    call(info.Env(), boxlite_box_create, handle(), options.get(), &op);
+    return wait_for(loop_, op, info[2].As<Napi::Function>(), Box::take);
+}
+
+// get(idOrName, done)
+Napi::Value Runtime::get(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_get, handle(), to_text(info[0], "idOrName").c_str(), &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), Box::take);
+}
+
+// list(done)
+Napi::Value Runtime::list(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_list, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_info_list);
+}
+
+// remove(idOrName, force, done)
+Napi::Value Runtime::remove(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    std::string id_or_name = to_text(info[0], "idOrName");
+    bool force = to_bool(info[1], "force");
+    call(info.Env(), boxlite_box_remove, handle(), id_or_name.c_str(), force, &op);
+    return wait_for(loop_, op, info[2].As<Napi::Function>(), take_nothing);
+}
+
+// shutdown(graceMs, done)
+Napi::Value Runtime::shutdown(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    auto grace_ms = static_cast<uint32_t>(to_number(info[0], "graceMs", UINT32_MAX));
+    call(info.Env(), boxlite_runtime_shutdown, handle(), grace_ms, &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
+}
+
+void Runtime::close(const Napi::CallbackInfo &)
+{
+    loop_.reset();
+}

@@ -1,0 +1,102 @@
+#include "values.h"
+
+#include "error.h"
+
+namespace {
+
+using Info = std::unique_ptr<boxlite_box_info, Freed<boxlite_box_info_free>>;
+using InfoList = std::unique_ptr<boxlite_info_list, Freed<boxlite_info_list_free>>;
+using Output = std::unique_ptr<boxlite_output, Freed<boxlite_output_free>>;
+
+Napi::Value text_or_null(Napi::Env env, const char *text)
+{
+    return text ? Napi::Value(Napi::String::New(env, text)) : env.Null();
+}
+
+Napi::Value number(Napi::Env env, uint64_t value)
+{
+    return Napi::Number::New(env, static_cast<double>(value));
+}
+
+const char *status_name(int32_t status)
+{
+    switch (status) {
+    case BOXLITE_BOX_CONFIGURED: return "configured";
+    case BOXLITE_BOX_STARTING: return "starting";
+    case BOXLITE_BOX_RUNNING: return "running";
+    case BOXLITE_BOX_STOPPING: return "stopping";
+    case BOXLITE_BOX_STOPPED: return "stopped";
+    case BOXLITE_BOX_PAUSED: return "paused";
+    case BOXLITE_BOX_FAILED: return "failed";
+    default: return "unknown";
+    }
+}
+
+Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
+{
+    Napi::Object object = Napi::Object::New(env);
+    object["id"] = text_or_null(env, boxlite_box_info_id(info));
+    object["name"] = text_or_null(env, boxlite_box_info_name(info));
+    object["image"] = text_or_null(env, boxlite_box_info_image(info));
+    object["createdAt"] = text_or_null(env, boxlite_box_info_created_at(info));
+    object["status"] = status_name(boxlite_box_info_status(info));
+    object["error"] = text_or_null(env, boxlite_box_info_error(info));
+    object["accelerator"] = text_or_null(env, boxlite_box_info_accelerator(info));
+    object["cpus"] = number(env, boxlite_box_info_cpus(info));
+    object["memoryMib"] = number(env, boxlite_box_info_memory_mib(info));
+    object["diskSizeMib"] = number(env, boxlite_box_info_disk_size_mib(info));
+    uint32_t pid = boxlite_box_info_pid(info);
+    object["pid"] = pid ? number(env, pid) : env.Null();
+    Napi::Array stages = Napi::Array::New(env);
+    for (size_t i = 0; i < boxlite_box_info_stage_count(info); i++) {
+        Napi::Object stage = Napi::Object::New(env);
+        stage["name"] = text_or_null(env, boxlite_box_info_stage_name(info, i));
+        stage["microseconds"] = number(env, boxlite_box_info_stage_microseconds(info, i));
+        stages[static_cast<uint32_t>(i)] = stage;
+    }
+    object["stages"] = stages;
+    return object;
+}
+
+} // namespace
+
+Napi::Value take_info(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    boxlite_box_info *info;
+    call(loop->env(), boxlite_op_take_info, op, &info);
+    return info_object(loop->env(), Info(info).get());
+}
+
+Napi::Value take_info_list(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Env env = loop->env();
+    boxlite_info_list *list;
+    call(env, boxlite_op_take_info_list, op, &list);
+    InfoList owned(list);
+    Napi::Array array = Napi::Array::New(env);
+    for (size_t i = 0; i < boxlite_info_list_count(list); i++)
+        array[static_cast<uint32_t>(i)] = info_object(env, boxlite_info_list_get(list, i));
+    return array;
+}
+
+Napi::Value take_output(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Env env = loop->env();
+    boxlite_output *output;
+    call(env, boxlite_op_take_output, op, &output);
+    Output owned(output);
+    auto bytes = [&](int32_t stream) {
+        size_t length;
+        const uint8_t *data = boxlite_output_bytes(output, stream, &length);
+        return Napi::Buffer<uint8_t>::Copy(env, data, length);
+    };
+    Napi::Object object = Napi::Object::New(env);
+    object["code"] = Napi::Number::New(env, boxlite_output_code(output));
+    object["signal"] = Napi::Number::New(env, boxlite_output_signal(output));
+    object["message"] = text_or_null(env, boxlite_output_message(output));
+    object["stdout"] = bytes(BOXLITE_STDOUT);
+    object["stderr"] = bytes(BOXLITE_STDERR);
+    object["stdoutDropped"] = number(env, boxlite_output_dropped(output, BOXLITE_STDOUT));
+    object["stderrDropped"] = number(env, boxlite_output_dropped(output, BOXLITE_STDERR));
+    return object;
+}

@@ -1,0 +1,33 @@
+// Compiled, never run: uses every declaration as a program would.
+import { pipeline } from 'node:stream/promises';
+import { BoxliteError, Runtime, version } from '..';
+import type { Box, BoxInfo, Exec, ExitStatus, Output } from '..';
+
+export async function main(signal: AbortSignal): Promise<string> {
+  const runtime = new Runtime({ home: '/tmp/home', accelerator: 'tcg' });
+  const box: Box = await runtime.create('image', { name: 'a', cpus: 2, env: { ...process.env }, signal });
+  await box.start({ signal });
+  const exec: Exec = await box.exec(['cat'], { stdin: true, user: 'app', signal });
+  await pipeline(process.stdin, exec.stdin!);
+  await pipeline(exec.stdout, process.stdout);
+  await exec.kill('SIGKILL');
+  await exec.kill(9);
+  const status: ExitStatus = await exec.wait();
+  const output: Output = await box.run(['true'], { limit: 10 });
+  const bytes: Buffer = output.stdout;
+  const list: BoxInfo[] = await runtime.list();
+  const year: number = list[0].createdAt.getFullYear();
+  try {
+    await (await runtime.get(box.id)).stop({ graceMs: 10 });
+  } catch (error) {
+    if (error instanceof BoxliteError && error.retryable) console.log(error.code, error.status);
+  }
+  // @ts-expect-error: no such option
+  await runtime.create('image', { memory: 512 });
+  // @ts-expect-error: not for programs
+  new (await import('..')).Box();
+  await runtime.remove(box.id, { force: true });
+  await runtime.shutdown();
+  runtime.close();
+  return `${version} ${status.signal} ${bytes.length} ${year} ${box.name}`;
+}
