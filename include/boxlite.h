@@ -859,8 +859,8 @@ boxlite_status boxlite_op_wait(struct boxlite_op *op,
                                struct boxlite_error **error);
 
 /// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-/// was faster. A box that was half made or half started is undone, a command is killed; a stop or a
-/// removal that has begun goes on. No effect on an operation that has completed.
+/// was faster. A box that was half made or half started is undone before that, a command is killed;
+/// a stop or a removal that has begun goes on. No effect on an operation that has completed.
 boxlite_status boxlite_op_cancel(struct boxlite_op *op, struct boxlite_error **error);
 
 /// Has callback called once when the operation has completed, inside boxlite_dispatch(); also if it

@@ -5,6 +5,7 @@ use std::fs::DirBuilder;
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -22,21 +23,35 @@ use crate::store::ImageRow;
 
 const MIB: u64 = 1 << 20;
 
-/// Makes a box. Dropping the future cancels it: then there is no box, however far it was.
+/// Makes a box. When `cancelled` is ready first, this ends with CANCELLED and without a box, however
+/// far it was. Dropping the future undoes it too, a little later.
 pub async fn create(
     context: &Arc<Context>,
     options: &BoxOptions,
     observer: Option<Observer>,
+    cancelled: impl Future<Output = ()>,
 ) -> Result<BoxConfig> {
     let options = options.clone();
-    let cancelled = CancelOnDrop::default();
-    let flag = cancelled.0.clone();
+    let dropped = CancelOnDrop::default();
+    let flag = dropped.0.clone();
     let owner = context.clone();
     let made = context.blocking(move |context| {
         let config = Creation { context, observer, flag }.run(&options)?;
         Ok(Unclaimed { context: owner, config: Some(config) })
     });
-    made.await?.claim()
+    let (mut made, mut cancelled) = (pin!(made), pin!(cancelled));
+    tokio::select! {
+        biased;
+        made = &mut made => return made?.claim(),
+        () = &mut cancelled => drop(dropped),
+    }
+    let unwanted = made.await;
+    context.blocking(move |_| Ok(drop(unwanted))).await?;
+    Err(cancelled_error())
+}
+
+fn cancelled_error() -> Error {
+    Error::new(Code::Cancelled, "making the box was cancelled")
 }
 
 /// A box that was just made. Nobody has it yet: dropped, it is removed.
@@ -101,7 +116,7 @@ impl Creation<'_> {
 
     fn check_cancelled(&self) -> Result<()> {
         if self.flag.load(Ordering::Relaxed) {
-            return Err(Error::new(Code::Cancelled, "making the box was cancelled"));
+            return Err(cancelled_error());
         }
         Ok(())
     }

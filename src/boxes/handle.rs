@@ -117,13 +117,24 @@ impl BoxHandle {
     }
 
     /// Starts the box; one that runs already stays as it is.
+    /// Dropping the future cancels it.
     pub async fn start(&self, observer: Option<Observer>) -> Result<()> {
-        self.inner.clone().start(observer).await.map(drop)
+        self.start_unless(observer, std::future::pending()).await
+    }
+
+    /// As [`BoxHandle::start`]; when `cancelled` is ready first, this ends with CANCELLED once the
+    /// machine has ended again.
+    pub async fn start_unless(
+        &self,
+        observer: Option<Observer>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<()> {
+        self.inner.clone().start(observer, cancelled).await.map(drop)
     }
 
     /// Runs a command in the box, which is started first if it does not run.
     pub async fn exec(&self, options: &ExecOptions) -> Result<Exec> {
-        let connection = self.inner.clone().start(None).await?;
+        let connection = self.inner.clone().start(None, std::future::pending()).await?;
         let hostname = start::hostname(&self.inner.config);
         exec::start(connection, &self.inner.config, &hostname, options).await
     }
@@ -270,10 +281,25 @@ impl Inner {
 
     /// Starts the box, unless it runs. A task of its own does it: if nobody waits for it any more,
     /// the machine must be seen to end before anybody else may start the box.
-    async fn start(self: Arc<Self>, observer: Option<Observer>) -> Result<Connection> {
-        let (_wanted, unwanted) = oneshot::channel();
-        let starting = self.context.tasks.spawn(self.clone().start_now(observer, unwanted));
-        match starting.await {
+    async fn start(
+        self: Arc<Self>,
+        observer: Option<Observer>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<Connection> {
+        let (wanted, unwanted) = oneshot::channel();
+        let mut starting = self.context.tasks.spawn(self.clone().start_now(observer, unwanted));
+        let started = tokio::select! {
+            biased;
+            started = &mut starting => started,
+            () = cancelled => {
+                drop(wanted);
+                if let Ok(Ok(started)) = starting.await {
+                    started.undo().await;
+                }
+                return Err(Error::new(Code::Cancelled, "the start was cancelled"));
+            }
+        };
+        match started {
             Ok(started) => started.map(Started::claim),
             Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
             Err(_) => Err(Error::new(Code::Cancelled, "the runtime was closed")),
@@ -393,18 +419,26 @@ impl Started {
     }
 }
 
+impl Started {
+    /// Ends what was started, while nobody else has a turn.
+    async fn undo(mut self) {
+        let Some((turn, supervisor)) = self.fresh.take() else { return };
+        let known = self.inner.live().connection.take();
+        known.iter().for_each(Connection::close);
+        supervisor.end().await;
+        self.inner.note(BoxState::new(Status::Stopped)).await;
+        drop(turn);
+    }
+}
+
 impl Drop for Started {
     fn drop(&mut self) {
-        let Some((turn, supervisor)) = self.fresh.take() else { return };
-        let inner = self.inner.clone();
-        let tasks = inner.context.tasks.clone();
-        let known = inner.live().connection.take();
-        tasks.spawn(async move {
-            known.iter().for_each(Connection::close);
-            supervisor.end().await;
-            inner.note(BoxState::new(Status::Stopped)).await;
-            drop(turn);
-        });
+        let fresh = self.fresh.take();
+        if fresh.is_some() {
+            let (inner, connection) = (self.inner.clone(), self.connection.clone());
+            let tasks = inner.context.tasks.clone();
+            tasks.spawn(Started { inner, connection, fresh }.undo());
+        }
     }
 }
 

@@ -73,9 +73,11 @@ pub unsafe extern "C" fn boxlite_box_create(
             let shared = pointer::share(runtime, "runtime")?;
             let options = pointer::borrow(options, "options")?.0.clone();
             let runtime = shared.get()?.clone();
-            out.give_shared(boxlite_op::start(shared, move |observer| async move {
-                runtime.create(&options, Some(observer)).await.map(OpValue::Box)
-            }));
+            let create = move |observer, cancelled| async move {
+                let made = runtime.create_unless(&options, Some(observer), cancelled).await;
+                made.map(OpValue::Box)
+            };
+            out.give_shared(boxlite_op::start_undoing(shared, create));
             Ok(())
         })
     }
@@ -208,12 +210,10 @@ pub unsafe extern "C" fn boxlite_box_start(
             let handle = pointer::borrow(r#box, "box")?;
             handle.runtime.get()?;
             let work = handle.handle.clone();
-            out.give_shared(boxlite_op::start(
-                handle.runtime.clone(),
-                move |observer| async move {
-                    work.start(Some(observer)).await.map(|()| OpValue::Nothing)
-                },
-            ));
+            let start = move |observer, cancelled| async move {
+                work.start_unless(Some(observer), cancelled).await.map(|()| OpValue::Nothing)
+            };
+            out.give_shared(boxlite_op::start_undoing(handle.runtime.clone(), start));
             Ok(())
         })
     }

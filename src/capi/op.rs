@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use boxlite_events::completion::{Completion, Due, IsDue, NoResult};
@@ -26,7 +27,7 @@ pub struct boxlite_op {
     runtime: Arc<boxlite_runtime>,
     handles: Handles,
     turn: Turn,
-    cancelled: tokio::sync::Notify,
+    cancelled: Arc<tokio::sync::Notify>,
     state: State,
 }
 
@@ -63,39 +64,58 @@ pub type boxlite_progress_callback =
 type OpFn = unsafe extern "C" fn(*mut c_void, *mut boxlite_op);
 type ProgressFn = unsafe extern "C" fn(*mut c_void, *const boxlite_progress);
 
+/// Ready when an operation is cancelled.
+pub type Cancelled = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 type State = Completion<OpValue, Error, Progress, Arc<Callback<OpFn>>, Arc<Callback<ProgressFn>>>;
 
 impl boxlite_op {
-    /// Starts work in the background; it gets an observer for its progress.
+    /// Starts work in the background; it gets an observer for its progress. Cancelled, it is
+    /// dropped.
     pub fn start<W: Future<Output = Result<OpValue>> + Send + 'static>(
         runtime: Arc<boxlite_runtime>,
         work: impl FnOnce(Observer) -> W,
+    ) -> Arc<boxlite_op> {
+        Self::start_undoing(runtime, |observer, cancelled| {
+            let work = work(observer);
+            async move {
+                tokio::select! {
+                    biased;
+                    () = cancelled => {
+                        Err(Error::new(Code::Cancelled, "the operation was cancelled"))
+                    }
+                    outcome = work => outcome,
+                }
+            }
+        })
+    }
+
+    /// As [`boxlite_op::start`], for work that undoes what it has half done before it completes: it
+    /// gets a future that is ready when the operation is cancelled.
+    pub fn start_undoing<W: Future<Output = Result<OpValue>> + Send + 'static>(
+        runtime: Arc<boxlite_runtime>,
+        work: impl FnOnce(Observer, Cancelled) -> W,
     ) -> Arc<boxlite_op> {
         let op = Arc::new(boxlite_op {
             runtime,
             handles: Handles::default(),
             turn: Turn::default(),
-            cancelled: tokio::sync::Notify::new(),
+            cancelled: Arc::default(),
             state: State::default(),
         });
         let observed = Arc::downgrade(&op);
-        let work = work(Arc::new(move |progress| {
+        let observer: Observer = Arc::new(move |progress| {
             if let Some(op) = observed.upgrade() {
                 op.progress(progress);
             }
-        }));
+        });
+        let work = work(observer, Box::pin(op.cancelled.clone().notified_owned()));
         let running = op.clone();
         op.runtime.spawn(async move {
-            let outcome = tokio::select! {
-                biased;
-                () = running.cancelled.notified() => {
-                    Err(Error::new(Code::Cancelled, "the operation was cancelled"))
-                }
-                outcome = AssertUnwindSafe(work).catch_unwind() => outcome.unwrap_or_else(|_| {
-                    Err(Error::new(Code::Panic, "the library panicked; please report it"))
-                }),
-            };
-            running.complete(outcome);
+            let outcome = AssertUnwindSafe(work).catch_unwind().await;
+            running.complete(outcome.unwrap_or_else(|_| {
+                Err(Error::new(Code::Panic, "the library panicked; please report it"))
+            }));
         });
         op
     }
@@ -222,8 +242,8 @@ pub unsafe extern "C" fn boxlite_op_wait(
 }
 
 /// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-/// was faster. A box that was half made or half started is undone, a command is killed; a stop or a
-/// removal that has begun goes on. No effect on an operation that has completed.
+/// was faster. A box that was half made or half started is undone before that, a command is killed;
+/// a stop or a removal that has begun goes on. No effect on an operation that has completed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_cancel(
     op: *mut boxlite_op,

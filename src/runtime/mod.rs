@@ -107,13 +107,25 @@ impl Runtime {
         self.inner.context.home.root()
     }
 
-    /// Makes a box: its image is read and made into a disk, if it was not before.
+    /// Makes a box: its image is read and made into a disk, if it was not before. Dropping the
+    /// future cancels it.
     pub async fn create(
         &self,
         options: &BoxOptions,
         observer: Option<Observer>,
     ) -> Result<BoxHandle> {
-        let config = boxes::create(&self.inner.context, options, observer).await?;
+        self.create_unless(options, observer, std::future::pending()).await
+    }
+
+    /// As [`Runtime::create`]; when `cancelled` is ready first, this ends with CANCELLED once
+    /// everything is undone.
+    pub async fn create_unless(
+        &self,
+        options: &BoxOptions,
+        observer: Option<Observer>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<BoxHandle> {
+        let config = boxes::create(&self.inner.context, options, observer, cancelled).await?;
         tracing::info!("box {} made", config.id);
         Ok(self.inner.handle(config))
     }
