@@ -7,7 +7,8 @@
  *
  * Cancelling: a `signal` that is aborted cancels its operation, whose promise is then rejected with
  * an `AbortError` (code `'ABORT_ERR'`, the reason as its cause). An operation that was faster keeps
- * its result.
+ * its result. A box that was half made or half started is undone; a stop or a removal that has begun
+ * goes on.
  *
  * Threads: every worker loads the module for itself; objects stay in the thread that made them.
  */
@@ -212,20 +213,23 @@ export class Box {
 export class Exec {
   private constructor();
 
-  /** What the command reads; null unless asked for. */
+  /**
+   * What the command reads; null unless asked for. Up to 128 KiB wait for it; a command that has
+   * closed its stdin loses them. A write after it has ended fails with BOXLITE_INVALID_STATE.
+   */
   readonly stdin: Writable | null;
 
   /**
    * What the command writes: Buffers of any length. Up to 256 KiB wait for a reader, then the
-   * command does. What is destroyed is dropped and does not hold it up. If the box ends, 'error'
-   * comes in place of 'end'.
+   * command does. What is destroyed is dropped and does not hold it up. If the box dies, 'error'
+   * comes in place of 'end'; one that is stopped or removed first ends its commands by a signal.
    */
   readonly stdout: Readable;
   readonly stderr: Readable;
 
   /**
    * Waits for the command's end, and for that of the outputs that were begun to be read. Rejects
-   * if its box ends first.
+   * if its box dies first.
    */
   wait(): Promise<ExitStatus>;
 

@@ -74,11 +74,7 @@ Napi::Value Exec::read(const Napi::CallbackInfo &info)
     if (status == BOXLITE_OK)
         return length ? Napi::Value(Napi::Buffer<uint8_t>::Copy(env, scratch.data(), length))
                       : env.Null();
-    Failure failure = Failure::of(error);
-    boxlite_error_free(error);
-    if (status != BOXLITE_WOULD_BLOCK)
-        throw failure.to_js(env);
-    set_waiting(bit(stream), true);
+    would_block(status, error, stream);
     return env.Undefined();
 }
 
@@ -92,14 +88,19 @@ Napi::Value Exec::write(const Napi::CallbackInfo &info)
     boxlite_error *error;
     boxlite_status status = boxlite_exec_write(exec_.get(), buffer.Data() + offset,
                                                buffer.Length() - offset, &written, &error);
-    if (status != BOXLITE_OK) {
-        Failure failure = Failure::of(error);
-        boxlite_error_free(error);
-        if (status != BOXLITE_WOULD_BLOCK)
-            throw failure.to_js(env);
-        set_waiting(bit(BOXLITE_STDIN), true);
-    }
+    if (status != BOXLITE_OK)
+        would_block(status, error, BOXLITE_STDIN);
     return Napi::Number::New(env, static_cast<double>(written));
+}
+
+// Waits for a stream on which a call had to wait. Throws what else the call failed of.
+void Exec::would_block(boxlite_status status, boxlite_error *error, int32_t stream)
+{
+    Failure failure = Failure::of(error);
+    boxlite_error_free(error);
+    if (status != BOXLITE_WOULD_BLOCK)
+        throw failure.to_js(Env());
+    set_waiting(bit(stream), true);
 }
 
 // drop(stream): nobody will read it any more.

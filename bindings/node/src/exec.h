@@ -29,6 +29,7 @@ class Exec : public Napi::ObjectWrap<Exec>, public Pending {
     void wait(const Napi::CallbackInfo &info);
     Napi::Value signal(const Napi::CallbackInfo &info);
 
+    void would_block(boxlite_status status, boxlite_error *error, int32_t stream);
     void deliver_exit();
     void set_waiting(unsigned what, bool waiting);
 

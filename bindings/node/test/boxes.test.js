@@ -4,7 +4,7 @@ const assert = require('node:assert/strict');
 const { before, describe, test, after } = require('node:test');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { BoxliteError, Runtime, version } = require('..');
-const { image, machines, newHome, openRuntime, processes, removeHome, shell } = require('./helpers');
+const { eventually, image, machines, newHome, openRuntime, processes, removeHome, shell } = require('./helpers');
 
 test('the library tells its version', () => {
   assert.match(version, /^\d+\.\d+\.\d+$/);
@@ -133,7 +133,7 @@ test('a start that is aborted is undone, and can be made again', async (t) => {
   controller.abort(reason);
   await assert.rejects(starting, (error) => error.name === 'AbortError' && error.cause === reason);
   assert.notEqual((await box.inspect()).status, 'running');
-  assert.equal(machines(home).length, 0);
+  await eventually(() => machines(home).length === 0, 'the machine is gone');
 
   await assert.rejects(box.start({ signal: controller.signal }), { name: 'AbortError' });
   assert.equal(machines(home).length, 0);
