@@ -377,6 +377,7 @@ boxlite_status boxlite_box_options_new(const char *image,
 void boxlite_box_options_free(struct boxlite_box_options *options);
 
 /// Sets the box's name, unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or digit.
+/// The box's host name is made from it, or else from its id.
 boxlite_status boxlite_box_options_set_name(struct boxlite_box_options *options,
                                             const char *name,
                                             struct boxlite_error **error);
@@ -541,7 +542,8 @@ boxlite_status boxlite_box_list(struct boxlite_runtime *runtime,
                                 struct boxlite_error **error);
 
 /// Removes a box and its disk, by its id or its name. One that runs, in whichever program, is
-/// BOXLITE_INVALID_STATE, or is stopped at once if force is set. The operation has no result.
+/// BOXLITE_INVALID_STATE, or is stopped at once if force is set. Handles on it are still to be
+/// freed. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another program
 /// is changing the box, or its machine is still ending).
@@ -767,7 +769,8 @@ boxlite_status boxlite_exec_on_ready(struct boxlite_exec *exec,
 
 /// Writes to the command's stdin what it takes now, at least one byte of a length that is not 0.
 /// *written is the number of bytes, which may be less than length: go on with the rest. Up to 128
-/// KiB wait for the command to read them; one that has closed its stdin loses them. Does not wait.
+/// KiB, beside what a pipe holds, wait for the command to read them; one that has closed its stdin
+/// loses them. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if it takes none now: boxlite_exec_on_ready() tells when it does.
 /// BOXLITE_INVALID_STATE if there is no stdin, it was closed, or the command has ended.
@@ -856,8 +859,8 @@ boxlite_status boxlite_op_wait(struct boxlite_op *op,
                                struct boxlite_error **error);
 
 /// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-/// was faster. A box that was half made or half started is undone, a command is killed; a stop or a
-/// removal that has begun goes on. No effect on an operation that has completed.
+/// was faster. A box that was half made or half started is undone before that, a command is killed;
+/// a stop or a removal that has begun goes on. No effect on an operation that has completed.
 boxlite_status boxlite_op_cancel(struct boxlite_op *op, struct boxlite_error **error);
 
 /// Has callback called once when the operation has completed, inside boxlite_dispatch(); also if it

@@ -2,7 +2,8 @@
 # usage: doc.sh [OUTPUT]
 #
 # Makes HTML pages of the C API in OUTPUT/html (build/doxygen unless named). Fails if anything in the
-# header has no comment, if a line of it is too long, or if the documentation names what it has not.
+# header has no comment, if a line of it is too long, if the documentation names what it has not, or
+# if a link of it leads nowhere.
 set -euo pipefail
 output=$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/../build/doxygen}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -39,3 +40,14 @@ if [[ -n $unknown ]]; then
     printf 'named, but not in the header: %s\n' $unknown >&2
     exit 1
 fi
+
+# Links that lead nowhere.
+broken=0
+for page in README.md docs/*.md; do
+    while read -r link; do
+        if [[ $link == *://* || -e $(dirname "$page")/$link ]]; then continue; fi
+        printf '%s: there is no %s\n' "$page" "$link" >&2
+        broken=$((broken + 1))
+    done < <(grep -oE '\]\([^)#]+' "$page" | cut -c3-)
+done
+((broken == 0))

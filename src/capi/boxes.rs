@@ -129,7 +129,8 @@ pub unsafe extern "C" fn boxlite_box_list(
 }
 
 /// Removes a box and its disk, by its id or its name. One that runs, in whichever program, is
-/// BOXLITE_INVALID_STATE, or is stopped at once if force is set. The operation has no result.
+/// BOXLITE_INVALID_STATE, or is stopped at once if force is set. Handles on it are still to be
+/// freed. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another program
 /// is changing the box, or its machine is still ending).

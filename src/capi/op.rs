@@ -265,8 +265,8 @@ pub unsafe extern "C" fn boxlite_op_wait(
 }
 
 /// Asks an operation to stop. It then completes with BOXLITE_CANCELLED, or with its result if that
-/// was faster. A box that was half made or half started is undone, a command is killed; a stop or a
-/// removal that has begun goes on. No effect on an operation that has completed.
+/// was faster. A box that was half made or half started is undone before that, a command is killed;
+/// a stop or a removal that has begun goes on. No effect on an operation that has completed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_cancel(
     op: *mut boxlite_op,

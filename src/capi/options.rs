@@ -146,6 +146,7 @@ pub unsafe extern "C" fn boxlite_box_options_free(options: *mut boxlite_box_opti
 }
 
 /// Sets the box's name, unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or digit.
+/// The box's host name is made from it, or else from its id.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_set_name(
     options: *mut boxlite_box_options,

@@ -275,7 +275,8 @@ pub unsafe extern "C" fn boxlite_exec_on_ready(
 
 /// Writes to the command's stdin what it takes now, at least one byte of a length that is not 0.
 /// *written is the number of bytes, which may be less than length: go on with the rest. Up to 128
-/// KiB wait for the command to read them; one that has closed its stdin loses them. Does not wait.
+/// KiB, beside what a pipe holds, wait for the command to read them; one that has closed its stdin
+/// loses them. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if it takes none now: boxlite_exec_on_ready() tells when it does.
 /// BOXLITE_INVALID_STATE if there is no stdin, it was closed, or the command has ended.
