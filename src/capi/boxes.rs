@@ -221,7 +221,8 @@ pub unsafe extern "C" fn boxlite_box_start(
 
 /// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms milliseconds
 /// to end, then SIGKILL, and its disk is unmounted. One that does not run stays as it is. The
-/// operation has no result.
+/// operation has no result. Commands that run end as by these signals: with an exit, and the end of
+/// what they had written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_stop(
     r#box: *mut boxlite_box,

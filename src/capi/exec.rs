@@ -37,10 +37,10 @@ impl Counted for boxlite_exec {
     }
 }
 
-/// Called once when a command has ended, after the last byte of its output. code is its exit code,
-/// or 128 + signal if a signal ended it; signal is 0 for none. error is NULL, or tells why there is
-/// no ordinary end: the command could not be run (code 126 or 127), or its box ended (code -1). It
-/// is borrowed: good until the callback returns.
+/// Called once when a command has ended, after the last byte of the output that has a callback. code
+/// is its exit code, or 128 + signal if a signal ended it; signal is 0 for none. A code of -1 says
+/// that the box ended, and error why. error is also set, though the code is 126 or 127, if the
+/// command could not be run; otherwise it is NULL. It is borrowed: good until the callback returns.
 pub type boxlite_exit_callback = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -276,8 +276,9 @@ pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
     drop(callbacks);
 }
 
-/// Has callback called once when the command has ended and the output that has a callback, or was
-/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already.
+/// Has callback called once when the command has ended and the output that has a callback has been
+/// delivered to its last byte; also if it has ended already. Who reads by boxlite_exec_read() sees
+/// the end of a stream there, and may read on after the exit.
 /// Output that nobody takes does not hold up the exit, but a command that fills it waits. A second
 /// call replaces a callback that was not called yet; NULL removes it. destroy frees user_data, see
 /// boxlite_destroy.
@@ -309,7 +310,7 @@ pub unsafe extern "C" fn boxlite_exec_on_exit(
 /// boxlite_exec_message() for 126 and 127.
 ///
 /// Output that has no callback and was never read is dropped from now on, also if the time passes.
-/// What is paused or read by boxlite_exec_read() is waited for: another thread must go on with it.
+/// What is paused is waited for, until another thread resumes it.
 ///
 /// BOXLITE_TIMEOUT if the command still runs; the box's error if that ended first. From inside a
 /// callback: BOXLITE_BUSY.

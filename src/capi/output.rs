@@ -68,8 +68,8 @@ pub unsafe extern "C" fn boxlite_box_run(
 /// Runs one command in a new box made from an image, waits for its end, and removes the box. argv
 /// has argc strings; with argc 0 (argv may be NULL) the image's own command is run. runtime may be
 /// NULL: the default home is opened for this call. limit and *output are as for boxlite_box_run().
-/// timeout_ms milliseconds are for the start and the command, not for making the box; negative:
-/// without end. This call blocks although its name does not say so; from inside a callback:
+/// timeout_ms milliseconds are for the command and all that goes before it; negative: without end.
+/// This call blocks although its name does not say so; from inside a callback:
 /// BOXLITE_BUSY.
 ///
 /// Errors: those of boxlite_runtime_open(), boxlite_box_create() and boxlite_box_exec();

@@ -373,6 +373,37 @@ static void progress_tells_each_stage(boxlite_runtime *runtime, boxlite_box *box
     CHECK(w.progressed == 1 && w.completed == 0 && w.destroyed == 2);
 }
 
+// How it ended can be asked for inside the callback, where nobody may wait.
+static void note_status(void *user_data, boxlite_op *op)
+{
+    boxlite_status *ended = user_data;
+    *ended = boxlite_op_status(op, NULL);
+    CHECK(boxlite_op_wait(op, 0, NULL) == BOXLITE_BUSY);
+}
+
+static void its_status_is_told_without_waiting(boxlite_runtime *runtime, boxlite_box *box)
+{
+    enum { UNASKED = 1000 };
+    boxlite_op *op;
+    boxlite_exec *exec = start(box, "trap '' TERM; sleep 1000");
+    OK(boxlite_box_stop(box, 2000, &op, &error));
+    FAILS(boxlite_op_status(op, &error), BOXLITE_WOULD_BLOCK, "under way");
+    boxlite_status ended = UNASKED;
+    OK(boxlite_op_on_complete(op, note_status, &ended, NULL, &error));
+    DISPATCH_UNTIL(runtime, ended != UNASKED);
+    CHECK(ended == BOXLITE_OK && boxlite_op_status(op, &error) == BOXLITE_OK && !error);
+    boxlite_op_free(op);
+    boxlite_exec_free(exec);
+
+    OK(boxlite_box_remove(runtime, "nobody", false, &op, &error));
+    ended = UNASKED;
+    OK(boxlite_op_on_complete(op, note_status, &ended, NULL, &error));
+    DISPATCH_UNTIL(runtime, ended != UNASKED);
+    CHECK(ended == BOXLITE_NOT_FOUND);
+    FAILS(boxlite_op_status(op, &error), BOXLITE_NOT_FOUND, "nobody");
+    boxlite_op_free(op);
+}
+
 int main(void)
 {
     boxlite_runtime *runtime = open_runtime();
@@ -384,6 +415,7 @@ int main(void)
     many_may_wait(runtime, box);
     completion_is_told_once(runtime, box);
     progress_tells_each_stage(runtime, box);
+    its_status_is_told_without_waiting(runtime, box);
     remove_box(runtime, box);
     close_runtime(runtime);
     return 0;
