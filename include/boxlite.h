@@ -248,10 +248,10 @@ typedef struct boxlite_runtime boxlite_runtime;
 /// How a home is to be used. Owned by the caller. One thread at a time.
 typedef struct boxlite_runtime_options boxlite_runtime_options;
 
-/// Called once when a command has ended, after the last byte of its output. code is its exit code,
-/// or 128 + signal if a signal ended it; signal is 0 for none. error is NULL, or tells why there is
-/// no ordinary end: the command could not be run (code 126 or 127), or its box ended (code -1). It
-/// is borrowed: good until the callback returns.
+/// Called once when a command has ended, after the last byte of the output that has a callback. code
+/// is its exit code, or 128 + signal if a signal ended it; signal is 0 for none. A code of -1 says
+/// that the box ended, and error why. error is also set, though the code is 126 or 127, if the
+/// command could not be run; otherwise it is NULL. It is borrowed: good until the callback returns.
 typedef void (*boxlite_exit_callback)(void *user_data,
                                       int32_t code,
                                       int32_t signal,
@@ -509,8 +509,8 @@ int32_t boxlite_event_fd(const struct boxlite_runtime *runtime);
 
 /// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
 /// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran, BOXLITE_TIMEOUT
-/// (without an error object) if none did. *left, unless left is NULL, is the number of sources that
-/// may have more: call again while it is not 0. Several threads may dispatch at once, and the
+/// (without an error object) if none did. *left, unless left is NULL, is in both cases the number of
+/// sources that may have more: call again while it is not 0. Several threads may dispatch at once, and the
 /// callbacks of one exec or operation still run one after the other. From inside a callback, of
 /// whatever runtime: BOXLITE_BUSY.
 boxlite_status boxlite_dispatch(struct boxlite_runtime *runtime,
@@ -581,7 +581,8 @@ boxlite_status boxlite_box_start(struct boxlite_box *box,
 
 /// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms milliseconds
 /// to end, then SIGKILL, and its disk is unmounted. One that does not run stays as it is. The
-/// operation has no result.
+/// operation has no result. Commands that run end as by these signals: with an exit, and the end of
+/// what they had written.
 boxlite_status boxlite_box_stop(struct boxlite_box *box,
                                 uint32_t grace_ms,
                                 struct boxlite_op **op,
@@ -605,6 +606,10 @@ boxlite_status boxlite_box_exec(struct boxlite_box *box,
                                 const struct boxlite_exec_options *options,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
+
+/// The name of a boxlite_box_status, such as "running"; "unknown" for a number that is none. Static:
+/// good for ever.
+const char *boxlite_box_status_name(int32_t status);
 
 /// Frees information that was taken from an operation, not that of a list. NULL is fine.
 void boxlite_box_info_free(struct boxlite_box_info *info);
@@ -677,8 +682,9 @@ struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
 /// called any more, except one that runs just now. Allowed inside its own callbacks. NULL is fine.
 void boxlite_exec_free(struct boxlite_exec *exec);
 
-/// Has callback called once when the command has ended and the output that has a callback, or was
-/// read by boxlite_exec_read(), has been taken to its last byte; also if it has ended already.
+/// Has callback called once when the command has ended and the output that has a callback has been
+/// delivered to its last byte; also if it has ended already. Who reads by boxlite_exec_read() sees
+/// the end of a stream there, and may read on after the exit.
 /// Output that nobody takes does not hold up the exit, but a command that fills it waits. A second
 /// call replaces a callback that was not called yet; NULL removes it. destroy frees user_data, see
 /// boxlite_destroy.
@@ -694,7 +700,7 @@ boxlite_status boxlite_exec_on_exit(struct boxlite_exec *exec,
 /// boxlite_exec_message() for 126 and 127.
 ///
 /// Output that has no callback and was never read is dropped from now on, also if the time passes.
-/// What is paused or read by boxlite_exec_read() is waited for: another thread must go on with it.
+/// What is paused is waited for, until another thread resumes it.
 ///
 /// BOXLITE_TIMEOUT if the command still runs; the box's error if that ended first. From inside a
 /// callback: BOXLITE_BUSY.
@@ -717,8 +723,8 @@ boxlite_status boxlite_exec_signal(struct boxlite_exec *exec,
 
 /// Has callback called with the command's stdout. Nothing is lost before: output waits, up to 256
 /// KiB, until there is a callback; then the command waits, as on a pipe that nobody reads. A second
-/// call replaces the callback; NULL removes it, and drops what waits and all that comes. destroy
-/// frees user_data, see boxlite_destroy.
+/// call replaces the callback; NULL removes it, and output waits again; see boxlite_exec_discard()
+/// for output that nobody wants. destroy frees user_data, see boxlite_destroy.
 boxlite_status boxlite_exec_on_stdout(struct boxlite_exec *exec,
                                       boxlite_output_callback callback,
                                       void *user_data,
@@ -731,6 +737,12 @@ boxlite_status boxlite_exec_on_stderr(struct boxlite_exec *exec,
                                       void *user_data,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
+
+/// Drops what waits on an output and what comes, so that it holds nobody up: stream is BOXLITE_STDOUT
+/// or BOXLITE_STDERR. Its callback is removed; it cannot be read any more. For good.
+boxlite_status boxlite_exec_discard(struct boxlite_exec *exec,
+                                    int32_t stream,
+                                    struct boxlite_error **error);
 
 /// Holds back an output's callback: stream is BOXLITE_STDOUT or BOXLITE_STDERR. Output then waits
 /// as it does before there is a callback; the other streams go on. Another thread that is
@@ -799,8 +811,8 @@ boxlite_status boxlite_box_run(struct boxlite_box *box,
 /// Runs one command in a new box made from an image, waits for its end, and removes the box. argv
 /// has argc strings; with argc 0 (argv may be NULL) the image's own command is run. runtime may be
 /// NULL: the default home is opened for this call. limit and *output are as for boxlite_box_run().
-/// timeout_ms milliseconds are for the start and the command, not for making the box; negative:
-/// without end. This call blocks although its name does not say so; from inside a callback:
+/// timeout_ms milliseconds are for the command and all that goes before it; negative: without end.
+/// This call blocks although its name does not say so; from inside a callback:
 /// BOXLITE_BUSY.
 ///
 /// Errors: those of boxlite_runtime_open(), boxlite_box_create() and boxlite_box_exec();
@@ -813,6 +825,16 @@ boxlite_status boxlite_run(struct boxlite_runtime *runtime,
                            int32_t timeout_ms,
                            struct boxlite_output **output,
                            struct boxlite_error **error);
+
+/// As boxlite_run(), for programs that do not wait: runs a command in a new box, and removes the box.
+/// Both options may be freed afterwards; limit is as for boxlite_box_run(). The result is an output: boxlite_op_take_output(). Cancelled, or in whatever
+/// way it ends, the operation completes when the box is gone.
+boxlite_status boxlite_runtime_run(struct boxlite_runtime *runtime,
+                                   const struct boxlite_box_options *box_options,
+                                   const struct boxlite_exec_options *exec_options,
+                                   size_t limit,
+                                   struct boxlite_op **op,
+                                   struct boxlite_error **error);
 
 /// Frees an output. NULL is fine.
 void boxlite_output_free(struct boxlite_output *output);
@@ -848,6 +870,11 @@ void boxlite_op_free(struct boxlite_op *op);
 
 /// Whether the operation has completed, well or not; false for NULL.
 bool boxlite_op_is_done(const struct boxlite_op *op);
+
+/// How the operation ended: BOXLITE_OK if it succeeded, its own status and error if it failed,
+/// BOXLITE_WOULD_BLOCK if it is still under way. Does not wait; for completion callbacks, where
+/// boxlite_op_wait() is not allowed.
+boxlite_status boxlite_op_status(const struct boxlite_op *op, struct boxlite_error **error);
 
 /// Waits until the operation has completed, up to timeout_ms milliseconds; negative: without end.
 /// Works whether or not anybody dispatches, from any number of threads. Returns BOXLITE_OK if the

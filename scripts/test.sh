@@ -48,6 +48,24 @@ f=$(count '^[0-9]+% tests passed, ([0-9]+) tests failed.*')
 if ((status != 0 && f == 0)); then f=1; fi
 passed=$((passed + total - f)) failed=$((failed + f))
 
+# binding LANGUAGE CONDITION DIRECTORY: tests a binding, where its language is new enough.
+binding() {
+    echo "== $1"
+    if ! eval "$2" >/dev/null 2>&1; then
+        echo "skipped: no $1 that can build the binding"
+        skipped=$((skipped + 1))
+        return
+    fi
+    local status=0 p f
+    "bindings/$3/test.sh" "$build" 2>&1 | tee "$log" || status=$?
+    p=$(count '^([0-9]+) passed, [0-9]+ failed$')
+    f=$(count '^[0-9]+ passed, ([0-9]+) failed$')
+    if ((status != 0 && f == 0)); then f=1; fi
+    passed=$((passed + p)) failed=$((failed + f))
+}
+binding Go '[[ $(go env GOVERSION) =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24))' go
+binding Node '(($(node -p process.versions.node | cut -d. -f1) >= 18))' node
+
 # The same library as somebody who is not root, where we may become somebody else.
 if ((EUID == 0)) && command -v setpriv >/dev/null; then
     echo "== C: as an ordinary user"

@@ -19,7 +19,7 @@ type (
 
 // nothing is the takeFunc of operations without a result.
 func nothing(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
-	return C.boxlite_op_wait(op, 0, e)
+	return C.boxlite_op_status(op, e)
 }
 
 // operate runs an operation to its end. When the context ends, the operation is cancelled; the

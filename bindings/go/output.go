@@ -49,18 +49,27 @@ func (b *Box) Run(ctx context.Context, command Command, limit int) (*Output, err
 // Run runs one command in a new box made from an image, and removes the box whatever happens.
 // Without args the image's own command is run. Otherwise as [Box.Run].
 func (r *Runtime) Run(ctx context.Context, image string, args []string, limit int) (*Output, error) {
-	box, err := r.Create(ctx, BoxOptions{Image: image})
+	if limit < 0 {
+		return nil, invalid("limit", "must not be negative")
+	}
+	var out *C.boxlite_output
+	box, command := BoxOptions{Image: image}, Command{Args: args}
+	err := r.operate(ctx, func(op **C.boxlite_op) error {
+		return box.c(func(b *C.boxlite_box_options) error {
+			return command.c(func(c *C.boxlite_exec_options) error {
+				return r.core.handle.call(func(p *C.boxlite_runtime, e **C.boxlite_error) C.boxlite_status {
+					return C.boxlite_runtime_run(p, b, c, C.size_t(limit), op, e)
+				})
+			})
+		})
+	}, func(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_op_take_output(op, &out, e)
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer box.Close()
-	output, err := box.Run(ctx, Command{Args: args}, limit)
-	removed := r.Remove(context.WithoutCancel(ctx), box.ID(), true)
-	// What the command did matters more than what is left of its box.
-	if err != nil {
-		return nil, err
-	}
-	return output, removed
+	defer C.boxlite_output_free(out)
+	return newOutput(out), nil
 }
 
 func newOutput(out *C.boxlite_output) *Output {

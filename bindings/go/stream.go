@@ -81,10 +81,7 @@ func (o *output) Close() error {
 		return nil
 	}
 	err := o.exec.handle.call(func(p *C.boxlite_exec, e **C.boxlite_error) C.boxlite_status {
-		if o.number == C.BOXLITE_STDERR {
-			return C.boxlite_exec_on_stderr(p, nil, nil, nil, e)
-		}
-		return C.boxlite_exec_on_stdout(p, nil, nil, nil, e)
+		return C.boxlite_exec_discard(p, o.number, e)
 	})
 	// A Read that waits finds it closed.
 	o.exec.state.onReady(int(o.number))
@@ -134,8 +131,6 @@ func (s *stdin) Close() error {
 	err := s.exec.handle.call(func(p *C.boxlite_exec, e **C.boxlite_error) C.boxlite_status {
 		return C.boxlite_exec_close_stdin(p, e)
 	})
-	// A Write that waits finds it closed.
-	s.exec.state.onReady(C.BOXLITE_STDIN)
 	if err == ErrClosed {
 		return nil
 	}

@@ -107,9 +107,7 @@ void Exec::would_block(boxlite_status status, boxlite_error *error, int32_t stre
 void Exec::drop(const Napi::CallbackInfo &info)
 {
     int32_t stream = info[0].As<Napi::Number>();
-    auto set = stream == BOXLITE_STDERR ? boxlite_exec_on_stderr : boxlite_exec_on_stdout;
-    call(info.Env(), set, exec_.get(), boxlite_output_callback{}, static_cast<void *>(nullptr),
-         boxlite_destroy{});
+    call(info.Env(), boxlite_exec_discard, exec_.get(), stream);
     set_waiting(bit(stream), false);
 }
 

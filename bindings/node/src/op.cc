@@ -79,7 +79,6 @@ Napi::Value wait_for(std::shared_ptr<Loop> loop, boxlite_op *op, Napi::Function 
 
 Napi::Value take_nothing(const std::shared_ptr<Loop> &loop, boxlite_op *op)
 {
-    // Completed: tells whether it failed.
-    call(loop->env(), boxlite_op_wait, op, 0);
+    call(loop->env(), boxlite_op_status, op);
     return loop->env().Undefined();
 }
