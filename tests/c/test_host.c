@@ -57,12 +57,15 @@ static void the_hosts_children_are_its_own(void)
         boxlite_op *op;
         PRINTS(box, "echo works", "works\n");
         fork_and_wait();
+        boxlite_exec *exec = start(box, "exec sleep 1000");
         if (i == 0)
             CHECK(signal_machines(SIGKILL) == 1);
         else {
             OK(boxlite_box_stop(box, 0, &op, &error));
             wait_op(op);
         }
+        CHECK(boxlite_exec_wait(exec, 60000, NULL, NULL) != BOXLITE_TIMEOUT);
+        boxlite_exec_free(exec);
         EVENTUALLY(count_machines() == 0);
     }
     CHECK(foreign == 0 && deaths == 3);

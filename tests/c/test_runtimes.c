@@ -156,18 +156,28 @@ static void one_home_twice(void)
         PRINTS(box, "echo a > /who; cat /who", "a\n");
         PRINTS(same, "cat /who", "a\n");
         CHECK(status_of(box) == BOXLITE_BOX_RUNNING && status_of(same) == BOXLITE_BOX_RUNNING);
+        // Each hears of its end by a command of its own.
+        boxlite_exec *execs[2] = {start(box, "exec sleep 1000"), start(same, "exec sleep 1000")};
         OK(boxlite_box_stop(i % 2 ? box : same, 0, &op, &error));
         wait_op(op);
+        for (int j = 0; j < 2; j++) {
+            boxlite_status status = boxlite_exec_wait(execs[j], 60000, NULL, NULL);
+            CHECK(status == BOXLITE_OK || status == BOXLITE_STOPPED);
+            boxlite_exec_free(execs[j]);
+        }
         EVENTUALLY(status_of(box) == BOXLITE_BOX_STOPPED && status_of(same) == BOXLITE_BOX_STOPPED);
         EVENTUALLY(count_machines() == 0);
     }
 
     // What one runs ends with it, and the other sees that.
     PRINTS(box, "echo runs", "runs\n");
-    PRINTS(same, "echo attached", "attached\n");
+    boxlite_exec *exec = start(same, "exec sleep 1000");
     boxlite_box_free(box);
     boxlite_runtime_free(a);
     EVENTUALLY(count_machines() == 0);
+    boxlite_status ended = boxlite_exec_wait(exec, 60000, NULL, NULL);
+    CHECK(ended != BOXLITE_OK && ended != BOXLITE_TIMEOUT);
+    boxlite_exec_free(exec);
     EVENTUALLY(status_of(same) == BOXLITE_BOX_STOPPED);
     PRINTS(same, "echo mine now", "mine now\n");
     remove_box(b, same);
