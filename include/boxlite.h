@@ -248,9 +248,9 @@ typedef struct boxlite_runtime boxlite_runtime;
 /// How a home is to be used. Owned by the caller. One thread at a time.
 typedef struct boxlite_runtime_options boxlite_runtime_options;
 
-/// Called once when a command has ended, after the last byte of the output that has a callback. code
-/// is its exit code, or 128 + signal if a signal ended it; signal is 0 for none. A code of -1 says
-/// that the box ended, and error why. error is also set, though the code is 126 or 127, if the
+/// Called once when a command has ended, after the last byte of the output that has a callback.
+/// code is its exit code, or 128 + signal if a signal ended it; signal is 0 for none. A code of -1
+/// says that the box ended, and error why. error is also set, though the code is 126 or 127, if the
 /// command could not be run; otherwise it is NULL. It is borrowed: good until the callback returns.
 typedef void (*boxlite_exit_callback)(void *user_data,
                                       int32_t code,
@@ -509,10 +509,10 @@ int32_t boxlite_event_fd(const struct boxlite_runtime *runtime);
 
 /// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
 /// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran, BOXLITE_TIMEOUT
-/// (without an error object) if none did. *left, unless left is NULL, is in both cases the number of
-/// sources that may have more: call again while it is not 0. Several threads may dispatch at once, and the
-/// callbacks of one exec or operation still run one after the other. From inside a callback, of
-/// whatever runtime: BOXLITE_BUSY.
+/// (without an error object) if none did. *left, unless left is NULL, is in both cases the number
+/// of sources that may have more: call again while it is not 0. Several threads may dispatch at
+/// once, and the callbacks of one exec or operation still run one after the other. From inside a
+/// callback, of whatever runtime: BOXLITE_BUSY.
 boxlite_status boxlite_dispatch(struct boxlite_runtime *runtime,
                                 int32_t timeout_ms,
                                 size_t *left,
@@ -607,8 +607,8 @@ boxlite_status boxlite_box_exec(struct boxlite_box *box,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
-/// The name of a boxlite_box_status, such as "running"; "unknown" for a number that is none. Static:
-/// good for ever.
+/// The name of a boxlite_box_status, such as "running"; "unknown" for a number that is none.
+/// Static: good for ever.
 const char *boxlite_box_status_name(int32_t status);
 
 /// Frees information that was taken from an operation, not that of a list. NULL is fine.
@@ -738,8 +738,8 @@ boxlite_status boxlite_exec_on_stderr(struct boxlite_exec *exec,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-/// Drops what waits on an output and what comes, so that it holds nobody up: stream is BOXLITE_STDOUT
-/// or BOXLITE_STDERR. Its callback is removed; it cannot be read any more. For good.
+/// Drops what waits on an output and what comes, so that it holds nobody up: stream is
+/// BOXLITE_STDOUT or BOXLITE_STDERR. Its callback is removed; it cannot be read any more. For good.
 boxlite_status boxlite_exec_discard(struct boxlite_exec *exec,
                                     int32_t stream,
                                     struct boxlite_error **error);
@@ -826,9 +826,10 @@ boxlite_status boxlite_run(struct boxlite_runtime *runtime,
                            struct boxlite_output **output,
                            struct boxlite_error **error);
 
-/// As boxlite_run(), for programs that do not wait: runs a command in a new box, and removes the box.
-/// Both options may be freed afterwards; limit is as for boxlite_box_run(). The result is an output: boxlite_op_take_output(). Cancelled, or in whatever
-/// way it ends, the operation completes when the box is gone.
+/// As boxlite_run(), for programs that do not wait: runs a command in a new box, and removes the
+/// box. Both options may be freed afterwards; limit is as for boxlite_box_run(). The result is an
+/// output: boxlite_op_take_output(). Cancelled, or in whatever way it ends, the operation completes
+/// when the box is gone.
 boxlite_status boxlite_runtime_run(struct boxlite_runtime *runtime,
                                    const struct boxlite_box_options *box_options,
                                    const struct boxlite_exec_options *exec_options,

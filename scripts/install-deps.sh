@@ -45,8 +45,8 @@ test|umoci|umoci|unpacks images, to compare with ours
 test|docker-registry|docker-registry|a real registry for the tests
 test|valgrind|valgrind|memory checks of the C tests
 test|/usr/include/uv.h|libuv1-dev|the example of boxes in a libuv loop
-test|node|nodejs|runs the Node binding's tests
-test|npm|npm|the Node binding's packages
+test|node|nodejs|runs the tests of the Node binding
+test|npm|npm|packages of the Node binding
 test|/usr/include/node/node_api.h /usr/local/include/node/node_api.h|libnode-dev|builds the Node binding
 test|python3|python3|makes calls from the header; builds the Node binding
 test|doxygen|doxygen|the C API as pages, and a check that nothing in it is undocumented

@@ -185,7 +185,7 @@ impl Exec {
 
     /// Sends a signal, by its number on x86-64 Linux, to the command's process group.
     pub async fn signal(&self, signal: i32) -> Result<()> {
-        if !(1..=64).contains(&signal) {
+        if !(0..=64).contains(&signal) {
             let text = format!("signal: there is no signal {signal}");
             return Err(Error::new(Code::InvalidArgument, text).object("signal"));
         }

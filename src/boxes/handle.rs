@@ -191,8 +191,8 @@ impl BoxHandle {
         let known = self.inner.live().connection.take();
         known.iter().for_each(Connection::close);
         if ours.is_some() {
-            // The next program to look finds out by itself if this cannot be written.
-            let _ = self.inner.write(BoxState::new(Status::Stopped));
+            // Whoever looks when it has ended sees it stopped; also if this cannot be written.
+            let _ = self.inner.write(BoxState::new(Status::Stopping));
         }
     }
 }
@@ -237,8 +237,12 @@ impl Inner {
     /// another program started.
     async fn connection(&self) -> Result<Option<Connection>> {
         let known = self.live().connection.clone().filter(|c| !c.has_ended());
-        if known.is_some() {
-            return Ok(known);
+        if let Some(connection) = known {
+            if is_supervised(&self.box_dir())? {
+                return Ok(Some(connection));
+            }
+            // Somebody else ended the box, and we have yet to hear of it.
+            let _ = tokio::time::timeout(ENDING_PATIENCE, connection.ended()).await;
         }
         let dir = self.box_dir();
         let holder = move |_: &Context| {
@@ -478,7 +482,7 @@ fn true_state(context: &Context, id: &str) -> Result<BoxState> {
         return Ok(state);
     }
     let mut corrected = BoxState { status: Status::Stopped, pid: None, ..state };
-    if corrected.error_reason.is_none() {
+    if corrected.error_reason.is_none() && state.status != Status::Stopping {
         corrected.error_reason = Some("the program that ran the box ended".into());
     }
     context.store.update_state(&corrected.to_row(id)?)?;

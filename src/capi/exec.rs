@@ -37,9 +37,9 @@ impl Counted for boxlite_exec {
     }
 }
 
-/// Called once when a command has ended, after the last byte of the output that has a callback. code
-/// is its exit code, or 128 + signal if a signal ended it; signal is 0 for none. A code of -1 says
-/// that the box ended, and error why. error is also set, though the code is 126 or 127, if the
+/// Called once when a command has ended, after the last byte of the output that has a callback.
+/// code is its exit code, or 128 + signal if a signal ended it; signal is 0 for none. A code of -1
+/// says that the box ended, and error why. error is also set, though the code is 126 or 127, if the
 /// command could not be run; otherwise it is NULL. It is borrowed: good until the callback returns.
 pub type boxlite_exit_callback = Option<
     unsafe extern "C" fn(

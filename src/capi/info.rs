@@ -83,8 +83,8 @@ unsafe fn field(
     text::borrowed(unsafe { pointer::borrow(info, "info") }.ok().and_then(pick))
 }
 
-/// The name of a boxlite_box_status, such as "running"; "unknown" for a number that is none. Static:
-/// good for ever.
+/// The name of a boxlite_box_status, such as "running"; "unknown" for a number that is none.
+/// Static: good for ever.
 #[unsafe(no_mangle)]
 pub extern "C" fn boxlite_box_status_name(status: i32) -> *const c_char {
     let name = match status {

@@ -124,9 +124,10 @@ fn run(
     }))
 }
 
-/// As boxlite_run(), for programs that do not wait: runs a command in a new box, and removes the box.
-/// Both options may be freed afterwards; limit is as for boxlite_box_run(). The result is an output: boxlite_op_take_output(). Cancelled, or in whatever
-/// way it ends, the operation completes when the box is gone.
+/// As boxlite_run(), for programs that do not wait: runs a command in a new box, and removes the
+/// box. Both options may be freed afterwards; limit is as for boxlite_box_run(). The result is an
+/// output: boxlite_op_take_output(). Cancelled, or in whatever way it ends, the operation completes
+/// when the box is gone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_run(
     runtime: *mut boxlite_runtime,

@@ -200,10 +200,10 @@ pub unsafe extern "C" fn boxlite_event_fd(runtime: *const boxlite_runtime) -> i3
 
 /// Runs one callback that is due, on this thread. Waits for one up to timeout_ms milliseconds; 0
 /// does not wait, a negative value waits without end. BOXLITE_OK if a callback ran, BOXLITE_TIMEOUT
-/// (without an error object) if none did. *left, unless left is NULL, is in both cases the number of
-/// sources that may have more: call again while it is not 0. Several threads may dispatch at once, and the
-/// callbacks of one exec or operation still run one after the other. From inside a callback, of
-/// whatever runtime: BOXLITE_BUSY.
+/// (without an error object) if none did. *left, unless left is NULL, is in both cases the number
+/// of sources that may have more: call again while it is not 0. Several threads may dispatch at
+/// once, and the callbacks of one exec or operation still run one after the other. From inside a
+/// callback, of whatever runtime: BOXLITE_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_dispatch(
     runtime: *mut boxlite_runtime,

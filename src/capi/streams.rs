@@ -108,8 +108,8 @@ pub unsafe extern "C" fn boxlite_exec_on_stderr(
     unsafe { set_output(exec, callback, boxlite_stream::BOXLITE_STDERR, error) }
 }
 
-/// Drops what waits on an output and what comes, so that it holds nobody up: stream is BOXLITE_STDOUT
-/// or BOXLITE_STDERR. Its callback is removed; it cannot be read any more. For good.
+/// Drops what waits on an output and what comes, so that it holds nobody up: stream is
+/// BOXLITE_STDOUT or BOXLITE_STDERR. Its callback is removed; it cannot be read any more. For good.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_discard(
     exec: *mut boxlite_exec,

@@ -307,6 +307,8 @@ async fn next(frames: &mut Frames) -> Result<Option<from_supervisor::Body>> {
             Some(Ok(FromSupervisor { body: Some(body) })) => return Ok(Some(body)),
             // From a later supervisor: nothing we asked for.
             Some(Ok(FromSupervisor { body: None })) => {}
+            // It ended with something of ours unread.
+            Some(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
             Some(Err(e)) => {
                 return Err(Error::io(Code::RpcTransport, "read from the supervisor", &e));
             }

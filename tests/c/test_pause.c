@@ -142,7 +142,8 @@ static void a_callback_that_pauses_is_not_called_again(boxlite_runtime *runtime,
         DISPATCH_UNTIL(runtime, g.calls == calls);
         sleep_ms(calls < 5 ? 50 : 0);
         dispatch_all(runtime);
-        CHECK(g.calls == calls && g.exits == 0);
+        // Nothing more; but the exit, once nothing is left to wait for.
+        CHECK(g.calls == calls && (g.exits == 0 || g.out.length == 588895));
         if (calls % 2)
             CHECK(boxlite_exec_wait(g.exec, 0, NULL, NULL) == BOXLITE_TIMEOUT || g.out.length == 588895);
         OK(boxlite_exec_resume(g.exec, BOXLITE_STDOUT, &error));
