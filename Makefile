@@ -86,8 +86,8 @@ install:
 RUNS := 10
 BENCH_SOURCES := benches/bench.c benches/bare.c benches/process.c benches/report.c
 
-bench: build images $(B)/bin/bench $(B)/bench/port.initramfs
-	@$(B)/bin/bench $(B)/images/busybox $(B)/bench/port.initramfs $(B)/bench.json $(RUNS)
+bench: build images $(B)/bin/bench $(B)/bench/inside.initramfs $(B)/bench/noop
+	@$(B)/bin/bench $(B)/images/busybox $(B)/bench $(B)/bench.json $(RUNS)
 	@echo "in $(B)/bench.json too"
 
 $(B)/bin/bench: $(BENCH_SOURCES) benches/bench.h include/boxlite.h | library
@@ -95,11 +95,17 @@ $(B)/bin/bench: $(BENCH_SOURCES) benches/bench.h include/boxlite.h | library
 	@$(CC) $(CFLAGS) -Iinclude $(BENCH_SOURCES) -o $@ -L$(B)/lib -lboxlite \
 		-Wl,-rpath,'$$ORIGIN/../lib'
 
-# The machine at the other end of the raw port.
-$(B)/bench/port.initramfs: benches/port.c benches/bench.h scripts/initramfs.sh | deps
+# What runs in the guests: the machine at the other end of the raw port, and commands of a box.
+$(B)/bench/inside: benches/inside.c benches/bench.h | deps
 	@mkdir -p $(B)/bench
-	@$(CC) $(CFLAGS) -static $< -o $(B)/bench/port
-	@scripts/initramfs.sh $(B)/bench/port $@
+	@$(CC) $(CFLAGS) -static $< -o $@
+
+$(B)/bench/inside.initramfs: $(B)/bench/inside scripts/initramfs.sh
+	@scripts/initramfs.sh $< $@
+
+$(B)/bench/noop: benches/noop.c | deps
+	@mkdir -p $(B)/bench
+	@$(CC) $(CFLAGS) -static -nostdlib -fno-stack-protector -s $< -o $@
 
 # --- tests ----------------------------------------------------------------------------------------
 

@@ -129,8 +129,8 @@ static char **with_initramfs(char *const *arguments, const char *initramfs)
     return copy;
 }
 
-// MB/s that benches/port.c brings through the port: a marker byte, then `bytes` of data.
-double raw_throughput(char *const *arguments, const char *initramfs, size_t bytes)
+// MB/s that benches/inside.c brings through the port: a marker byte, then `bytes` of data.
+double raw_throughput(char *const *arguments, const char *initramfs, long long bytes)
 {
     enum { ROOM = 262144 };
     machine m;
@@ -139,10 +139,10 @@ double raw_throughput(char *const *arguments, const char *initramfs, size_t byte
     if (!buffer)
         fail("out of memory");
     start_bare(&m, changed);
-    size_t left = bytes + 1 - read_some(&m, buffer, 1);
+    long long left = bytes + 1 - (long long)read_some(&m, buffer, 1);
     double began = now_ms();
     while (left > 0)
-        left -= read_some(&m, buffer, left < ROOM ? left : ROOM);
+        left -= (long long)read_some(&m, buffer, left < ROOM ? (size_t)left : ROOM);
     double elapsed = now_ms() - began;
     end_bare(&m);
     free(buffer);

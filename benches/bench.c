@@ -1,6 +1,8 @@
 // Measures the library side by side with what it is made of.
 //
-//   bench IMAGE PORT_INITRAMFS JSON [RUNS]
+//   bench IMAGE PROGRAMS JSON [RUNS]
+//
+// PROGRAMS holds what runs in the guests: `inside`, `inside.initramfs` and `noop`.
 //
 // Each figure stands beside a baseline from the same run: QEMU alone with a box's own arguments,
 // the raw port, fork and exec inside the guest. A missed aim is reported, and is no failure.
@@ -31,9 +33,6 @@ enum {
     SETTLE_MS = 500,
     ROUNDS = 5,
     EXECS_PER_ROUND = 60,
-    LOOPS_PER_ROUND = 300,
-    BLOCK = 65536,
-    BLOCKS = STREAM_BYTES / BLOCK,
 };
 
 static boxlite_error *error;
@@ -58,33 +57,42 @@ static void finish(boxlite_op *op, const char *what)
 static struct {
     samples boot, start, before_setup, setup, bare_boot;
     samples first_byte;
-    samples exec, loop;
-    samples stdout_rate, port_rate, pipe_rate;
+    samples exec_noop, spawn_noop, exec_true, spawn_true;
+    samples stdout_rate, dd_rate, port_rate, pipe_rate;
     samples qemu_pss, qemu_private, supervisor_pss, supervisor_private, box_private;
+    samples guest_used, agent_rss;
     samples bare_pss, bare_private;
 } seen;
 
+static const char BARE_BOOT[] = "bare QEMU to greeting";
+static const char BARE_PRIVATE[] = "bare QEMU, private";
+
 static const figure FIGURES[] = {
-    {"cold boot to agent (stages)", "ms", &seen.boot, "bare QEMU to greeting", &seen.bare_boot,
-     1.15, false},
-    {"box_start less setup", "ms", &seen.before_setup, "bare QEMU to greeting", &seen.bare_boot,
-     1.15, false},
-    {"  setup stage (mount, identity)", "ms", &seen.setup, NULL, NULL, 0, false},
-    {"box_start, whole", "ms", &seen.start, "bare QEMU to greeting", &seen.bare_boot, 0, false},
-    {"create+start+echo to first byte", "ms", &seen.first_byte, "bare QEMU to greeting",
-     &seen.bare_boot, 0, false},
-    {"exec round trip of true", "ms", &seen.exec, "fork+exec in the guest", &seen.loop, 0, false},
-    {"stdout of an exec", "MB/s", &seen.stdout_rate, "raw port", &seen.port_rate, 0.6, true},
-    {"stdout of an exec", "MB/s", &seen.stdout_rate, "dd | cat in the guest", &seen.pipe_rate, 0,
-     true},
-    {"memory of an idle box: QEMU, Pss", "MiB", &seen.qemu_pss, "bare QEMU, Pss", &seen.bare_pss, 0,
-     false},
-    {"  QEMU, private", "MiB", &seen.qemu_private, "bare QEMU, private", &seen.bare_private, 0,
-     false},
-    {"  supervisor, Pss", "MiB", &seen.supervisor_pss, NULL, NULL, 0, false},
-    {"  supervisor, private", "MiB", &seen.supervisor_private, NULL, NULL, 0, false},
-    {"  QEMU + supervisor, private", "MiB", &seen.box_private, "bare QEMU, private",
-     &seen.bare_private, 0, false},
+    {"cold boot to agent (stages)", "ms", &seen.boot, BARE_BOOT, &seen.bare_boot, RATIO_AT_MOST,
+     1.15},
+    {"box_start less setup", "ms", &seen.before_setup, BARE_BOOT, &seen.bare_boot, RATIO_AT_MOST,
+     1.15},
+    {"  setup stage (mount, identity)", "ms", &seen.setup, NULL, NULL, NO_AIM, 0},
+    {"box_start, whole", "ms", &seen.start, BARE_BOOT, &seen.bare_boot, NO_AIM, 0},
+    {"create+start+echo to first byte", "ms", &seen.first_byte, BARE_BOOT, &seen.bare_boot, NO_AIM,
+     0},
+    {"exec round trip, static no-op", "ms", &seen.exec_noop, "fork+exec in the guest",
+     &seen.spawn_noop, VALUE_AT_MOST, 4},
+    {"exec round trip, busybox true", "ms", &seen.exec_true, "fork+exec in the guest",
+     &seen.spawn_true, NO_AIM, 0},
+    {"stdout of an exec", "MB/s", &seen.stdout_rate, "raw port", &seen.port_rate, RATIO_AT_LEAST,
+     0.6},
+    {"stdout of busybox dd", "MB/s", &seen.dd_rate, "dd | cat in the guest", &seen.pipe_rate,
+     NO_AIM, 0},
+    {"memory of an idle box: QEMU, Pss", "MiB", &seen.qemu_pss, "bare QEMU, Pss", &seen.bare_pss,
+     NO_AIM, 0},
+    {"  QEMU, private", "MiB", &seen.qemu_private, BARE_PRIVATE, &seen.bare_private, NO_AIM, 0},
+    {"  supervisor, Pss", "MiB", &seen.supervisor_pss, NULL, NULL, VALUE_AT_MOST, 6},
+    {"  supervisor, private", "MiB", &seen.supervisor_private, NULL, NULL, NO_AIM, 0},
+    {"  QEMU + supervisor, private", "MiB", &seen.box_private, BARE_PRIVATE, &seen.bare_private,
+     NO_AIM, 0},
+    {"  used in the guest, by the guest", "MiB", &seen.guest_used, NULL, NULL, NO_AIM, 0},
+    {"  of it the agent, resident", "MiB", &seen.agent_rss, NULL, NULL, NO_AIM, 0},
 };
 enum { FIGURE_COUNT = sizeof FIGURES / sizeof FIGURES[0] };
 
@@ -145,7 +153,7 @@ static void discard(boxlite_runtime *runtime, boxlite_box *box)
 typedef struct {
     double first_byte;
     size_t length;
-    char text[256];
+    char text[4096];
 } output;
 
 static void on_output(void *user_data, const uint8_t *data, size_t length)
@@ -160,25 +168,75 @@ static void on_output(void *user_data, const uint8_t *data, size_t length)
     o->length += length;
 }
 
-// Runs a command to its end.
-static void run(boxlite_box *box, const char *const *argv, size_t argc, output *out, output *err)
+static boxlite_exec *start_command(boxlite_box *box, const char *const *argv, size_t argc,
+                                   bool has_stdin)
 {
     boxlite_exec_options *options;
     boxlite_exec *exec;
     boxlite_op *op;
-    int32_t code;
     MUST(boxlite_exec_options_new(argv, argc, &options, &error));
+    MUST(boxlite_exec_options_set_stdin(options, has_stdin, &error));
     MUST(boxlite_box_exec(box, options, &op, &error));
     boxlite_exec_options_free(options);
     MUST(boxlite_op_wait(op, PATIENCE_MS, &error));
     MUST(boxlite_op_take_exec(op, &exec, &error));
     boxlite_op_free(op);
+    return exec;
+}
+
+// Waits for a command's success; frees it.
+static void end_command(boxlite_exec *exec, const char *name, output *out)
+{
+    int32_t code;
+    output err = {0};
     MUST(boxlite_exec_on_stdout(exec, on_output, out, NULL, &error));
-    MUST(boxlite_exec_on_stderr(exec, on_output, err, NULL, &error));
+    MUST(boxlite_exec_on_stderr(exec, on_output, &err, NULL, &error));
     MUST(boxlite_exec_wait(exec, PATIENCE_MS, &code, &error));
     boxlite_exec_free(exec);
     if (code != 0)
-        fail("%s ended with code %d: %s", argv[0], (int)code, err->text);
+        fail("%s ended with code %d: %s", name, (int)code, err.text);
+}
+
+static void run(boxlite_box *box, const char *const *argv, size_t argc, output *out)
+{
+    end_command(start_command(box, argv, argc, false), argv[0], out);
+}
+
+static void run_shell(boxlite_box *box, const char *script, output *out)
+{
+    const char *argv[] = {"/bin/sh", "-c", script};
+    run(box, argv, 3, out);
+}
+
+// Copies a program from the host into the box's root directory.
+static void install(boxlite_box *box, const char *directory, const char *name)
+{
+    char path[4096], script[128], block[65536];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    snprintf(script, sizeof script, "cat > /%s && chmod 755 /%s", name, name);
+    const char *argv[] = {"/bin/sh", "-c", script};
+    boxlite_exec *exec = start_command(box, argv, 3, true);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        fail("%s: %s", path, strerror(errno));
+    for (size_t length; (length = fread(block, 1, sizeof block, file)) > 0;) {
+        for (size_t sent = 0, written; sent < length; sent += written) {
+            boxlite_status status =
+                boxlite_exec_write(exec, (uint8_t *)block + sent, length - sent, &written, &error);
+            if (status != BOXLITE_WOULD_BLOCK) {
+                must(status, "boxlite_exec_write");
+                continue;
+            }
+            boxlite_error_free(error);
+            error = NULL;
+            written = 0;
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
+        }
+    }
+    fclose(file);
+    MUST(boxlite_exec_close_stdin(exec, &error));
+    output out = {0};
+    end_command(exec, script, &out);
 }
 
 // --- boots and memory ----------------------------------------------------------------------------
@@ -204,6 +262,24 @@ static void add_stages(const boxlite_box_info *info, double whole)
     add(&seen.before_setup, whole - setup);
 }
 
+// The number behind a name in the text of a file of /proc, which has KiB there; in MiB.
+static double mib_of(const char *text, const char *name)
+{
+    const char *line = strstr(text, name);
+    if (!line)
+        fail("the guest's /proc has no %s", name);
+    return strtod(line + strlen(name), NULL) / 1024;
+}
+
+// What the guest thinks it uses, after all else was measured: asking takes memory too.
+static void add_guest_memory(boxlite_box *box)
+{
+    output out = {0};
+    run_shell(box, "cat /proc/meminfo /proc/1/smaps_rollup", &out);
+    add(&seen.guest_used, mib_of(out.text, "MemTotal:") - mib_of(out.text, "MemAvailable:"));
+    add(&seen.agent_rss, mib_of(out.text, "\nRss:"));
+}
+
 static void boot_box(boxlite_runtime *runtime, const char *image)
 {
     boxlite_box *box = create(runtime, image);
@@ -221,6 +297,7 @@ static void boot_box(boxlite_runtime *runtime, const char *image)
     add(&seen.qemu_private, q.private);
     add(&seen.box_private, q.private + s.private);
     boxlite_box_info_free(info);
+    add_guest_memory(box);
     discard(runtime, box);
 }
 
@@ -238,11 +315,11 @@ static void boot_alone(char *const *arguments)
 static void echo_from_nothing(boxlite_runtime *runtime, const char *image)
 {
     const char *argv[] = {"echo", "hello"};
-    output out = {0}, err = {0};
+    output out = {0};
     double began = now_ms();
     boxlite_box *box = create(runtime, image);
     start(box);
-    run(box, argv, 2, &out, &err);
+    run(box, argv, 2, &out);
     if (out.length == 0)
         fail("echo printed nothing");
     add(&seen.first_byte, out.first_byte - began);
@@ -251,66 +328,69 @@ static void echo_from_nothing(boxlite_runtime *runtime, const char *image)
 
 // --- commands ------------------------------------------------------------------------------------
 
-static void exec_true(boxlite_box *box)
+static void exec_often(boxlite_box *box, const char *program, samples *times)
 {
-    const char *argv[] = {"/bin/true"};
     for (int i = 0; i < EXECS_PER_ROUND; i++) {
-        output out = {0}, err = {0};
+        output out = {0};
         double began = now_ms();
-        run(box, argv, 1, &out, &err);
-        add(&seen.exec, now_ms() - began);
+        run(box, &program, 1, &out);
+        add(times, now_ms() - began);
     }
 }
 
-// How many seconds a script takes in the guest, by the guest's own clock, which shows hundredths.
-static double seconds_inside(boxlite_box *box, const char *script)
+// The same, done by a program in the guest.
+static void spawn_often(boxlite_box *box, const char *program, samples *times)
 {
-    const char *argv[] = {"/bin/busybox", "time", "-f", "%e", "/bin/sh", "-c", script};
-    output out = {0}, err = {0};
-    run(box, argv, 7, &out, &err);
-    double seconds = strtod(err.text, NULL);
-    if (seconds <= 0)
-        fail("the guest's time printed '%s'", err.text);
-    return seconds;
+    char count[16];
+    snprintf(count, sizeof count, "%d", EXECS_PER_ROUND);
+    const char *argv[] = {"/inside", "spawn", program, count};
+    output out = {0};
+    run(box, argv, 4, &out);
+    char *at = out.text;
+    for (int i = 0; i < EXECS_PER_ROUND; i++)
+        add(times, strtod(at, &at));
 }
 
-// The same as exec_true(), done by a shell in the guest.
-static void loop_true(boxlite_box *box)
+static void stream(boxlite_box *box, const char *const *argv, size_t argc, samples *rates)
 {
-    char script[128];
-    snprintf(script, sizeof script, "i=0; while [ $i -lt %d ]; do /bin/true; i=$((i+1)); done",
-             LOOPS_PER_ROUND);
-    add(&seen.loop, seconds_inside(box, script) * 1e3 / LOOPS_PER_ROUND);
-}
-
-static void stream_zeros(boxlite_box *box)
-{
-    char size[32], count[32];
-    snprintf(size, sizeof size, "bs=%d", BLOCK);
-    snprintf(count, sizeof count, "count=%d", BLOCKS);
-    const char *argv[] = {"dd", "if=/dev/zero", size, count};
-    output out = {0}, err = {0};
+    output out = {0};
     double began = now_ms();
-    run(box, argv, 4, &out, &err);
+    run(box, argv, argc, &out);
     double elapsed = now_ms() - began;
     if (out.length != STREAM_BYTES)
-        fail("%zu of %d bytes of stdout arrived", out.length, STREAM_BYTES);
-    add(&seen.stdout_rate, STREAM_BYTES / 1e3 / elapsed);
+        fail("%zu of %lld bytes of stdout arrived", out.length, STREAM_BYTES);
+    add(rates, (double)STREAM_BYTES / 1e3 / elapsed);
 }
 
-// The same command into a pipe that stays in the guest: what any stdout costs there.
-static void pipe_zeros(boxlite_box *box)
+// Another command into a pipe that stays in the guest: what any stdout costs there.
+static void pipe_zeros(boxlite_box *box, const char *size, const char *count)
 {
     char script[128];
-    snprintf(script, sizeof script,
-             "dd if=/dev/zero bs=%d count=%d 2>/dev/null | cat >/dev/null", BLOCK, BLOCKS);
-    add(&seen.pipe_rate, STREAM_BYTES / 1e6 / seconds_inside(box, script));
+    output out = {0};
+    snprintf(script, sizeof script, "dd if=/dev/zero %s %s 2>/dev/null | cat >/dev/null", size,
+             count);
+    double began = now_ms();
+    run_shell(box, script, &out);
+    add(&seen.pipe_rate, (double)STREAM_BYTES / 1e3 / (now_ms() - began));
+}
+
+static void stream_all(boxlite_box *box)
+{
+    char size[32], count[32];
+    snprintf(size, sizeof size, "bs=%d", STREAM_WRITE);
+    snprintf(count, sizeof count, "count=%lld", STREAM_BYTES / STREAM_WRITE);
+    const char *inside[] = {"/inside", "write"};
+    const char *dd[] = {"dd", "if=/dev/zero", size, count};
+    stream(box, inside, 2, &seen.stdout_rate);
+    stream(box, dd, 4, &seen.dd_rate);
+    pipe_zeros(box, size, count);
 }
 
 // --- the whole -----------------------------------------------------------------------------------
 
 typedef struct {
-    const char *image, *port_initramfs, *json;
+    const char *image, *programs, *json;
+    char port_initramfs[4096];
     int runs;
     char home[64];
 } plan;
@@ -345,12 +425,15 @@ static void measure_commands(boxlite_runtime *runtime, const plan *p, char *cons
 {
     boxlite_box *box = create(runtime, p->image);
     start(box);
+    install(box, p->programs, "inside");
+    install(box, p->programs, "noop");
     for (int i = 0; i < ROUNDS; i++) {
         fprintf(stderr, "\rbench: commands %d/%d ", i + 1, ROUNDS);
-        exec_true(box);
-        loop_true(box);
-        stream_zeros(box);
-        pipe_zeros(box);
+        exec_often(box, "/noop", &seen.exec_noop);
+        spawn_often(box, "/noop", &seen.spawn_noop);
+        exec_often(box, "/bin/true", &seen.exec_true);
+        spawn_often(box, "/bin/true", &seen.spawn_true);
+        stream_all(box);
         add(&seen.port_rate, raw_throughput(arguments, p->port_initramfs, STREAM_BYTES));
     }
     fputc('\n', stderr);
@@ -405,13 +488,14 @@ static int await_all(void)
 static plan read_plan(int argc, char **argv)
 {
     if (argc < 4 || argc > 5) {
-        fprintf(stderr, "usage: bench IMAGE PORT_INITRAMFS JSON [RUNS]\n");
+        fprintf(stderr, "usage: bench IMAGE PROGRAMS JSON [RUNS]\n");
         exit(2);
     }
     long runs = argc == 5 ? strtol(argv[4], NULL, 10) : DEFAULT_RUNS;
     if (runs < 1 || runs > MAX_SAMPLES)
         fail("RUNS must be 1 to %d, not %s", MAX_SAMPLES, argv[4]);
-    plan p = {.image = argv[1], .port_initramfs = argv[2], .json = argv[3], .runs = (int)runs};
+    plan p = {.image = argv[1], .programs = argv[2], .json = argv[3], .runs = (int)runs};
+    snprintf(p.port_initramfs, sizeof p.port_initramfs, "%s/inside.initramfs", argv[2]);
     strcpy(p.home, "/tmp/boxlite-bench-XXXXXX");
     if (!mkdtemp(p.home))
         fail("mkdtemp: %s", strerror(errno));

@@ -7,8 +7,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-// What goes through stdout, and through the raw port, each time.
-enum { STREAM_BYTES = 256 << 20 };
+// What goes through stdout, and through the raw port, each time: 1 GiB, in writes of this size.
+#define STREAM_BYTES (1LL << 30)
+enum { STREAM_WRITE = 65536 };
 
 // The most samples of one figure.
 enum { MAX_SAMPLES = 10000 };
@@ -18,16 +19,19 @@ typedef struct {
     size_t count;
 } samples;
 
-// One line of the report. A figure without baseline has NULL there; one without aim has 0.
+// What an aim is of.
+typedef enum { NO_AIM, RATIO_AT_MOST, RATIO_AT_LEAST, VALUE_AT_MOST } aim_kind;
+
+// One line of the report. A figure without baseline has NULL there.
 typedef struct {
     const char *name;
     const char *unit;
     const samples *measured;
     const char *baseline_name;
     const samples *baseline;
-    // The aim for the ratio of the medians: at most, or at least.
+    // The aim for the median, or for the ratio of the medians.
+    aim_kind aim_kind;
     double aim;
-    bool at_least;
 } figure;
 
 // Under what circumstances the figures came about.
@@ -64,7 +68,7 @@ char **arguments_of(pid_t pid);
 
 // bare.c
 double boot_bare(machine *m, char *const *arguments);
-double raw_throughput(char *const *arguments, const char *initramfs, size_t bytes);
+double raw_throughput(char *const *arguments, const char *initramfs, long long bytes);
 void end_bare(machine *m);
 
 #endif

@@ -68,8 +68,19 @@ static double ratio_of(const figure *f)
 
 static const char *verdict(const figure *f)
 {
-    double ratio = ratio_of(f);
-    return (f->at_least ? ratio >= f->aim : ratio <= f->aim) ? "PASS" : "MISS";
+    bool met = f->aim_kind == VALUE_AT_MOST    ? summarize(f->measured).median <= f->aim
+               : f->aim_kind == RATIO_AT_MOST ? ratio_of(f) <= f->aim
+                                               : ratio_of(f) >= f->aim;
+    return met ? "PASS" : "MISS";
+}
+
+// The aim as text: of the ratio, or in the figure's unit.
+static const char *aim_text(const figure *f)
+{
+    static char text[64];
+    snprintf(text, sizeof text, "%s %.2f%s%s", f->aim_kind == RATIO_AT_LEAST ? ">=" : "<=", f->aim,
+             f->aim_kind == VALUE_AT_MOST ? " " : "", f->aim_kind == VALUE_AT_MOST ? f->unit : "");
+    return text;
 }
 
 static void print_line(const figure *f)
@@ -81,9 +92,11 @@ static void print_line(const figure *f)
         summary b = summarize(f->baseline);
         printf("  %-22s %8.2f %8.2f %8.2f %6.2f", f->baseline_name, b.min, b.median, b.p99,
                ratio_of(f));
+    } else if (f->aim_kind != NO_AIM) {
+        printf("  %-22s %8s %8s %8s %6s", "", "", "", "", "");
     }
-    if (f->baseline && f->aim > 0)
-        printf("  %s %.2f  %s", f->at_least ? ">=" : "<=", f->aim, verdict(f));
+    if (f->aim_kind != NO_AIM)
+        printf("  %-10s %s", aim_text(f), verdict(f));
     putchar('\n');
 }
 
@@ -114,9 +127,8 @@ static void write_figure(FILE *file, const figure *f)
         write_summary(file, "baseline", f->baseline);
         fprintf(file, ", \"ratio\": %.4f", ratio_of(f));
     }
-    if (f->baseline && f->aim > 0)
-        fprintf(file, ", \"aim\": \"%s %.2f\", \"verdict\": \"%s\"", f->at_least ? ">=" : "<=",
-                f->aim, verdict(f));
+    if (f->aim_kind != NO_AIM)
+        fprintf(file, ", \"aim\": \"%s\", \"verdict\": \"%s\"", aim_text(f), verdict(f));
     fputc('}', file);
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use boxlite_protocol::message::{
@@ -18,7 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use crate::port::{Change, Port};
-use crate::process::{Event, Process, failure};
+use crate::process::{Means, Process, Pumped, failure};
 use crate::setup;
 
 const PORT: u64 = u64::MAX;
@@ -55,7 +56,8 @@ struct Agent {
     port: Port,
     signals: SignalFd,
     processes: BTreeMap<u32, Process>,
-    discards: HashMap<RawFd, OwnedFd>,
+    means: Means,
+    discards: HashMap<RawFd, Rc<OwnedFd>>,
     state: State,
     /// The exec that moved bytes last.
     served: u32,
@@ -63,6 +65,7 @@ struct Agent {
 
 /// Serves until the box is shut down.
 pub fn run() -> io::Result<()> {
+    yield_to_others();
     let mut mask = SigSet::empty();
     mask.add(Sig::SIGCHLD);
     mask.thread_block()?;
@@ -76,6 +79,7 @@ pub fn run() -> io::Result<()> {
         port,
         signals,
         processes: BTreeMap::new(),
+        means: Means::new()?,
         discards: HashMap::new(),
         state: State::Blank,
         served: 0,
@@ -84,6 +88,18 @@ pub fn run() -> io::Result<()> {
         agent.turn()?;
     }
     Ok(())
+}
+
+/// Has a process run on when it wakes us, until it waits or its time is up.
+///
+/// Every switch between address spaces costs an emulated processor what some dozen system calls
+/// do. This way we find a full pipe where else we would be woken for its first page, and a
+/// command's output, its end and its status in one turn.
+fn yield_to_others() {
+    // SAFETY: all fields of sched_param are plain data; zero is the only priority of this policy.
+    let priority: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: sets this process's policy. Refused, we are woken more often: no reason to fail.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &priority) };
 }
 
 fn edge(flags: EpollFlags, token: u64) -> EpollEvent {
@@ -114,28 +130,34 @@ impl Agent {
                 token if token & DISCARD != 0 => self.discard((token & !DISCARD) as RawFd),
                 token => {
                     if let Some(process) = self.processes.get_mut(&((token >> 2) as u32)) {
-                        process.ready((token & 3) as u32);
+                        let hung_up = event.events().contains(EpollFlags::EPOLLHUP);
+                        process.ready((token & 3) as u32, hung_up);
                     }
                 }
             }
         }
-        self.receive()?;
+        if self.receive()? {
+            // A short command has ended by now: its whole story goes out at once.
+            self.reap()?;
+        }
         self.pump()?;
         self.finish()
     }
 
-    /// Reads and acts on what the host sent. A host that breaks the protocol loses its session.
-    fn receive(&mut self) -> io::Result<()> {
+    /// Reads and acts on what the host sent; tells whether a process was started. A host that
+    /// breaks the protocol loses its session.
+    fn receive(&mut self) -> io::Result<bool> {
+        let before = self.processes.len();
         loop {
             match self.port.receive() {
                 Ok(Some(message)) => self.act(message)?,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(self.processes.len() > before),
                 Err(e) => {
                     crate::console(&format!("bad message from the host: {e}"));
                     self.end_all();
                     self.port.set_present(false)?;
                     self.port.set_present(true)?;
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
@@ -207,7 +229,7 @@ impl Agent {
         if self.processes.contains_key(&id) {
             return Err(failure(FailureKind::Invalid, format!("exec {id} is in use"), 0));
         }
-        let (process, credit) = Process::start(request)?;
+        let (process, credit) = Process::start(request, &mut self.means)?;
         for (stream, fd) in process.fds() {
             let flags = if stream == 0 { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
             if let Err(e) = self.epoll.add(fd, edge(flags, token(id, stream))) {
@@ -249,49 +271,47 @@ impl Agent {
 
     /// Moves bytes on all streams, in turn, until nothing moves or the port is full.
     fn pump(&mut self) -> io::Result<()> {
-        loop {
-            self.port.flush()?;
-            let mut moved = false;
+        let mut moved = true;
+        while moved && self.make_room()? {
+            moved = false;
             // Who comes after the one served last comes first: a full port starves nobody.
-            let (before, after): (Vec<u32>, Vec<u32>) =
-                self.processes.keys().partition(|id| **id <= self.served);
-            for id in after.into_iter().chain(before) {
-                if !self.port.has_room() {
+            let after = self.processes.range(self.served.saturating_add(1)..);
+            let turns = after.chain(self.processes.range(..=self.served));
+            for id in turns.map(|(id, _)| *id).collect::<Vec<u32>>() {
+                if !self.make_room()? {
                     break;
                 }
                 self.served = id;
                 moved |= self.pump_one(id);
             }
-            if !moved {
-                return self.port.flush();
-            }
         }
+        // As late as this: what belongs together goes out, and wakes the host, once.
+        self.port.flush()
+    }
+
+    /// Whether the port takes more, now or after what is queued was written.
+    fn make_room(&mut self) -> io::Result<bool> {
+        if !self.port.has_room() {
+            self.port.flush()?;
+        }
+        Ok(self.port.has_room())
     }
 
     fn pump_one(&mut self, id: u32) -> bool {
-        let (mut events, mut discard) = (Vec::new(), Vec::new());
-        if let Some(process) = self.processes.get_mut(&id) {
-            process.pump(&mut events, &mut discard);
-        }
+        let Some(process) = self.processes.get_mut(&id) else { return false };
+        let mut discard = Vec::new();
+        let pumped = process.pump(&mut self.port, &mut discard);
         for pipe in discard {
             self.keep_discarding(pipe);
         }
-        let moved = !events.is_empty();
-        for event in events {
-            match event {
-                Event::Data(data) => self.port.send(to_host::Body::Data(data)),
-                Event::Credit(credit) => self.port.send(to_host::Body::Credit(credit)),
-                Event::Exited(exited) => {
-                    self.processes.remove(&id);
-                    self.port.send(to_host::Body::Exited(exited));
-                }
-            }
+        if pumped == Pumped::Ended {
+            self.processes.remove(&id);
         }
-        moved
+        pumped != Pumped::Idle
     }
 
     /// Goes on reading a pipe that nobody listens to, so that who writes to it is not ended.
-    fn keep_discarding(&mut self, pipe: OwnedFd) {
+    fn keep_discarding(&mut self, pipe: Rc<OwnedFd>) {
         let fd = pipe.as_raw_fd();
         // Level-triggered: one bounded read a turn, or a busy writer would keep us for ever.
         let mut event = EpollEvent::new(EpollFlags::EPOLLIN, DISCARD | fd as u64);

@@ -1,77 +1,95 @@
 //! One exec: a process of the image with its three streams.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
-use boxlite_protocol::message::{Credit, Data, Exec, Exited, Failure, FailureKind, stream};
-use boxlite_spawn::{Command, Exit, Step};
+use boxlite_protocol::message::{
+    Credit, Data, Exec, Exited, Failure, FailureKind, stream, to_host,
+};
+use boxlite_spawn::{Command, Exit, Stacks, Step};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use crate::output::{self, Output};
+use crate::port::Port;
 use crate::stdin::Stdin;
-use crate::users::Database;
-
-/// What a command may write ahead of us, in bytes.
-const PIPE_SIZE: i32 = 256 * 1024;
+use crate::users::Cache;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What became of an attempt to move bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pumped {
+    Idle,
+    Moved,
+    /// The process has ended and everything was said.
+    Ended,
+}
 
 pub struct Process {
     exec: u32,
     pid: i32,
     stdin: Option<Stdin>,
-    outputs: Vec<Output>,
+    outputs: VecDeque<Output>,
     exit: Option<Exit>,
-}
-
-/// What a process has to tell the host.
-pub enum Event {
-    Data(Data),
-    Credit(Credit),
-    /// The process has ended and all its output was sent. The pipes are still good for
-    /// discarding what its background processes write.
-    Exited(Exited),
 }
 
 pub fn failure(kind: FailureKind, message: impl Into<String>, errno: i32) -> Failure {
     Failure { kind: kind as i32, message: message.into(), errno }
 }
 
+/// What every start needs, kept from one to the next.
+pub struct Means {
+    stacks: Stacks,
+    users: Cache,
+    /// The stdin of those who get none.
+    null: OwnedFd,
+}
+
+impl Means {
+    pub fn new() -> io::Result<Means> {
+        let null = OpenOptions::new().read(true).open("/dev/null")?;
+        Ok(Means { stacks: Stacks::new()?, users: Cache::default(), null: null.into() })
+    }
+}
+
 impl Process {
     /// Starts the process and returns it with the grant that opens its stdin.
-    pub fn start(request: Exec) -> Result<(Process, Option<Credit>), Failure> {
-        let command = parse(&request)?;
+    pub fn start(request: Exec, means: &mut Means) -> Result<(Process, Option<Credit>), Failure> {
+        let command = parse(&request, &mut means.users)?;
         let resources = |e: Errno| {
             failure(FailureKind::Resources, format!("create pipes: {}", e.desc()), e as i32)
         };
-        let (stdin, stdin_write) = stdin_pipe(request.stdin).map_err(resources)?;
+        let stdin =
+            if request.stdin { Some(pipe2(OFlag::O_CLOEXEC).map_err(resources)?) } else { None };
+        let (stdin, stdin_write) = stdin.unzip();
         let (stdout_read, stdout) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
         let (stderr_read, stderr) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
-        for pipe in [&stdout_read, &stderr_read] {
-            // A larger pipe means fewer switches between the command and us. A system that
-            // refuses leaves the size it gave.
-            let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
-        }
         for ours in [Some(&stdout_read), Some(&stderr_read), stdin_write.as_ref()] {
             ours.map_or(Ok(()), set_nonblocking).map_err(resources)?;
         }
-        let child = command
+        let stdin = stdin.as_ref().unwrap_or(&means.null);
+        let pid = command
             .fd(stdin.as_fd(), 0)
             .fd(stdout.as_fd(), 1)
             .fd(stderr.as_fd(), 2)
             .new_session()
-            .spawn()
+            .ordinary_scheduling()
+            .spawn_on(&mut means.stacks)
             .map_err(|f| describe(&request, &f))?;
         let exec = request.exec;
         let (stdin, credit) = stdin_write.map(|pipe| Stdin::new(exec, pipe)).unzip();
-        let outputs = vec![
+        let outputs = VecDeque::from([
             Output::new(exec, stream::STDOUT, stdout_read, request.window),
             Output::new(exec, stream::STDERR, stderr_read, request.window),
-        ];
-        Ok((Process { exec, pid: child.pid, stdin, outputs, exit: None }, credit))
+        ]);
+        Ok((Process { exec, pid, stdin, outputs, exit: None }, credit))
     }
 
     pub fn pid(&self) -> i32 {
@@ -90,9 +108,9 @@ impl Process {
     }
 
     /// Notes an edge on a descriptor.
-    pub fn ready(&mut self, stream: u32) {
+    pub fn ready(&mut self, stream: u32, hung_up: bool) {
         if let Some(output) = self.output(stream) {
-            output.set_readable();
+            output.set_readable(hung_up);
         }
     }
 
@@ -126,43 +144,53 @@ impl Process {
         Errno::result(unsafe { libc::kill(-self.pid, signal) }).map(drop)
     }
 
-    /// Moves bytes once on each stream. Empty when nothing can move.
-    pub fn pump(&mut self, out: &mut Vec<Event>, discard: &mut Vec<OwnedFd>) {
+    /// Moves bytes once on each stream, as far as the port has room. Pipes whose stream has
+    /// ended go to `discard`: background processes may still write to them.
+    pub fn pump(&mut self, port: &mut Port, discard: &mut Vec<Rc<OwnedFd>>) -> Pumped {
+        let mut moved = false;
         if let Some(credit) = self.stdin.as_mut().and_then(Stdin::pump) {
-            out.push(Event::Credit(credit));
+            port.send(to_host::Body::Credit(credit));
+            moved = true;
         }
-        let mut index = 0;
-        while index < self.outputs.len() {
-            match self.outputs[index].step() {
-                output::Step::Idle => index += 1,
-                output::Step::Data(data) => {
-                    out.push(Event::Data(data));
-                    index += 1;
+        for _ in 0..self.outputs.len() {
+            if !port.has_room() {
+                break;
+            }
+            // Whose turn it was goes to the back: no stream keeps the other from the port.
+            let Some(mut output) = self.outputs.pop_front() else { break };
+            match output.step(port) {
+                output::Step::Idle => self.outputs.push_back(output),
+                output::Step::Moved => {
+                    self.outputs.push_back(output);
+                    moved = true;
                 }
-                output::Step::End(data) => {
-                    out.push(Event::Data(data));
-                    discard.push(self.outputs.remove(index).into_pipe());
+                output::Step::End => {
+                    // The end of the process says it for all its streams.
+                    if self.exit.is_none() {
+                        port.send(to_host::Body::Data(output.end()));
+                    }
+                    discard.push(output.into_pipe());
+                    moved = true;
                 }
             }
         }
-        if let (Some(exit), true) = (self.exit, self.outputs.is_empty()) {
-            let (code, signal) = match exit {
-                Exit::Code(code) => (code, 0),
-                Exit::Signal(signal) => (0, signal),
-            };
-            out.push(Event::Exited(Exited { exec: self.exec, code, signal }));
+        match self.exit {
+            Some(exit) if self.outputs.is_empty() => {
+                port.send(to_host::Body::Exited(self.exited(exit)));
+                Pumped::Ended
+            }
+            _ if moved => Pumped::Moved,
+            _ => Pumped::Idle,
         }
     }
-}
 
-/// The process's stdin, and our end of it; without one it reads end of file.
-fn stdin_pipe(wanted: bool) -> nix::Result<(OwnedFd, Option<OwnedFd>)> {
-    if wanted {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        return Ok((read, Some(write)));
+    fn exited(&self, exit: Exit) -> Exited {
+        let (code, signal) = match exit {
+            Exit::Code(code) => (code, 0),
+            Exit::Signal(signal) => (0, signal),
+        };
+        Exited { exec: self.exec, code, signal }
     }
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    Ok((nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty())?, None))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> nix::Result<()> {
@@ -170,7 +198,7 @@ fn set_nonblocking(fd: &OwnedFd) -> nix::Result<()> {
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
 }
 
-fn parse(request: &Exec) -> Result<Command<'static>, Failure> {
+fn parse(request: &Exec, users: &mut Cache) -> Result<Command<'static>, Failure> {
     let invalid = |what: &str| failure(FailureKind::Invalid, what, libc::EINVAL);
     let c_string = |bytes: &[u8]| {
         CString::new(bytes).map_err(|_| invalid("a string of the command contains a NUL byte"))
@@ -179,7 +207,7 @@ fn parse(request: &Exec) -> Result<Command<'static>, Failure> {
     let program = request.argv.first().filter(|p| !p.is_empty());
     let program = program.ok_or_else(|| invalid("the command is empty"))?;
 
-    let database = Database::load().map_err(|e| {
+    let database = users.get().map_err(|e| {
         let errno = e.raw_os_error().unwrap_or(0);
         failure(FailureKind::Internal, format!("read the image's users: {e}"), errno)
     })?;

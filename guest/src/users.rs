@@ -4,7 +4,10 @@
 //! The rules are those of container runtimes: `user`, `uid`, `user:group`, `uid:gid`;
 //! supplementary groups only where no group is named.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use boxlite_spawn::Credentials;
 
@@ -13,6 +16,21 @@ use boxlite_spawn::Credentials;
 pub struct Identity {
     pub credentials: Credentials,
     pub home: Vec<u8>,
+}
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// What a file looked like when it was read: device, inode, size, times of change. Nothing for a
+/// missing one.
+type Stamp = Option<(u64, u64, u64, [i64; 4])>;
+
+/// The database, read again only when a file has changed.
+#[derive(Default)]
+pub struct Cache {
+    known: Option<([Stamp; 2], Database)>,
+    /// Whether both files had been left alone for a while when they were read.
+    settled: bool,
 }
 
 /// The text of the two files; a missing file is empty.
@@ -35,16 +53,49 @@ struct Group<'a> {
     members: &'a [u8],
 }
 
-impl Database {
-    pub fn load() -> io::Result<Database> {
-        let read = |path| match std::fs::read(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) if e.raw_os_error() == Some(libc::ENOTDIR) => Ok(Vec::new()),
-            other => other,
+impl Cache {
+    pub fn get(&mut self) -> io::Result<&Database> {
+        // The stamps first: a file that changes while it is read is read again next time.
+        let stamps = [stamp(PASSWD)?, stamp(GROUP)?];
+        let database = match self.known.take() {
+            Some((old, database)) if old == stamps && self.settled => database,
+            _ => {
+                self.settled = stamps.iter().flatten().all(is_old);
+                Database { passwd: read(PASSWD)?, group: read(GROUP)? }
+            }
         };
-        Ok(Database { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
+        Ok(&self.known.insert((stamps, database)).1)
     }
+}
 
+/// Whether the file's last change is so long ago that a later one will show: the kernel stamps
+/// files by its ticks.
+fn is_old(&(.., times): &(u64, u64, u64, [i64; 4])) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.is_ok_and(|now| times[2] + 1 < now.as_secs().cast_signed())
+}
+
+fn stamp(path: &str) -> io::Result<Stamp> {
+    let stamp = fs::metadata(path).map(|m| {
+        let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
+        Some((m.dev(), m.ino(), m.size(), times))
+    });
+    unless_missing(stamp)
+}
+
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    unless_missing(fs::read(path))
+}
+
+fn unless_missing<T: Default>(result: io::Result<T>) -> io::Result<T> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(e) if e.raw_os_error() == Some(libc::ENOTDIR) => Ok(T::default()),
+        other => other,
+    }
+}
+
+impl Database {
     /// Resolves `user[:group]`; the message says what does not exist.
     pub fn resolve(&self, spec: &str) -> Result<Identity, String> {
         let (user, group) = match spec.split_once(':') {

@@ -5,7 +5,10 @@ use std::marker::PhantomData;
 
 use bytes::{BufMut, BytesMut};
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
+
+use crate::message::Data;
 
 /// The largest frame either side accepts. A command with its environment must fit.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -62,10 +65,36 @@ impl<In, Out: Message> Encoder<&Out> for Codec<In, Out> {
     }
 }
 
+/// Appends the beginning of a frame to the host: all of a [`Data`] message but its payload, of
+/// which exactly `length` bytes have to follow on the wire. `head` has neither bytes nor the end
+/// of its stream: whoever has the payload elsewhere need not copy it.
+///
+/// # Panics
+/// If the frame would exceed [`MAX_FRAME`], or `head` is not such a head.
+pub fn announce(head: &Data, length: usize, buffer: &mut BytesMut) {
+    assert!(head.bytes.is_empty() && !head.eof, "a head has nothing behind its payload");
+    // The numbers of the fields `ToHost::Data` and `Data::bytes`: the latter is the last that is
+    // written, as fields are written in order and an eof that is false is not.
+    const DATA: u32 = 3;
+    const BYTES: u32 = 4;
+    let field = |content: usize| 1 + encoded_len_varint(content as u64) + content;
+    let data = head.encoded_len() + field(length);
+    let frame = field(data);
+    assert!(frame <= MAX_FRAME, "a payload of {length} bytes is over the limit");
+    buffer.reserve(LENGTH + frame - length);
+    buffer.put_u32(frame as u32);
+    encode_key(DATA, WireType::LengthDelimited, buffer);
+    encode_varint(data as u64, buffer);
+    head.encode_raw(buffer);
+    encode_key(BYTES, WireType::LengthDelimited, buffer);
+    encode_varint(length as u64, buffer);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Data, ToHost, to_host};
+    use crate::message::{ToHost, to_host};
+    use bytes::Bytes;
 
     type Loop = Codec<ToHost, ToHost>;
 
@@ -90,6 +119,24 @@ mod tests {
             }
         }
         assert_eq!(seen, messages);
+    }
+
+    #[test]
+    fn an_announced_payload_makes_the_same_frame_as_a_copied_one() {
+        for (exec, offset) in [(0, 0), (1, 5), (300, 1 << 40), (u32::MAX, u64::MAX)] {
+            for length in [1, 127, 128, 8192, 65_536, crate::MAX_CHUNK, MAX_FRAME - 40] {
+                let payload = vec![7; length];
+                let head = Data { exec, stream: 2, offset, bytes: Bytes::new(), eof: false };
+                let mut announced = BytesMut::new();
+                announce(&head, length, &mut announced);
+                announced.extend_from_slice(&payload);
+                let whole = Data { bytes: payload.into(), ..head };
+                let message = ToHost { body: Some(to_host::Body::Data(whole)) };
+                let mut copied = BytesMut::new();
+                Loop::default().encode(&message, &mut copied).unwrap();
+                assert!(announced == copied, "exec {exec}, {length} bytes");
+            }
+        }
     }
 
     #[test]

@@ -22,10 +22,8 @@ pub mod message;
 /// They ship together; a difference means a stale initramfs, and is reported as such.
 pub const VERSION: u32 = 1;
 
-/// The largest payload of one data message.
-///
-/// A pipe holds 64 KiB, and the port's driver takes 32 KiB at a time: more gains nothing.
-pub const MAX_CHUNK: usize = 64 * 1024;
+/// The largest payload of one data message: half a [`WINDOW`], which is what a grant is of.
+pub const MAX_CHUNK: usize = 128 * 1024;
 
 /// The credit a reader grants per stream: what may wait unread, and what is in flight.
 pub const WINDOW: u64 = 256 * 1024;

@@ -164,9 +164,10 @@ pub struct Data {
     /// The bytes of this stream that came before.
     #[prost(uint64, tag = "3")]
     pub offset: u64,
+    /// The last field written when `eof` is not: see [`crate::codec::announce`].
     #[prost(bytes = "bytes", tag = "4")]
     pub bytes: Bytes,
-    /// Nothing follows on this stream.
+    /// Nothing follows on this stream. The end of the exec says so too, for all its streams.
     #[prost(bool, tag = "5")]
     pub eof: bool,
 }

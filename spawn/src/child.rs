@@ -30,6 +30,7 @@ pub struct Plan<'a> {
     ids: Option<(u32, u32, *const u32, usize)>,
     new_session: bool,
     death_signal: Option<i32>,
+    ordinary_scheduling: bool,
     orphan: bool,
     report: &'a Report,
 }
@@ -82,6 +83,7 @@ impl<'a> Plan<'a> {
                 .map(|c| (c.uid, c.gid, c.groups.as_ptr(), c.groups.len())),
             new_session: command.new_session,
             death_signal: command.death_signal,
+            ordinary_scheduling: command.ordinary_scheduling,
             orphan: command.orphan,
             report,
         }
@@ -202,6 +204,11 @@ extern "C" fn become_program(argument: *mut c_void) -> c_int {
     // SAFETY: system calls on integers and prepared, NUL-terminated data. The raw calls are used
     // for the ids because the C library's wrappers would signal the host's other threads.
     unsafe {
+        if plan.ordinary_scheduling {
+            // What the kernel cannot refuse: no priority is asked for.
+            let priority: libc::sched_param = std::mem::zeroed();
+            libc::sched_setscheduler(0, libc::SCHED_OTHER, &priority);
+        }
         if plan.new_session && libc::setsid() < 0 {
             plan.fail(Step::Session);
         }

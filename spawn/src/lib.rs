@@ -16,6 +16,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+pub use child::Stacks;
 use child::{Plan, Report};
 
 /// A program to start. Built once, started once.
@@ -31,6 +32,7 @@ pub struct Command<'fd> {
     credentials: Option<Credentials>,
     new_session: bool,
     death_signal: Option<i32>,
+    ordinary_scheduling: bool,
     orphan: bool,
 }
 
@@ -111,6 +113,7 @@ impl<'fd> Command<'fd> {
             credentials: None,
             new_session: false,
             death_signal: None,
+            ordinary_scheduling: false,
             orphan: false,
         }
     }
@@ -145,6 +148,13 @@ impl<'fd> Command<'fd> {
         self
     }
 
+    /// Gives the program the scheduling policy that programs have, whatever ours is. Inherited
+    /// unless set.
+    pub fn ordinary_scheduling(mut self) -> Self {
+        self.ordinary_scheduling = true;
+        self
+    }
+
     /// Sends `signal` to the program when the *thread* that starts it ends. Only for
     /// single-threaded parents.
     pub fn death_signal(mut self, signal: i32) -> Self {
@@ -155,7 +165,8 @@ impl<'fd> Command<'fd> {
     /// Starts the program as a child, which raises SIGCHLD when it ends: for processes that own
     /// themselves, not for a library in somebody else's.
     pub fn spawn(self) -> Result<Child, Failure> {
-        let pid = self.start()?;
+        let stacks = Stacks::new().map_err(|error| Failure { step: Step::Clone, error })?;
+        let pid = self.start(&stacks)?;
         // SAFETY: pidfd_open takes two integers. The child cannot have been reaped: nobody else
         // knows its pid yet, so the number still means this child.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -173,19 +184,26 @@ impl<'fd> Command<'fd> {
         Ok(Child { pid, pidfd })
     }
 
+    /// As [`Command::spawn`], for a process that starts many and waits for them by number: on
+    /// stacks that it keeps, for making and unmapping them costs more than all else here.
+    /// Returns the child's process id.
+    pub fn spawn_on(self, stacks: &mut Stacks) -> Result<i32, Failure> {
+        self.start(stacks)
+    }
+
     /// Starts the program as nobody's child: it belongs to init, the caller never has to wait
     /// for it and is never told of its end. Returns its process id, which is good for messages
     /// only.
     pub fn spawn_orphan(mut self) -> Result<i32, Failure> {
         self.orphan = true;
-        self.start()
+        let stacks = Stacks::new().map_err(|error| Failure { step: Step::Clone, error })?;
+        self.start(&stacks)
     }
 
-    fn start(self) -> Result<i32, Failure> {
+    fn start(self, stacks: &Stacks) -> Result<i32, Failure> {
         let report = Report::default();
         let plan = Plan::new(&self, &report);
-        let stacks = child::Stacks::new().map_err(|error| Failure { step: Step::Clone, error })?;
-        let pid = child::clone_and_exec(&plan, &stacks)
+        let pid = child::clone_and_exec(&plan, stacks)
             .map_err(|error| Failure { step: Step::Clone, error })?;
         let outcome = report.outcome();
         if self.orphan || outcome.is_err() {

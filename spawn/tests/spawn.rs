@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use boxlite_spawn::{Child, Command, Exit, Step};
+use boxlite_spawn::{Child, Command, Exit, Stacks, Step};
 
 fn c(s: &str) -> CString {
     CString::new(s).unwrap()
@@ -123,4 +123,37 @@ fn nothing_stays_open_after_starts_that_fail() {
     }
     // Other tests of this program run beside us; only a systematic leak matters.
     assert!(count() < before + 50);
+}
+
+#[test]
+fn stacks_serve_one_start_after_another_and_survive_failures() {
+    let mut stacks = Stacks::new().unwrap();
+    for code in [1, 2] {
+        assert!(Command::new(c("/none"), vec![c("x")]).spawn_on(&mut stacks).is_err());
+        let pid = sh(&format!("exit {code}")).spawn_on(&mut stacks).unwrap();
+        let mut status = 0;
+        // SAFETY: waits for our own child; the status is a local.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(libc::WEXITSTATUS(status), code);
+    }
+}
+
+#[test]
+fn a_program_has_the_ordinary_policy_if_asked_though_ours_is_another() {
+    let policy = |command: fn() -> Command<'static>| {
+        std::thread::spawn(move || {
+            // SAFETY: zero is the only priority of this policy, which this thread alone gets.
+            let refused =
+                unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &std::mem::zeroed()) };
+            assert_eq!(refused, 0);
+            output(|out| command().fd(out, 1).spawn())
+        })
+        .join()
+        .unwrap()
+    };
+    // The policy is the 41st field; the name before it has no blanks.
+    let show = || sh("cut -d ' ' -f 41 /proc/self/stat");
+    let ordinary = || sh("cut -d ' ' -f 41 /proc/self/stat").ordinary_scheduling();
+    assert_eq!(policy(show).trim(), libc::SCHED_BATCH.to_string());
+    assert_eq!(policy(ordinary).trim(), libc::SCHED_OTHER.to_string());
 }
