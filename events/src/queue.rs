@@ -147,10 +147,7 @@ impl Queue {
     pub fn forget(&self, source: &Arc<dyn Source>) {
         let mut ready = self.lock();
         if source.turn().0.swap(FORGOTTEN, Ordering::Relaxed) == QUEUED {
-            ready.retain(|other| !Arc::ptr_eq(other, source));
-            if ready.is_empty() {
-                self.clear_signal();
-            }
+            self.take_out(&mut ready, source);
         }
         drop(ready);
         self.changed.notify_all();
@@ -250,37 +247,42 @@ impl Queue {
         let state = &source.turn().0;
         let mut ready = self.lock();
         loop {
-            if state.load(Ordering::Relaxed) == FORGOTTEN {
-                return Ok(done());
-            }
-            // While another thread runs a callback of this source, nothing is done yet.
-            if matches!(state.load(Ordering::Relaxed), IDLE | QUEUED) {
-                if done() {
-                    return Ok(true);
-                }
-                if state.swap(RUNNING, Ordering::Relaxed) == QUEUED {
-                    ready.retain(|other| !Arc::ptr_eq(other, source));
-                    if ready.is_empty() {
-                        self.clear_signal();
+            match state.load(Ordering::Relaxed) {
+                FORGOTTEN => return Ok(done()),
+                // Another thread runs a callback of this source: nothing is done yet.
+                RUNNING | RUNNING_WOKEN => {}
+                idle_or_queued => {
+                    if done() {
+                        return Ok(true);
                     }
-                }
-                drop(ready);
-                let delivery = self.run(source);
-                ready = self.lock();
-                if done() {
-                    return Ok(true);
-                }
-                if deadline.left().is_err() {
-                    return Ok(false);
-                }
-                if delivery == Delivery::One || state.load(Ordering::Relaxed) == QUEUED {
-                    continue;
+                    state.store(RUNNING, Ordering::Relaxed);
+                    if idle_or_queued == QUEUED {
+                        self.take_out(&mut ready, source);
+                    }
+                    drop(ready);
+                    let delivery = self.run(source);
+                    ready = self.lock();
+                    let now = state.load(Ordering::Relaxed);
+                    if deadline.left().is_err() {
+                        return Ok(matches!(now, IDLE | QUEUED) && done());
+                    }
+                    if delivery == Delivery::One || now == QUEUED {
+                        continue;
+                    }
                 }
             }
             match self.wait(ready, deadline) {
                 Some(guard) => ready = guard,
                 None => return Ok(false),
             }
+        }
+    }
+
+    /// Takes a queued source out.
+    fn take_out(&self, ready: &mut VecDeque<Arc<dyn Source>>, source: &Arc<dyn Source>) {
+        ready.retain(|other| !Arc::ptr_eq(other, source));
+        if ready.is_empty() {
+            self.clear_signal();
         }
     }
 

@@ -18,6 +18,8 @@ struct Counter {
     waiting: Count,
     delivered: Count,
     running: Flag,
+    /// Inside a callback, as it were.
+    calling: Flag,
 }
 
 struct Count(AtomicUsize);
@@ -44,7 +46,9 @@ impl Source for Counter {
         let taken =
             self.waiting.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if taken.is_ok() {
+            self.calling.0.store(true, Ordering::SeqCst);
             self.delivered.0.fetch_add(1, Ordering::SeqCst);
+            self.calling.0.store(false, Ordering::SeqCst);
         }
         self.running.0.store(false, Ordering::SeqCst);
         if taken.is_ok() { Delivery::One } else { Delivery::Nothing }
@@ -155,6 +159,8 @@ fn one_who_waits_for_a_source_and_one_who_dispatches_share_it() {
         };
         let waited: Arc<dyn Source> = source.clone();
         assert_eq!(queue.dispatch_until(&waited, for_ever(), || source.delivered() == 1), Ok(true));
+        // Who has waited may free what callbacks use.
+        assert!(!source.calling.0.load(Ordering::SeqCst));
         other.join().unwrap();
         assert_eq!(source.delivered(), 1);
         while queue.dispatch(now()).unwrap().0 {}

@@ -88,6 +88,11 @@ impl OutputState {
 }
 
 impl State {
+    /// Whether somebody waits for the command's end.
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting > 0
+    }
+
     /// One of the two outputs.
     pub fn output(&mut self, stream: boxlite_stream) -> &mut OutputState {
         if stream == boxlite_stream::BOXLITE_STDERR { &mut self.stderr } else { &mut self.stdout }

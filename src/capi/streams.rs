@@ -69,8 +69,19 @@ unsafe fn set_output(
         guard(error, || {
             let exec = pointer::share(exec, "exec")?;
             exec.runtime.get()?;
-            let old = std::mem::replace(&mut exec.lock().output(stream).callback, callback);
+            let removed = callback.is_none();
+            let (old, unread) = {
+                let mut state = exec.lock();
+                let waited_for = state.is_waited_for();
+                let output = state.output(stream);
+                let unread = removed && waited_for && !output.pulled;
+                (std::mem::replace(&mut output.callback, callback), unread)
+            };
             drop(old);
+            if unread {
+                // As at the beginning of the wait.
+                exec.exec.discard(stream as u32);
+            }
             exec.awaken();
             Ok(())
         })
