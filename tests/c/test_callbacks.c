@@ -308,7 +308,7 @@ static void a_callback_is_replaced_inside_itself(boxlite_runtime *runtime, boxli
     CHECK(c.other_destroyed == 2);
     free(c.got.data);
 
-    // Removed inside itself: the rest is dropped, and the command comes to its end.
+    // The rest dropped by itself: the command comes to its end.
     c = (chain){.remove = true, .exec = start(box, "seq 100000")};
     OK(boxlite_exec_on_stdout(c.exec, first, &c, chain_destroyed, &error));
     OK(boxlite_exec_wait(c.exec, 60000, NULL, &error));
