@@ -263,10 +263,14 @@ impl Queue {
                     let delivery = self.run(source);
                     ready = self.lock();
                     let now = state.load(Ordering::Relaxed);
-                    if deadline.left().is_err() {
-                        return Ok(matches!(now, IDLE | QUEUED) && done());
+                    // It may be done without having delivered anything.
+                    if matches!(now, IDLE | QUEUED) && done() {
+                        return Ok(true);
                     }
-                    if delivery == Delivery::One || now == QUEUED {
+                    if deadline.left().is_err() {
+                        return Ok(false);
+                    }
+                    if delivery == Delivery::One || matches!(now, QUEUED | FORGOTTEN) {
                         continue;
                     }
                 }

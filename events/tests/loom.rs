@@ -169,6 +169,27 @@ fn one_who_waits_for_a_source_and_one_who_dispatches_share_it() {
 }
 
 #[test]
+fn a_wait_ends_when_it_is_done_without_a_callback() {
+    struct Quiet(Turn, AtomicBool);
+    impl Source for Quiet {
+        fn turn(&self) -> &Turn {
+            &self.0
+        }
+        fn deliver(&self) -> Delivery {
+            self.1.store(true, Ordering::SeqCst);
+            Delivery::Nothing
+        }
+    }
+    loom::model(|| {
+        let queue = Arc::new(Queue::new().unwrap());
+        let source = Arc::new(Quiet(Turn::default(), AtomicBool::new(false)));
+        let waited: Arc<dyn Source> = source.clone();
+        let done = || source.1.load(Ordering::SeqCst);
+        assert_eq!(queue.dispatch_until(&waited, for_ever(), done), Ok(true));
+    });
+}
+
+#[test]
 fn nothing_is_delivered_after_a_source_was_forgotten() {
     loom::model(|| {
         let queue = Arc::new(Queue::new().unwrap());

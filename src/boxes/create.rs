@@ -46,7 +46,11 @@ pub async fn create(
         () = &mut cancelled => drop(dropped),
     }
     let unwanted = made.await;
-    context.blocking(move |_| Ok(drop(unwanted))).await?;
+    let undo = move |_: &Context| {
+        drop(unwanted);
+        Ok(())
+    };
+    context.blocking(undo).await?;
     Err(cancelled_error())
 }
 
