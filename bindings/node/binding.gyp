@@ -15,9 +15,14 @@
                 "src/values.cc",
             ],
             "dependencies": [
-                "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except",
+                "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except_all",
             ],
-            "defines": ["NAPI_VERSION=8"],
+            "defines": [
+                "NAPI_VERSION=8",
+                # A worker that was told to terminate refuses also to be thrown an exception. Without
+                # this, that refusal is a C++ exception in turn, thrown where nobody catches it.
+                "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+            ],
             "cflags": ["<!@(pkg-config --cflags boxlite)", "-Wall", "-Wextra"],
             # node-gyp's own flags switch exceptions off and name an older standard.
             "cflags_cc!": ["-fno-exceptions", "-std=gnu++14"],

@@ -8,10 +8,10 @@
 
 namespace {
 
-// What the constructor gets.
+// What the constructor gets. Frees the handle if the constructor is never called.
 struct Taken {
     std::shared_ptr<Loop> loop;
-    boxlite_box *box;
+    std::unique_ptr<boxlite_box, Freed<boxlite_box_free>> box;
 };
 
 } // namespace
@@ -34,8 +34,9 @@ Napi::Function Box::define(Napi::Env env)
 Napi::Value Box::take(const std::shared_ptr<Loop> &loop, boxlite_op *op)
 {
     Napi::Env env = loop->env();
-    Taken taken{loop, nullptr};
-    call(env, boxlite_op_take_box, op, &taken.box);
+    boxlite_box *box;
+    call(env, boxlite_op_take_box, op, &box);
+    Taken taken{loop, decltype(Taken::box)(box)};
     return Instance::of(env).box_class.New({Napi::External<Taken>::New(env, &taken)});
 }
 
@@ -45,7 +46,7 @@ Box::Box(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Box>(info)
         throw Napi::TypeError::New(info.Env(), "a box comes from a runtime");
     Taken *taken = info[0].As<Napi::External<Taken>>().Data();
     loop_ = taken->loop;
-    box_.reset(taken->box);
+    box_ = std::move(taken->box);
 }
 
 boxlite_box *Box::handle()

@@ -6,10 +6,10 @@
 
 namespace {
 
-// What the constructor gets.
+// What the constructor gets. Frees the handle if the constructor is never called.
 struct Taken {
     std::shared_ptr<Loop> loop;
-    boxlite_exec *exec;
+    std::unique_ptr<boxlite_exec, Freed<boxlite_exec_free>> exec;
 };
 
 const int32_t streams[] = {BOXLITE_STDIN, BOXLITE_STDOUT, BOXLITE_STDERR};
@@ -38,8 +38,9 @@ Napi::Function Exec::define(Napi::Env env)
 Napi::Value Exec::take(const std::shared_ptr<Loop> &loop, boxlite_op *op)
 {
     Napi::Env env = loop->env();
-    Taken taken{loop, nullptr};
-    call(env, boxlite_op_take_exec, op, &taken.exec);
+    boxlite_exec *exec;
+    call(env, boxlite_op_take_exec, op, &exec);
+    Taken taken{loop, decltype(Taken::exec)(exec)};
     return Instance::of(env).exec_class.New({Napi::External<Taken>::New(env, &taken)});
 }
 
@@ -51,7 +52,7 @@ Exec::Exec(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Exec>(info)
         throw Napi::TypeError::New(info.Env(), "an exec comes from a box");
     Taken *taken = info[0].As<Napi::External<Taken>>().Data();
     loop_ = taken->loop;
-    exec_.reset(taken->exec);
+    exec_ = std::move(taken->exec);
     auto on_ready = [](void *data, int32_t stream) noexcept {
         auto *exec = static_cast<Exec *>(data);
         exec->ready_ |= bit(stream);
@@ -183,8 +184,8 @@ void Exec::deliver_exit()
                  {error, Napi::Number::New(env, exit.code), Napi::Number::New(env, exit.signal)});
 }
 
-// The object's own end frees the handle.
-void Exec::abandon()
+// The object's own end frees the handle. A reference's destructor does not throw; its Reset() may.
+void Exec::abandon() noexcept
 {
-    on_exit_.Reset();
+    Napi::FunctionReference dropped = std::move(on_exit_);
 }

@@ -13,7 +13,7 @@ class Exec : public Napi::ObjectWrap<Exec>, public Pending {
     explicit Exec(const Napi::CallbackInfo &info);
 
     void deliver() override;
-    void abandon() override;
+    void abandon() noexcept override;
 
   private:
     struct Exit {

@@ -7,7 +7,7 @@ void OpenHandles::opened()
     count++;
 }
 
-void OpenHandles::closed()
+void OpenHandles::closed() noexcept
 {
     count--;
     if (cleanup && count == 0)
@@ -29,7 +29,7 @@ Instance &Instance::of(Napi::Env env)
 }
 
 // The environment ends when the loop has let go of every handle.
-void Instance::clean_up(napi_async_cleanup_hook_handle handle)
+void Instance::clean_up(napi_async_cleanup_hook_handle handle) noexcept
 {
     while (!loops.empty())
         (*loops.begin())->stop();

@@ -16,7 +16,7 @@ struct OpenHandles {
     napi_async_cleanup_hook_handle cleanup = nullptr;
 
     void opened();
-    void closed();
+    void closed() noexcept;
 };
 
 class Instance {
@@ -36,5 +36,5 @@ class Instance {
     std::vector<uint8_t> scratch;
 
   private:
-    void clean_up(napi_async_cleanup_hook_handle handle);
+    void clean_up(napi_async_cleanup_hook_handle handle) noexcept;
 };

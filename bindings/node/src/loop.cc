@@ -6,6 +6,15 @@
 // Dispatches in one turn of the loop, so that a busy box does not keep timers waiting.
 static const int turn = 64;
 
+// Whether JavaScript can run. Asks by a call that could run some, but does not: N-API has no
+// question for it.
+static bool runs_javascript(Napi::Env env)
+{
+    napi_value global, same;
+    return napi_get_global(env, &global) == napi_ok &&
+           napi_coerce_to_object(env, global, &same) == napi_ok;
+}
+
 // Lives until the loop has let go of the handle.
 struct Loop::Poll {
     uv_poll_t handle;
@@ -46,7 +55,7 @@ Loop::~Loop()
     boxlite_runtime_free(runtime_);
 }
 
-void Loop::stop()
+void Loop::stop() noexcept
 {
     if (!poll_)
         return;
@@ -75,16 +84,31 @@ void Loop::remove(Pending *pending)
         uv_unref(reinterpret_cast<uv_handle_t *>(&poll_->handle));
 }
 
-void Loop::on_readable()
+void Loop::on_readable() noexcept
 {
     std::shared_ptr<Loop> keep = shared_from_this();
+    try {
+        dispatch();
+    } catch (...) {
+        // JavaScript cannot even be told.
+        stop();
+    }
+}
+
+void Loop::dispatch()
+{
     Napi::HandleScope scope(env_);
     for (int i = 0; i < turn && poll_; i++) {
+        // What would be dispatched could not be delivered; until Node ends the loop, the descriptor
+        // would stay readable.
+        if (!runs_javascript(env_)) {
+            stop();
+            return;
+        }
         size_t left = 0;
         boxlite_error *error = nullptr;
         boxlite_status status = boxlite_dispatch(runtime_, 0, &left, &error);
-        for (Pending *pending : std::exchange(due_, {}))
-            pending->deliver();
+        deliver_due();
         if (error) {
             Failure failure = Failure::of(error);
             boxlite_error_free(error);
@@ -93,6 +117,21 @@ void Loop::on_readable()
         }
         if (status != BOXLITE_OK || left == 0)
             return;
+    }
+}
+
+// What is thrown keeps nobody else from being delivered. It is an uncaught exception, or ignored if
+// JavaScript cannot run any more.
+void Loop::deliver_due()
+{
+    for (Pending *pending : std::exchange(due_, {})) {
+        try {
+            pending->deliver();
+        } catch (const Napi::Error &error) {
+            napi_fatal_exception(env_, error.Value());
+        } catch (const std::exception &error) {
+            napi_fatal_exception(env_, Napi::Error::New(env_, error.what()).Value());
+        }
     }
 }
 

@@ -3,6 +3,10 @@
 // Callbacks of the library never run JavaScript: they note what happened, and `deliver` runs it when
 // the dispatch has returned. So no exception can travel through the library, and JavaScript may
 // call anything, also process.exit().
+//
+// A worker may be told to terminate at any moment, also between two calls. From then on N-API calls
+// that could run JavaScript fail, which throws, while libuv goes on calling until Node stops the
+// loop. Nothing that is thrown may reach libuv, whose frames are C.
 #pragma once
 
 #include <boxlite.h>
@@ -23,7 +27,7 @@ class Pending {
     // A callback was called: pass it on to JavaScript.
     virtual void deliver() = 0;
     // The environment ends: let go of everything.
-    virtual void abandon() = 0;
+    virtual void abandon() noexcept = 0;
 };
 
 // Owned by all that came from the runtime. Only the environment's thread uses it.
@@ -46,13 +50,15 @@ class Loop : public std::enable_shared_from_this<Loop> {
     void due(Pending *pending) noexcept { due_.push_back(pending); }
 
     // Closes the handle: nothing is delivered any more.
-    void stop();
+    void stop() noexcept;
 
   private:
     struct Poll;
 
     Loop(Napi::Env env, boxlite_runtime *runtime);
-    void on_readable();
+    void on_readable() noexcept;
+    void dispatch();
+    void deliver_due();
 
     Napi::Env env_;
     boxlite_runtime *runtime_;

@@ -48,11 +48,14 @@ class Op : public Pending, public std::enable_shared_from_this<Op> {
         run_callback(env, env.Global(), done_.Value(), {error, result});
     }
 
-    void abandon() override
+    // Also one that has completed, but was not delivered, ends here. A reference's destructor does
+    // not throw; its Reset() may.
+    void abandon() noexcept override
     {
         std::shared_ptr<Op> keep = shared_from_this();
+        completed_.reset();
         op_.reset();
-        done_.Reset();
+        Napi::FunctionReference dropped = std::move(done_);
     }
 
   private:

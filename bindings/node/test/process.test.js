@@ -131,3 +131,89 @@ test('workers have runtimes of their own, also on one home', async (t) => {
   assert.equal(stdout, 'worker\nworker\n2\n0\n');
   assert.equal(code, 0);
 });
+
+test('workers may be terminated at any moment', async (t) => {
+  const { code, stdout, stderr } = await runScript(
+    t,
+    `const { Worker } = require('node:worker_threads');
+     const { once } = require('node:events');
+     const script = \`
+       const { parentPort, workerData } = require('node:worker_threads');
+       const { binding, home, image, id, own } = workerData;
+       const { setTimeout: sleep } = require('node:timers/promises');
+       const boxlite = require(binding);
+       const runtime = new boxlite.Runtime({ home });
+
+       // Operations under way, of all outcomes.
+       async function operate(box) {
+         for (;;) {
+           const abort = new AbortController();
+           setTimeout(() => abort.abort(), Math.random() * 100);
+           try {
+             await box.inspect();
+             await runtime.list({ signal: abort.signal });
+             await box.run(['echo', 'ran'], { signal: abort.signal });
+           } catch (error) {
+             if (error.name !== 'AbortError') throw error;
+           }
+           await sleep(100);
+         }
+       }
+
+       // Streams in both directions, which wait again and again.
+       async function echo(box) {
+         const exec = await box.exec(['cat'], { stdin: true });
+         exec.stdout.resume();
+         const chunk = Buffer.alloc(100_000);
+         const write = () => exec.stdin.write(chunk, write);
+         write();
+         await exec.wait();
+       }
+
+       async function stream(box) {
+         const exec = await box.exec(['sh', '-c', 'while :; do echo on; done']);
+         exec.stdout.once('data', () => parentPort.postMessage('streams'));
+         exec.stdout.resume();
+         await exec.wait();
+       }
+
+       // A box of this worker's own, which ends with it.
+       async function start() {
+         const box = await runtime.create(image);
+         await box.start();
+         await stream(box);
+       }
+
+       (async () => {
+         const box = await runtime.get(id);
+         await Promise.all([operate(box), echo(box), stream(box), own && start()]);
+       })();
+     \`;
+
+     const runtime = new boxlite.Runtime({ home });
+     const box = await runtime.create(image);
+     await box.start();
+     const before = machines(home).length;
+     const data = { binding: ${JSON.stringify(binding)}, home, image, id: box.id };
+     for (let round = 0; round < 20; round++) {
+       // Few have a box of their own: those are slow to start.
+       const workers = [round % 4 === 1, false].map((own) =>
+         new Worker(script, { eval: true, workerData: { ...data, own } }));
+       await Promise.all(workers.map(async (worker) => {
+         // Every fourth round also while it loads, opens and gets.
+         if (round % 4 > 0) await once(worker, 'message');
+         await sleep(Math.random() * (round % 4 > 0 ? 50 : 300));
+         await worker.terminate();
+       }));
+     }
+     for (let i = 0; i < 500 && machines(home).length > before; i++) await sleep(20);
+     console.log(machines(home).length - before);
+     console.log((await box.run(['echo', 'still'])).stdout.toString().trim());
+     await runtime.remove(box.id, { force: true });
+     for (let i = 0; i < 500 && machines(home).length > 0; i++) await sleep(20);
+     console.log(machines(home).length);`,
+  );
+  assert.equal(stderr, '');
+  assert.equal(stdout, '0\nstill\n0\n');
+  assert.equal(code, 0);
+});
