@@ -19,8 +19,8 @@
             ],
             "defines": [
                 "NAPI_VERSION=8",
-                # A worker that was told to terminate refuses also to be thrown an exception. Without
-                # this, that refusal is a C++ exception in turn, thrown where nobody catches it.
+                # A worker that was told to terminate refuses also to be thrown an exception.
+                # Without this, that refusal is a C++ exception in turn, which nobody catches.
                 "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
             ],
             "cflags": ["<!@(pkg-config --cflags boxlite)", "-Wall", "-Wextra"],
