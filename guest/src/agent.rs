@@ -51,6 +51,9 @@ enum State {
     Over,
 }
 
+/// Processes started before all that run have their turn.
+const STARTS_A_TURN: usize = 4;
+
 struct Agent {
     epoll: Epoll,
     port: Port,
@@ -61,6 +64,8 @@ struct Agent {
     state: State,
     /// The exec that moved bytes last.
     served: u32,
+    /// The host has sent more than was looked at.
+    backlog: bool,
 }
 
 /// Serves until the box is shut down.
@@ -83,6 +88,7 @@ pub fn run() -> io::Result<()> {
         discards: HashMap::new(),
         state: State::Blank,
         served: 0,
+        backlog: false,
     };
     while !matches!(agent.state, State::Over) {
         agent.turn()?;
@@ -114,7 +120,8 @@ impl Agent {
     /// Waits for events and acts on them until nothing more can move.
     fn turn(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); 64];
-        let count = match self.epoll.wait(&mut events, self.timeout()) {
+        let timeout = if self.backlog { EpollTimeout::ZERO } else { self.timeout() };
+        let count = match self.epoll.wait(&mut events, timeout) {
             Err(Errno::EINTR) => 0,
             other => other?,
         };
@@ -144,13 +151,21 @@ impl Agent {
         self.finish()
     }
 
-    /// Reads and acts on what the host sent; tells whether a process was started. A host that
+    /// Reads and acts on what the host sent; tells whether a process was started. What a host asks
+    /// for without a pause is left for later turns, or nobody else would have any. A host that
     /// breaks the protocol loses its session.
     fn receive(&mut self) -> io::Result<bool> {
         let before = self.processes.len();
+        self.backlog = false;
         loop {
             match self.port.receive() {
-                Ok(Some(message)) => self.act(message)?,
+                Ok(Some(message)) => {
+                    self.act(message)?;
+                    if self.processes.len() >= before + STARTS_A_TURN {
+                        self.backlog = true;
+                        return Ok(true);
+                    }
+                }
                 Ok(None) => return Ok(self.processes.len() > before),
                 Err(e) => {
                     crate::console(&format!("bad message from the host: {e}"));

@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::codec::{Encoder, FramedRead};
 
@@ -24,6 +24,10 @@ use crate::error::{Code, Error, Result};
 
 /// The largest request: what a frame holds, less room for what the supervisor adds.
 const MAX_REQUEST: usize = boxlite_protocol::codec::MAX_FRAME - 256;
+
+/// Commands that may be starting at once. Who starts more waits here, where it can still be
+/// cancelled: a guest takes its time, and has other things to do.
+const MAX_STARTS: usize = 32;
 
 /// Bytes gathered for one write, and read at once.
 const BATCH: usize = 256 * 1024;
@@ -38,6 +42,8 @@ pub struct Connection {
 struct Shared {
     outbox: mpsc::UnboundedSender<ToSupervisor>,
     state: Mutex<State>,
+    /// A permit for each command that may be starting at once.
+    starts: Arc<Semaphore>,
     ended: watch::Sender<Option<Result<()>>>,
     reader: OnceLock<AbortHandle>,
 }
@@ -51,8 +57,8 @@ struct State {
 
 struct Pending {
     answer: oneshot::Sender<Result<(), Failure>>,
-    /// The exec that the request starts.
-    exec: Option<u32>,
+    /// The exec that the request starts, and its permit to.
+    exec: Option<(u32, OwnedSemaphorePermit)>,
 }
 
 /// How the supervisor is asked for its service.
@@ -95,7 +101,8 @@ impl Connection {
             }
         };
         let reader = OnceLock::new();
-        let shared = Arc::new(Shared { outbox, state: Mutex::default(), ended, reader });
+        let (state, starts) = (Mutex::default(), Arc::new(Semaphore::new(MAX_STARTS)));
+        let shared = Arc::new(Shared { outbox, state, starts, ended, reader });
         let reading = tokio::spawn(read_all(shared.clone(), frames));
         let _ = shared.reader.set(reading.abort_handle());
         Ok(Connection { shared, running })
@@ -137,6 +144,8 @@ impl Connection {
 
     /// Starts a command; `spec.exec` and `spec.window` are filled in here.
     pub async fn exec(&self, spec: Exec) -> Result<Arc<ExecStreams>> {
+        let permit = self.shared.starts.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| lost())?;
         let (streams, exec) = {
             let mut state = self.shared.lock();
             state.next += 1;
@@ -146,7 +155,7 @@ impl Connection {
             (streams, exec)
         };
         let spec = Exec { exec, window: WINDOW, ..spec };
-        match self.request(request::Op::Exec(spec), Some(exec)).await {
+        match self.request(request::Op::Exec(spec), Some((exec, permit))).await {
             Ok(Ok(())) => Ok(streams),
             Ok(Err(failure)) => {
                 self.shared.lock().execs.remove(&exec);
@@ -190,7 +199,11 @@ impl Connection {
         self.ended().await
     }
 
-    async fn request(&self, op: request::Op, exec: Option<u32>) -> Result<Result<(), Failure>> {
+    async fn request(
+        &self,
+        op: request::Op,
+        exec: Option<(u32, OwnedSemaphorePermit)>,
+    ) -> Result<Result<(), Failure>> {
         let size = Request { id: 0, op: Some(op.clone()) }.encoded_len();
         if size > MAX_REQUEST {
             return Err(Error::new(
@@ -258,7 +271,7 @@ impl Shared {
         let started = answer.is_ok();
         // Whoever asked for the exec no longer wants it: it may not run unobserved.
         if pending.answer.send(answer).is_err()
-            && let (true, Some(exec)) = (started, pending.exec)
+            && let (true, Some((exec, _))) = (started, pending.exec)
         {
             let streams = self.lock().execs.get(&exec).cloned();
             streams.iter().for_each(|s| s.abandon());
