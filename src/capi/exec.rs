@@ -184,16 +184,17 @@ impl Source for boxlite_exec {
             stderr: state.stderr.interest(),
             exit: state.on_exit.is_some() || state.waiting > 0,
         };
+        // Who is called is decided now: bytes that were taken for a callback are its own, also if
+        // another thread replaces it meanwhile.
+        let (on_stdout, on_stderr) = (state.stdout.callback.clone(), state.stderr.callback.clone());
         drop(state);
         match self.exec.poll_next(&Context::from_waker(&self.waker), wanted) {
             Poll::Ready(Some(ExecEvent::Stdout(bytes))) => {
-                let callback = self.lock().stdout.callback.clone();
-                Self::call_output(callback, &bytes);
+                Self::call_output(on_stdout, &bytes);
                 Delivery::One
             }
             Poll::Ready(Some(ExecEvent::Stderr(bytes))) => {
-                let callback = self.lock().stderr.callback.clone();
-                Self::call_output(callback, &bytes);
+                Self::call_output(on_stderr, &bytes);
                 Delivery::One
             }
             Poll::Ready(Some(ExecEvent::Exit(exit))) => {
