@@ -31,7 +31,7 @@ LIMITS = {
 USUAL = {"cpus": "1", "memory_mib": "512", "disk_size_mib": "1024", "stream": "BOXLITE_STDOUT",
          "start_timeout": "1000", "signal": "0"}
 
-TEXT = {"image": '"/no/such/image"', "path": '"/tmp"', "id_or_name": '"no-such-box"',
+TEXT = {"image": '"/no/such/image"', "path": 'getenv("BOXLITE_HOME")', "id_or_name": '"no-such-box"',
         "user": '"root"'}
 
 # Functions that may wait as long as they are told to: the handle with which they do not have to.
