@@ -110,6 +110,26 @@ static inline void remove_box(boxlite_runtime *runtime, boxlite_box *box)
     boxlite_box_free(box);
 }
 
+// A box as it is now; the caller frees what it gets.
+static inline boxlite_box_info *inspect(boxlite_box *box)
+{
+    boxlite_op *op;
+    boxlite_box_info *info;
+    OK(boxlite_box_inspect(box, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_info(op, &info, &error));
+    boxlite_op_free(op);
+    return info;
+}
+
+static inline int32_t status_of(boxlite_box *box)
+{
+    boxlite_box_info *info = inspect(box);
+    int32_t status = boxlite_box_info_status(info);
+    boxlite_box_info_free(info);
+    return status;
+}
+
 static inline boxlite_exec *start_with(boxlite_box *box, boxlite_exec_options *options)
 {
     boxlite_op *op;

@@ -1,19 +1,6 @@
 // A box that the host cannot hold is refused before it starts, and nothing changes.
 #include "check.h"
 
-static int32_t status_of(boxlite_box *box)
-{
-    boxlite_op *op;
-    boxlite_box_info *info;
-    OK(boxlite_box_inspect(box, &op, &error));
-    OK(boxlite_op_wait(op, 60000, &error));
-    OK(boxlite_op_take_info(op, &info, &error));
-    boxlite_op_free(op);
-    int32_t status = boxlite_box_info_status(info);
-    boxlite_box_info_free(info);
-    return status;
-}
-
 int main(void)
 {
     boxlite_runtime *runtime = open_runtime();

@@ -28,19 +28,6 @@ static uint32_t machine_pid(void)
     return (uint32_t)strtoul(line, NULL, 10);
 }
 
-static int32_t status_of(boxlite_box *box)
-{
-    boxlite_op *op;
-    boxlite_box_info *info;
-    OK(boxlite_box_inspect(box, &op, &error));
-    OK(boxlite_op_wait(op, 60000, &error));
-    OK(boxlite_op_take_info(op, &info, &error));
-    int32_t status = boxlite_box_info_status(info);
-    boxlite_op_free(op);
-    boxlite_box_info_free(info);
-    return status;
-}
-
 // The status of one of all boxes, newest first; -1 beyond the last.
 static int32_t status_at(boxlite_runtime *runtime, size_t index)
 {

@@ -92,7 +92,21 @@ static void the_hosts_children_are_its_own(void)
     close_runtime(runtime);
 }
 
-// The command has no end of its own: its machine was killed.
+static void kill_machine(boxlite_box *box)
+{
+    (void)box;
+    CHECK(signal_machines(SIGKILL) == 1);
+}
+
+static void kill_supervisor(boxlite_box *box)
+{
+    boxlite_box_info *info = inspect(box);
+    pid_t pid = (pid_t)boxlite_box_info_pid(info);
+    boxlite_box_info_free(info);
+    CHECK(pid > 1 && kill(pid, SIGKILL) == 0);
+}
+
+// The command has no end of its own: its machine or its supervisor was killed.
 static void box_ended(boxlite_exec *exec)
 {
     int32_t code = 77;
@@ -104,7 +118,8 @@ static void box_ended(boxlite_exec *exec)
 }
 
 // With SIGPIPE as it is by default: deadly.
-static void a_broken_pipe_kills_nobody(boxlite_runtime *runtime, boxlite_box *box)
+static void a_broken_pipe_kills_nobody(boxlite_runtime *runtime, boxlite_box *box,
+                                       void (*kill_it)(boxlite_box *box))
 {
     enum { CHUNK = 65536 };
     static uint8_t data[CHUNK];
@@ -122,7 +137,7 @@ static void a_broken_pipe_kills_nobody(boxlite_runtime *runtime, boxlite_box *bo
         size_t written;
         status = boxlite_exec_write(writer, data, CHUNK, &written, NULL);
         if (i == 50)
-            CHECK(signal_machines(SIGKILL) == 1);
+            kill_it(box);
         if (i > 50)
             sleep_ms(1);
         CHECK(time(NULL) - began < 60);
@@ -182,7 +197,8 @@ int main(void)
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *box = new_box(runtime);
     the_librarys_threads_get_no_signals(box);
-    a_broken_pipe_kills_nobody(runtime, box);
+    a_broken_pipe_kills_nobody(runtime, box, kill_machine);
+    a_broken_pipe_kills_nobody(runtime, box, kill_supervisor);
     remove_box(runtime, box);
     close_runtime(runtime);
     return 0;

@@ -106,19 +106,6 @@ static void homes_of_their_own(void)
     close_runtime(b);
 }
 
-static int32_t status_of(boxlite_box *box)
-{
-    boxlite_op *op;
-    boxlite_box_info *info;
-    OK(boxlite_box_inspect(box, &op, &error));
-    OK(boxlite_op_wait(op, 60000, &error));
-    OK(boxlite_op_take_info(op, &info, &error));
-    boxlite_op_free(op);
-    int32_t status = boxlite_box_info_status(info);
-    boxlite_box_info_free(info);
-    return status;
-}
-
 static void *start_it(void *box)
 {
     boxlite_op *op;
