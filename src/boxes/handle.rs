@@ -340,6 +340,9 @@ impl Inner {
         }
         let accelerator = &connection.running().accelerator;
         tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
+        for detour in &connection.running().detours {
+            tracing::warn!("box {} took longer to start: {detour}", self.config.id);
+        }
         *self.live() = Live { connection: Some(connection.clone()), owned: true, stages };
         self.context.tasks.spawn(self.clone().watch(connection.clone()));
         Ok(Started { inner: self, connection, fresh: Some((turn, supervisor)) })

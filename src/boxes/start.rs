@@ -16,7 +16,7 @@ use super::config::BoxConfig;
 use super::context::Context;
 use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
-use crate::engine::{MachineSpec, qemu};
+use crate::engine::{MachineSpec, TemplatePolicy, qemu};
 use crate::error::{Code, Error, Result};
 use crate::supervisor::LaunchSpec;
 use crate::supervisor::launch::Identity;
@@ -129,10 +129,16 @@ fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
             kernel: part("vmlinux", "guest kernel")?,
             initramfs: part("initramfs", "guest's initramfs")?,
             disk: Some(home.disk(&config.id)),
+            disk_bytes: options.disk_size_mib << 20,
             logs: home.of_box(&config.id).join("logs"),
             accelerator: settings.accelerator,
             cache: settings.cache.clone(),
             boot_timeout: Duration::from_millis(options.start_timeout_ms),
+            templates: Some(TemplatePolicy {
+                directory: home.templates(),
+                max_age: Duration::from_secs(24 * 3600),
+                max_bytes: 2 << 30,
+            }),
         },
         identity: Identity {
             hosts: format!(

@@ -18,6 +18,21 @@ use crate::error::{Code, Error, Result};
 pub const MONITOR_FD: i32 = 3;
 pub const CHANNEL_FD: i32 = 4;
 pub const CONSOLE_FD: i32 = 5;
+/// The file that is the memory of a template or of a machine made from it.
+pub const MEMORY_FD: i32 = 6;
+/// Where the state of the devices is written to, or read from.
+pub const STATE_FD: i32 = 7;
+
+/// What a machine is started for. The guest sees the same machine in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To boot and be used.
+    Boot,
+    /// To boot and be saved: its memory is a file that others share.
+    Prepare,
+    /// To be loaded from what was saved: of the file it has a private copy, page by page.
+    Restore,
+}
 
 /// What executes the guest's instructions, with what the guest has to be told about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +47,18 @@ pub enum Processor {
 /// The name of the disk's node in QEMU's block layer.
 pub const DISK_NODE: &str = "disk";
 
+/// The name of the channel's port, in QEMU's events.
+pub const CHANNEL_PORT: &str = "agent";
+
 /// Translated code per machine, in MiB.
 const TRANSLATION_BUFFER: u32 = 64;
 
 /// The whole argument vector.
-pub fn arguments(spec: &MachineSpec, processor: Processor) -> Result<Vec<CString>> {
+pub fn arguments(
+    spec: &MachineSpec,
+    processor: Processor,
+    purpose: Purpose,
+) -> Result<Vec<CString>> {
     let mut line = Line::new(&spec.binary);
     line.flags(&["-nodefaults", "-no-user-config", "-no-reboot"]);
     line.option("-display", "none");
@@ -58,6 +80,13 @@ pub fn arguments(spec: &MachineSpec, processor: Processor) -> Result<Vec<CString
     }
     line.option("-smp", spec.cpus.to_string());
     line.option("-m", format!("{}M", spec.memory_mib));
+    if let Some(memory) = memory(spec, purpose) {
+        line.option("-object", memory);
+        line.option("-machine", format!("memory-backend={MEMORY}"));
+    }
+    if purpose == Purpose::Restore {
+        line.option("-incoming", "defer");
+    }
     line.path("-kernel", &spec.kernel);
     line.path("-initrd", &spec.initramfs);
     line.option("-append", kernel_arguments(processor));
@@ -65,11 +94,19 @@ pub fn arguments(spec: &MachineSpec, processor: Processor) -> Result<Vec<CString
     line.option("-mon", "chardev=monitor,mode=control");
     line.option("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     line.option("-serial", "chardev:console");
-    line.option("-chardev", format!("socket,id=channel,fd={CHANNEL_FD}"));
+    // The agent of a template has never seen a host: to it, the first one is its box's.
+    line.option("-chardev", match purpose {
+        Purpose::Prepare => "null,id=channel".to_owned(),
+        Purpose::Boot | Purpose::Restore => format!("socket,id=channel,fd={CHANNEL_FD}"),
+    });
     line.option("-device", "virtio-serial-device,max_ports=4");
-    line.option("-device", "virtserialport,nr=1,chardev=channel,name=boxlite.agent");
+    let port = format!("virtserialport,id={CHANNEL_PORT},nr=1,chardev=channel,name=boxlite.agent");
+    line.option("-device", port);
     if let Some(path) = &spec.disk {
-        line.option("-blockdev", disk(path)?.to_string());
+        line.option("-blockdev", match purpose {
+            Purpose::Prepare => placeholder().to_string(),
+            Purpose::Boot | Purpose::Restore => disk(path)?.to_string(),
+        });
         // A write that fails stops the machine instead of reaching the guest: nothing is lost
         // when the host's disk is full.
         let policy = "werror=stop,rerror=report,discard=on";
@@ -102,6 +139,27 @@ fn kernel_arguments(processor: Processor) -> String {
             tsc_khz * 10
         ),
     }
+}
+
+/// The name of the memory, which is part of what is saved.
+const MEMORY: &str = "ram";
+
+/// The file behind the guest's memory; none where it is nobody else's.
+fn memory(spec: &MachineSpec, purpose: Purpose) -> Option<String> {
+    let share = match purpose {
+        Purpose::Boot => return None,
+        Purpose::Prepare => "on",
+        Purpose::Restore => "off",
+    };
+    Some(format!(
+        "memory-backend-file,id={MEMORY},size={}M,mem-path=/proc/self/fd/{MEMORY_FD},share={share}",
+        spec.memory_mib
+    ))
+}
+
+/// What a template has for a disk: nothing of it is read before a box's own takes its place.
+fn placeholder() -> serde_json::Value {
+    json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true })
 }
 
 fn disk(path: &Path) -> Result<serde_json::Value> {
@@ -169,12 +227,14 @@ mod tests {
             kernel: "/k".into(),
             initramfs: "/i".into(),
             disk: Some(disk.into()),
+            disk_bytes: 1 << 30,
             logs: "/l".into(),
             accelerator: AcceleratorChoice::Auto,
             cache: "/c".into(),
             boot_timeout: Duration::from_secs(1),
+            templates: None,
         };
-        let line = arguments(&spec, processor).unwrap();
+        let line = arguments(&spec, processor, Purpose::Boot).unwrap();
         line.into_iter().map(|a| a.into_string().unwrap()).collect()
     }
 
