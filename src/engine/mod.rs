@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use crate::channel::guest::Session;
 use crate::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Everything that shapes a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +28,10 @@ pub struct MachineSpec {
     pub kernel: PathBuf,
     /// The initramfs with the agent.
     pub initramfs: PathBuf,
-    /// The disk, a qcow2 file; a machine that only proves itself has none.
-    pub disk: Option<PathBuf>,
-    /// The disk's size as the guest sees it.
-    pub disk_bytes: u64,
-    /// Where the guest's console and the engine's own messages are kept.
-    pub logs: PathBuf,
+    pub disk: Disk,
+    /// Where the guest's console and the engine's own messages are kept; without it, only their
+    /// last lines.
+    pub logs: Option<PathBuf>,
     /// What may execute the guest's instructions.
     pub accelerator: AcceleratorChoice,
     /// Where what was found out about the host is remembered.
@@ -42,6 +40,18 @@ pub struct MachineSpec {
     pub boot_timeout: Duration,
     /// Where prepared machines are kept; without it, each machine boots.
     pub templates: Option<TemplatePolicy>,
+}
+
+/// A machine's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Disk {
+    /// A machine that only proves itself.
+    None,
+    /// The device is there; what is behind it comes later.
+    Later,
+    /// A qcow2 file.
+    Image(PathBuf),
 }
 
 /// Where prepared machines are kept, and for how long.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::engine::MachineSpec;
+use crate::engine::{Disk, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// The descriptors QEMU gets, by number.
@@ -46,6 +46,9 @@ pub enum Processor {
 
 /// The name of the disk's node in QEMU's block layer.
 pub const DISK_NODE: &str = "disk";
+
+/// The name of the disk's device.
+pub const DISK: &str = "root";
 
 /// The name of the channel's port, in QEMU's events.
 pub const CHANNEL_PORT: &str = "agent";
@@ -95,22 +98,22 @@ pub fn arguments(
     line.option("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     line.option("-serial", "chardev:console");
     // The agent of a template has never seen a host: to it, the first one is its box's.
-    line.option("-chardev", match purpose {
-        Purpose::Prepare => "null,id=channel".to_owned(),
-        Purpose::Boot | Purpose::Restore => format!("socket,id=channel,fd={CHANNEL_FD}"),
-    });
+    line.option(
+        "-chardev",
+        match purpose {
+            Purpose::Prepare => "null,id=channel".to_owned(),
+            Purpose::Boot | Purpose::Restore => format!("socket,id=channel,fd={CHANNEL_FD}"),
+        },
+    );
     line.option("-device", "virtio-serial-device,max_ports=4");
     let port = format!("virtserialport,id={CHANNEL_PORT},nr=1,chardev=channel,name=boxlite.agent");
     line.option("-device", port);
-    if let Some(path) = &spec.disk {
-        line.option("-blockdev", match purpose {
-            Purpose::Prepare => placeholder().to_string(),
-            Purpose::Boot | Purpose::Restore => disk(path)?.to_string(),
-        });
+    if let Some(disk) = block_device(&spec.disk, purpose)? {
+        line.option("-blockdev", disk.to_string());
         // A write that fails stops the machine instead of reaching the guest: nothing is lost
         // when the host's disk is full.
         let policy = "werror=stop,rerror=report,discard=on";
-        line.option("-device", format!("virtio-blk-device,drive={DISK_NODE},{policy}"));
+        line.option("-device", format!("virtio-blk-device,id={DISK},drive={DISK_NODE},{policy}"));
     }
     line.option("-object", "rng-random,id=entropy,filename=/dev/urandom");
     line.option("-device", "virtio-rng-device,rng=entropy");
@@ -157,12 +160,20 @@ fn memory(spec: &MachineSpec, purpose: Purpose) -> Option<String> {
     ))
 }
 
-/// What a template has for a disk: nothing of it is read before a box's own takes its place.
-fn placeholder() -> serde_json::Value {
-    json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true })
+fn block_device(disk: &Disk, purpose: Purpose) -> Result<Option<serde_json::Value>> {
+    Ok(match disk {
+        Disk::None => None,
+        Disk::Image(path) if purpose != Purpose::Prepare => Some(image(path)?),
+        Disk::Later | Disk::Image(_) => Some(placeholder()),
+    })
 }
 
-fn disk(path: &Path) -> Result<serde_json::Value> {
+/// What a template has for a disk: nothing of it is read before a box's own takes its place.
+fn placeholder() -> serde_json::Value {
+    json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true, "size": 1u64 << 44 })
+}
+
+fn image(path: &Path) -> Result<serde_json::Value> {
     let filename = path.to_str().ok_or_else(|| {
         Error::new(Code::Storage, "a disk's path must be valid UTF-8 for QEMU")
             .object(path.display().to_string())
@@ -226,9 +237,8 @@ mod tests {
             binary: "/usr/bin/qemu".into(),
             kernel: "/k".into(),
             initramfs: "/i".into(),
-            disk: Some(disk.into()),
-            disk_bytes: 1 << 30,
-            logs: "/l".into(),
+            disk: Disk::Image(disk.into()),
+            logs: None,
             accelerator: AcceleratorChoice::Auto,
             cache: "/c".into(),
             boot_timeout: Duration::from_secs(1),

@@ -7,8 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use boxlite_spawn::{Child, Command, Exit};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
@@ -43,7 +46,9 @@ pub enum Origin<'a> {
     /// Nothing but its kernel.
     Boot,
     /// The same, with a file for its memory.
-    Prepare { memory: &'a File },
+    Prepare {
+        memory: &'a File,
+    },
     Restore(Template),
 }
 
@@ -92,10 +97,11 @@ impl QemuMachine {
         let (channel, channel_theirs) = StdUnixStream::pair().map_err(sockets)?;
         let (console, console_theirs) = StdUnixStream::pair().map_err(sockets)?;
         let (messages, messages_theirs) = StdUnixStream::pair().map_err(sockets)?;
-        let null = File::open("/dev/null")
-            .map_err(|e| Error::io(Code::Engine, "open /dev/null", &e))?;
-        let console = Log::follow(&spec.logs.join("console.log"), console)?;
-        let messages = Log::follow(&spec.logs.join("qemu.log"), messages)?;
+        let null =
+            File::open("/dev/null").map_err(|e| Error::io(Code::Engine, "open /dev/null", &e))?;
+        let log = |name: &str| spec.logs.as_ref().map(|logs| logs.join(name));
+        let console = Log::follow(log("console.log").as_deref(), console)?;
+        let messages = Log::follow(log("qemu.log").as_deref(), messages)?;
         let mut command = Command::new(binary, argv);
         for (file, number) in origin.files() {
             command = command.fd(file.as_fd(), number);
@@ -158,6 +164,14 @@ impl QemuMachine {
                 }
             }
         }
+    }
+
+    /// The time of a processor that the machine has used.
+    pub fn processor_time(&self) -> Duration {
+        let pid = Pid::from_raw(self.process.child.pid);
+        let used = clock_getcpuclockid(pid).and_then(clock_gettime);
+        // A process that is gone uses nothing.
+        used.map_or(Duration::ZERO, Duration::from)
     }
 
     /// An error with what guest and QEMU said last.
@@ -260,10 +274,14 @@ struct Log {
 }
 
 impl Log {
-    fn follow(path: &Path, stream: StdUnixStream) -> Result<Log> {
-        let what = || format!("open {}", path.display());
-        let log = CappedLog::open(path).map_err(|e| Error::io(Code::Storage, what(), &e))?;
-        let stream = into_tokio(stream).map_err(|e| Error::io(Code::Storage, what(), &e))?;
+    fn follow(path: Option<&Path>, stream: StdUnixStream) -> Result<Log> {
+        let mut log = CappedLog::default();
+        if let Some(path) = path {
+            let what = || format!("open {}", path.display());
+            log.keep(path).map_err(|e| Error::io(Code::Storage, what(), &e))?;
+        }
+        let stream = into_tokio(stream)
+            .map_err(|e| Error::io(Code::Engine, "follow what QEMU writes", &e))?;
         let log = Arc::new(Mutex::new(log));
         let task = tokio::spawn(copy(stream, log.clone()));
         Ok(Log { log, task: Some(task) })

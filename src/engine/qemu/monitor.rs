@@ -7,11 +7,9 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use futures_util::StreamExt;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use qapi::futures::{QapiService, QmpStreamTokio};
-use qapi::qmp::{
-    self, Event, IoOperationType, MigrationCapability, MigrationStatus, QmpCommand,
-};
 use qapi::ExecuteError;
+use qapi::futures::{QapiService, QmpStreamTokio};
+use qapi::qmp::{self, Event, IoOperationType, MigrationCapability, MigrationStatus, QmpCommand};
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -148,13 +146,6 @@ impl Monitor {
         let uri = Some(format!("fd:{STATE_FD}"));
         self.execute(qmp::migrate_incoming { uri, channels: None, exit_on_error: None }).await?;
         Ok(())
-    }
-
-    /// Tells the guest the size of its disk.
-    pub async fn announce_disk(&mut self, node: &str, bytes: u64) -> Result<()> {
-        let size = i64::try_from(bytes).map_err(|_| Error::new(Code::Internal, "absurd size"))?;
-        let node_name = Some(node.to_owned());
-        self.execute(qmp::block_resize { device: None, node_name, size }).await.map(drop)
     }
 
     /// Lets a machine run that stands still.

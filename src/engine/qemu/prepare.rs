@@ -7,8 +7,9 @@
 
 use std::ffi::CString;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use super::command::{self, DISK_NODE, Processor, Purpose};
+use super::command::{self, Processor, Purpose};
 use super::machine::{Origin, QemuMachine};
 use super::monitor::Notice;
 use super::template::{Absence, MakingLock, Place, Recipe, Template};
@@ -87,11 +88,32 @@ async fn make(
     let origin = Origin::Prepare { memory: &memory };
     let mut machine = QemuMachine::start(spec, processor, origin)?;
     machine.reported(Notice::AgentReady).await?;
+    settle(&machine).await;
     machine.monitor().save(&state).await?;
     machine.reported(Notice::Migrated).await?;
     // Only when the process is gone has it written for the last time.
     machine.kill().await;
     place.finish(lock)
+}
+
+/// A guest is at rest when it uses less than this of a processor.
+const RESTING: f64 = 0.03;
+/// How long it has to be, and how long it may take to.
+const REST: Duration = Duration::from_millis(200);
+const REST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Waits until the guest's kernel has done what it does in its first second: what it does now, no
+/// machine made from the template has to do again.
+async fn settle(machine: &QemuMachine) {
+    let patience = Instant::now() + REST_PATIENCE;
+    while Instant::now() < patience {
+        let before = machine.processor_time();
+        tokio::time::sleep(REST).await;
+        let used = machine.processor_time().saturating_sub(before);
+        if used.as_secs_f64() < RESTING * REST.as_secs_f64() {
+            return;
+        }
+    }
 }
 
 /// Makes a machine from a template, up to its agent's greeting.
@@ -103,9 +125,6 @@ pub async fn restore(
     let mut machine = QemuMachine::start(spec, processor, Origin::Restore(template))?;
     machine.monitor().load().await?;
     machine.reported(Notice::Migrated).await?;
-    if spec.disk.is_some() {
-        machine.monitor().announce_disk(DISK_NODE, spec.disk_bytes).await?;
-    }
     machine.monitor().resume().await?;
     let session = open_channel(&mut machine).await?;
     Ok((machine, session))

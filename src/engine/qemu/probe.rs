@@ -18,7 +18,7 @@ use super::command::Processor;
 use super::identity;
 use super::machine::Origin;
 use crate::channel;
-use crate::engine::{Accelerator, AcceleratorChoice, Machine, MachineSpec};
+use crate::engine::{Accelerator, AcceleratorChoice, Disk, Machine, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// How long a guest may take to its first sign of life under KVM. It needs a fifth of a second
@@ -72,10 +72,12 @@ async fn obstacle(spec: &MachineSpec) -> Result<Option<String>> {
         Error::io(Code::Storage, format!("lock {}", path.display()), &e.into())
     })?;
     let identity = |p: &Path| {
-        identity::of_file(p).map_err(|e| Error::io(Code::Engine, format!("examine {}", p.display()), &e))
+        identity::of_file(p)
+            .map_err(|e| Error::io(Code::Engine, format!("examine {}", p.display()), &e))
     };
     let mut finding = Finding {
-        host_boot: identity::host_boot().map_err(|e| Error::io(Code::Internal, "read the boot id", &e))?,
+        host_boot: identity::host_boot()
+            .map_err(|e| Error::io(Code::Internal, "read the boot id", &e))?,
         qemu: identity(&spec.binary)?,
         kernel: identity(&spec.kernel)?,
         obstacle: None,
@@ -97,7 +99,7 @@ async fn ask(spec: &MachineSpec) -> Result<Option<String>> {
     let spec = MachineSpec {
         cpus: 1,
         memory_mib: 128,
-        disk: None,
+        disk: Disk::None,
         boot_timeout: DEADLINE,
         templates: None,
         ..spec.clone()
