@@ -56,6 +56,11 @@ pub async fn open(mut stream: UnixStream) -> Result<(Session, Hello)> {
     }
 }
 
+/// Goes on with a session that was opened before, and in which nothing is under way.
+pub fn resume(stream: UnixStream) -> Session {
+    Framed::new(stream, Codec::default())
+}
+
 /// The guest sent what is not the protocol.
 pub fn broken(error: &io::Error) -> Error {
     Error::io(Code::Portal, "the guest's agent broke the protocol", error)

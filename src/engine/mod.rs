@@ -117,12 +117,14 @@ impl FromStr for AcceleratorChoice {
 pub trait Engine {
     type Machine: Machine;
 
-    /// Starts a machine, by the fastest road that works. Its agent has greeted when this returns.
-    async fn launch(
+    /// Starts a machine, by the fastest road that works. `first` is the first exchange with its
+    /// agent; an error of it says that there was no answer, and has the next road be tried.
+    async fn launch<T>(
         &self,
         spec: &MachineSpec,
         progress: &mut dyn Progress,
-    ) -> Result<Launched<Self::Machine>>;
+        first: impl AsyncFn(&mut Session) -> Result<T>,
+    ) -> Result<Launched<Self::Machine, T>>;
 }
 
 /// Who hears how far a launch is.
@@ -133,10 +135,11 @@ pub trait Progress {
     fn done(&mut self, stage: &str);
 }
 
-/// A running machine whose agent waits for its box.
-pub struct Launched<M> {
+/// A running machine whose agent has answered.
+pub struct Launched<M, T> {
     pub machine: M,
     pub session: Session,
+    pub answer: T,
     pub road: Road,
     /// What went wrong on faster roads, for people.
     pub detours: Vec<String>,

@@ -1,11 +1,11 @@
 //! From a specification to a machine that is the box, step by step.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use boxlite_protocol::message::{
-    FailureKind, FromSupervisor, Init, Request, Stage, Time, ToGuest, ToHost, from_supervisor,
-    request, to_guest, to_host, to_supervisor,
+    Failure, FailureKind, FromSupervisor, Init, Request, Response, Stage, Time, ToGuest, ToHost,
+    from_supervisor, request, to_guest, to_host, to_supervisor,
 };
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 use super::peer::{Arrival, CREATOR, Clients, Queue};
 use super::socket::{self, PidFile};
 use crate::channel::guest::{self, Session};
-use crate::engine::{self, Engine, Machine, MachineEnd, MachineSpec, Progress, Road};
+use crate::engine::{self, Engine, Machine, MachineSpec, Progress, Road};
 use crate::error::{Code, Error, Result};
 
 /// Everything a supervisor is told. Written and read by the same build of the library.
@@ -61,9 +61,6 @@ pub struct Launcher {
 /// Fresh bytes for the guest's random pool: as much as its generators are seeded with, twice.
 const ENTROPY: usize = 64;
 
-/// How long after its channel has broken a machine may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(2);
-
 /// The disk is the first virtio block device.
 const ROOT_DEVICE: &str = "/dev/vda";
 
@@ -100,54 +97,25 @@ impl Launcher {
         let listener = socket::listen(&spec.box_dir)?;
         stages.done("supervisor");
 
-        let deadline = tokio::time::Instant::now() + spec.machine.boot_timeout;
-        let launch = in_time(deadline, &spec, engine.launch(&spec.machine, &mut stages));
+        let first = async |guest: &mut Session| init(guest, &spec.identity).await;
+        let launch = in_time(&spec, engine.launch(&spec.machine, &mut stages, first));
         let launched = tokio::select! {
             launched = launch => launched?,
             () = abandoned(clients), if !spec.detached => {
                 return Err(Error::new(Code::Cancelled, "the creating program went away"));
             }
         };
-        let engine::Launched { mut machine, session: mut guest, road, detours } = launched;
-
-        let init = in_time(deadline, &spec, init(&mut guest, &spec.identity));
-        watched(&mut machine, &spec, clients, init).await?;
-        stages.done("setup");
+        let engine::Launched { machine, session: guest, answer, road, detours } = launched;
+        if let Some(failure) = answer.failure {
+            let failed = refused(&failure);
+            return Err(Error::new(
+                failed.code(),
+                failed.message().to_owned() + &machine.last_words(),
+            )
+            .errno(failure.errno));
+        }
         Ok(Launched { machine, guest, road, detours, spec, listener, _pid_file: pid_file })
     }
-}
-
-/// Runs a step of the launch, unless machine or creating program end before it does.
-async fn watched<M: Machine, T>(
-    machine: &mut M,
-    spec: &LaunchSpec,
-    clients: &mut Clients,
-    step: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let failure = tokio::select! {
-        biased;
-        outcome = step => match outcome {
-            Ok(done) => return Ok(done),
-            Err(failure) => failure,
-        },
-        end = machine.ended() => return Err(ended_early(&end, machine)),
-        () = abandoned(clients), if !spec.detached => {
-            return Err(Error::new(Code::Cancelled, "the creating program went away"));
-        }
-    };
-    // A channel that breaks is how the end of the machine shows first.
-    if failure.code() == Code::Portal
-        && let Ok(end) = tokio::time::timeout(END_PATIENCE, machine.ended()).await
-    {
-        return Err(ended_early(&end, machine));
-    }
-    let error = Error::new(failure.code(), failure.message().to_owned() + &machine.last_words());
-    Err(failure.os_errno().map_or(error.clone(), |n| error.errno(n)))
-}
-
-fn ended_early<M: Machine>(end: &MachineEnd, machine: &M) -> Error {
-    let words = machine.last_words();
-    Error::new(Code::Engine, format!("the virtual machine ended while starting ({end:?}){words}"))
 }
 
 /// Waits for the creating program to go away. What it sends before the box runs is too early.
@@ -159,20 +127,17 @@ async fn abandoned(clients: &mut Clients) {
     }
 }
 
-/// One deadline for all that the guest has to do until the box runs.
-async fn in_time<T>(
-    deadline: tokio::time::Instant,
-    spec: &LaunchSpec,
-    step: impl Future<Output = Result<T>>,
-) -> Result<T> {
+/// One deadline for all that it takes until the box runs.
+async fn in_time<T>(spec: &LaunchSpec, launch: impl Future<Output = Result<T>>) -> Result<T> {
     let timeout = spec.machine.boot_timeout;
-    tokio::time::timeout_at(deadline, step).await.unwrap_or_else(|_| {
+    tokio::time::timeout(timeout, launch).await.unwrap_or_else(|_| {
         let text = format!("the guest did not come up within {:.1} s", timeout.as_secs_f32());
         Err(Error::new(Code::Timeout, text))
     })
 }
 
-async fn init(guest: &mut Session, identity: &Identity) -> Result<()> {
+/// Makes the machine the box. An error says that there was no answer.
+async fn init(guest: &mut Session, identity: &Identity) -> Result<Response> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut entropy = vec![0; ENTROPY];
     getrandom::fill(&mut entropy)
@@ -191,22 +156,20 @@ async fn init(guest: &mut Session, identity: &Identity) -> Result<()> {
     let body = Some(to_guest::Body::Request(request));
     guest.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))?;
     match guest.next().await {
-        Some(Ok(ToHost { body: Some(to_host::Body::Response(response)) })) => {
-            match response.failure {
-                None => Ok(()),
-                Some(f) => {
-                    let code = match FailureKind::try_from(f.kind) {
-                        Ok(FailureKind::Mount) => Code::Storage,
-                        _ => Code::Portal,
-                    };
-                    Err(Error::new(code, format!("set up the box: {}", f.message)).errno(f.errno))
-                }
-            }
-        }
+        Some(Ok(ToHost { body: Some(to_host::Body::Response(response)) })) => Ok(response),
         Some(Ok(_)) => Err(Error::new(Code::Portal, "the guest's agent answered out of turn")),
         Some(Err(e)) => Err(guest::broken(&e)),
         None => Err(Error::new(Code::Portal, "the guest closed its channel during set-up")),
     }
+}
+
+/// Why the agent would not.
+fn refused(failure: &Failure) -> Error {
+    let code = match FailureKind::try_from(failure.kind) {
+        Ok(FailureKind::Mount) => Code::Storage,
+        _ => Code::Portal,
+    };
+    Error::new(code, format!("set up the box: {}", failure.message)).errno(failure.errno)
 }
 
 /// Times the steps and reports each to the creating program.

@@ -50,9 +50,6 @@ pub const DISK_NODE: &str = "disk";
 /// The name of the disk's device.
 pub const DISK: &str = "root";
 
-/// The name of the channel's port, in QEMU's events.
-pub const CHANNEL_PORT: &str = "agent";
-
 /// Translated code per machine, in MiB.
 const TRANSLATION_BUFFER: u32 = 64;
 
@@ -97,17 +94,9 @@ pub fn arguments(
     line.option("-mon", "chardev=monitor,mode=control");
     line.option("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     line.option("-serial", "chardev:console");
-    // The agent of a template has never seen a host: to it, the first one is its box's.
-    line.option(
-        "-chardev",
-        match purpose {
-            Purpose::Prepare => "null,id=channel".to_owned(),
-            Purpose::Boot | Purpose::Restore => format!("socket,id=channel,fd={CHANNEL_FD}"),
-        },
-    );
+    line.option("-chardev", format!("socket,id=channel,fd={CHANNEL_FD}"));
     line.option("-device", "virtio-serial-device,max_ports=4");
-    let port = format!("virtserialport,id={CHANNEL_PORT},nr=1,chardev=channel,name=boxlite.agent");
-    line.option("-device", port);
+    line.option("-device", "virtserialport,nr=1,chardev=channel,name=boxlite.agent");
     if let Some(disk) = block_device(&spec.disk, purpose)? {
         line.option("-blockdev", disk.to_string());
         // A write that fails stops the machine instead of reaching the guest: nothing is lost

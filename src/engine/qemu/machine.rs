@@ -229,7 +229,7 @@ impl Machine for QemuMachine {
                     Notice::DiskFull => self.stopped = Some(MachineEnd::DiskFull),
                     Notice::DiskError => self.stopped = Some(MachineEnd::DiskError),
                     // Of saving and loading, which is over.
-                    Notice::AgentReady | Notice::Migrated | Notice::MigrationFailed => {}
+                    Notice::Migrated | Notice::MigrationFailed => {}
                 }
             }
         }

@@ -19,6 +19,7 @@ mod probe;
 mod template;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use crate::channel::guest::{self, Session};
@@ -31,6 +32,8 @@ pub use machine::QemuMachine;
 
 use command::Processor;
 use machine::Origin;
+use monitor::Notice;
+use template::{Place, Template};
 
 /// How long after its channel has broken a machine may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -44,11 +47,12 @@ pub struct Qemu;
 impl Engine for Qemu {
     type Machine = QemuMachine;
 
-    async fn launch(
+    async fn launch<T>(
         &self,
         spec: &MachineSpec,
         progress: &mut dyn Progress,
-    ) -> Result<Launched<QemuMachine>> {
+        first: impl AsyncFn(&mut Session) -> Result<T>,
+    ) -> Result<Launched<QemuMachine, T>> {
         let processor = match probe::choose(spec).await? {
             Accelerator::Kvm => Processor::Kvm,
             Accelerator::Tcg => Processor::Tcg {
@@ -57,72 +61,125 @@ impl Engine for Qemu {
                 })?,
             },
         };
-        let mut detours = Vec::new();
-        if let Some(policy) = &spec.templates
-            && let Some((machine, session)) =
-                from_template(policy, spec, processor, progress, &mut detours).await
-        {
-            return Ok(Launched { machine, session, road: Road::Restored, detours });
-        }
-        let mut machine = QemuMachine::start(spec, processor, Origin::Boot)?;
-        progress.done("machine");
-        let session = open_channel(&mut machine).await?;
-        progress.done("boot");
-        Ok(Launched { machine, session, road: Road::Cold, detours })
+        let mut launch = Launch { spec, processor, progress, detours: Vec::new() };
+        let (road, (machine, session, answer)) = match launch.from_template(&first).await {
+            Some(restored) => (Road::Restored, restored),
+            None => (Road::Cold, launch.cold(&first).await?),
+        };
+        Ok(Launched { machine, session, answer, road, detours: launch.detours })
     }
 }
 
-/// A template that does not work is made anew, once. None if that does not work either.
-async fn from_template(
-    policy: &TemplatePolicy,
-    spec: &MachineSpec,
+struct Launch<'a> {
+    spec: &'a MachineSpec,
     processor: Processor,
-    progress: &mut dyn Progress,
-    detours: &mut Vec<String>,
-) -> Option<(QemuMachine, Session)> {
-    for _ in 0..2 {
-        let outcome = async {
-            let place = prepare::place(policy, spec, processor)?;
-            let template = prepare::template(&place, spec, processor, progress, detours).await?;
-            Ok::<_, Error>((place, template))
-        };
-        let (place, template) = match outcome.await {
-            Ok(found) => found,
-            Err(error) => {
-                detours.push(error.to_string());
-                return None;
-            }
-        };
-        let limit = spec.boot_timeout / 4;
-        let restored = prepare::restore(spec, processor, template);
-        match tokio::time::timeout(limit, restored).await {
-            Ok(Ok(restored)) => {
-                progress.done("restore");
-                return Some(restored);
-            }
-            Ok(Err(error)) => detours.push(format!("restore a machine: {error}")),
-            Err(_) => detours.push(format!("a restored machine said nothing for {limit:?}")),
-        }
-        // The next will be new.
-        place.discard();
-    }
-    None
+    progress: &'a mut dyn Progress,
+    detours: Vec<String>,
 }
 
-/// Waits for the agent's greeting, or the machine's end.
+impl Launch<'_> {
+    async fn cold<T>(
+        &mut self,
+        first: &impl AsyncFn(&mut Session) -> Result<T>,
+    ) -> Result<(QemuMachine, Session, T)> {
+        let mut machine = QemuMachine::start(self.spec, self.processor, Origin::Boot)?;
+        self.progress.done("machine");
+        let mut session = open_channel(&mut machine).await?;
+        self.progress.done("boot");
+        let answer = alive(&mut machine, first(&mut session)).await?;
+        self.progress.done("setup");
+        Ok((machine, session, answer))
+    }
+
+    /// A template that does not work is made anew, once. None if that does not work either.
+    async fn from_template<T>(
+        &mut self,
+        first: &impl AsyncFn(&mut Session) -> Result<T>,
+    ) -> Option<(QemuMachine, Session, T)> {
+        let policy = self.spec.templates.as_ref()?;
+        for _ in 0..2 {
+            let (place, template) = match self.find_template(policy).await {
+                Ok(found) => found,
+                Err(error) => {
+                    self.detours.push(error.to_string());
+                    return None;
+                }
+            };
+            let limit = self.spec.boot_timeout / 4;
+            match tokio::time::timeout(limit, self.restore(template, first)).await {
+                Ok(Ok(restored)) => return Some(restored),
+                Ok(Err(error)) => self.detours.push(format!("restore a machine: {error}")),
+                Err(_) => {
+                    self.detours.push(format!("a restored machine said nothing for {limit:?}"));
+                }
+            }
+            // The next will be new.
+            place.discard();
+        }
+        None
+    }
+
+    async fn find_template(&mut self, policy: &TemplatePolicy) -> Result<(Place, Template)> {
+        let place = prepare::place(policy, self.spec, self.processor)?;
+        let (progress, detours) = (&mut *self.progress, &mut self.detours);
+        let template =
+            prepare::template(&place, self.spec, self.processor, progress, detours).await?;
+        Ok((place, template))
+    }
+
+    async fn restore<T>(
+        &mut self,
+        template: Template,
+        first: &impl AsyncFn(&mut Session) -> Result<T>,
+    ) -> Result<(QemuMachine, Session, T)> {
+        let (mut machine, mut session) = prepare::restore(self.spec, self.processor, template)?;
+        // What is sent now waits in the channel until the machine is loaded, and runs on.
+        let mut exchange = Box::pin(first(&mut session));
+        let early = {
+            let mut loaded = pin!(async {
+                machine.monitor().load().await?;
+                machine.reported(Notice::Migrated).await
+            });
+            tokio::select! {
+                biased;
+                loaded = &mut loaded => loaded.map(|()| None)?,
+                answer = &mut exchange => {
+                    loaded.await?;
+                    Some(answer?)
+                }
+            }
+        };
+        self.progress.done("restore");
+        let answer = match early {
+            Some(answer) => answer,
+            None => alive(&mut machine, &mut exchange).await?,
+        };
+        self.progress.done("setup");
+        drop(exchange);
+        Ok((machine, session, answer))
+    }
+}
+
+/// Waits for the agent's greeting.
 async fn open_channel(machine: &mut QemuMachine) -> Result<Session> {
     let channel = machine.take_channel()?;
-    tokio::select! {
+    alive(machine, async { Ok(guest::open(channel).await?.0) }).await
+}
+
+/// Waits for the agent to do something, or for the machine's end.
+async fn alive<T>(machine: &mut QemuMachine, step: impl Future<Output = Result<T>>) -> Result<T> {
+    let failure = tokio::select! {
         biased;
-        opened = guest::open(channel) => match opened {
-            Ok((session, _)) => Ok(session),
-            // A channel that breaks is how the end of the machine shows first.
-            Err(error) => match tokio::time::timeout(END_PATIENCE, machine.ended()).await {
-                Ok(end) => Err(ended_early(&end, machine)),
-                Err(_) => Err(machine.failed(error.message())),
-            }
+        outcome = step => match outcome {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
         },
-        end = machine.ended() => Err(ended_early(&end, machine)),
+        end = machine.ended() => return Err(ended_early(&end, machine)),
+    };
+    // A channel that breaks is how the end of the machine shows first.
+    match tokio::time::timeout(END_PATIENCE, machine.ended()).await {
+        Ok(end) => Err(ended_early(&end, machine)),
+        Err(_) => Err(Error::new(failure.code(), machine.failed(failure.message()).message())),
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::{CHANNEL_PORT, STATE_FD};
+use super::command::STATE_FD;
 use crate::error::{Code, Error, Result};
 
 type Service = QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>;
@@ -24,8 +24,6 @@ type Service = QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>;
 pub enum Notice {
     DiskFull,
     DiskError,
-    /// The agent has opened its port: it waits for a host.
-    AgentReady,
     /// The machine was saved, or loaded.
     Migrated,
     /// It could not be.
@@ -36,25 +34,24 @@ pub enum Notice {
 pub struct Monitor {
     /// The connection once more: descriptors go beside what is written.
     socket: StdUnixStream,
-    negotiated: oneshot::Receiver<Service>,
+    greeting: oneshot::Receiver<Service>,
     service: Option<Service>,
 }
 
 /// Follows the monitor from a task of its own until QEMU is gone.
 ///
-/// The queue of notices has no limit: what a guest can cause is either limited by QEMU (one port
-/// event a second), or stops the machine.
+/// The queue of notices has no limit: what a guest can cause stops the machine.
 pub fn open(stream: StdUnixStream) -> io::Result<(Monitor, mpsc::UnboundedReceiver<Notice>)> {
     let socket = stream.try_clone()?;
     stream.set_nonblocking(true)?;
     let stream = UnixStream::from_std(stream)?;
     let (sender, notices) = mpsc::unbounded_channel();
-    let (ready, negotiated) = oneshot::channel();
+    let (ready, greeting) = oneshot::channel();
     tokio::spawn(async move {
         // The monitor ends with QEMU, whose end is noticed as such.
         let _ = follow(stream, ready, sender).await;
     });
-    Ok((Monitor { socket, negotiated, service: None }, notices))
+    Ok((Monitor { socket, greeting, service: None }, notices))
 }
 
 async fn follow(
@@ -62,8 +59,7 @@ async fn follow(
     ready: oneshot::Sender<Service>,
     sender: mpsc::UnboundedSender<Notice>,
 ) -> io::Result<()> {
-    let negotiation = QmpStreamTokio::open(stream).await?;
-    let (service, mut events) = negotiation.negotiate().await?.into_parts();
+    let (service, mut events) = QmpStreamTokio::open(stream).await?.stream.into_parts();
     // The connection is good as long as the service lives: with the machine, that is.
     if ready.send(service).is_err() {
         return Ok(());
@@ -86,9 +82,6 @@ fn notice(event: &Event) -> Option<Notice> {
                 _ => Notice::DiskError,
             })
         }
-        Event::VSERPORT_CHANGE { data, .. } if data.id == CHANNEL_PORT && data.open => {
-            Some(Notice::AgentReady)
-        }
         Event::MIGRATION { data, .. } => match data.status {
             MigrationStatus::completed => Some(Notice::Migrated),
             MigrationStatus::failed | MigrationStatus::cancelled => Some(Notice::MigrationFailed),
@@ -99,57 +92,73 @@ fn notice(event: &Event) -> Option<Notice> {
 }
 
 impl Monitor {
-    async fn execute<C: QmpCommand>(&mut self, command: C) -> Result<C::Ok> {
+    /// Waits for QEMU to greet; commands may be written then.
+    async fn greeted(&mut self) -> Result<&Service> {
         if self.service.is_none() {
-            self.service = (&mut self.negotiated).await.ok();
+            self.service = (&mut self.greeting).await.ok();
         }
-        let outcome = match &self.service {
-            Some(service) => service.execute(command).await,
-            None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        };
-        outcome.map_err(|e: ExecuteError| Error::new(Code::Engine, format!("QMP {}: {e}", C::NAME)))
+        let service = self.service.as_ref();
+        service.ok_or_else(|| Error::new(Code::Engine, "QEMU closed its monitor"))
     }
 
-    /// Has memory in files stay there when a machine is saved or loaded, and QEMU tell when it is.
-    async fn set_up_migration(&mut self) -> Result<()> {
-        let on = |capability| qmp::MigrationCapabilityStatus { capability, state: true };
-        let capabilities =
-            vec![on(MigrationCapability::events), on(MigrationCapability::x_ignore_shared)];
-        self.execute(qmp::migrate_set_capabilities { capabilities }).await.map(drop)
-    }
-
-    /// Hands a descriptor over. It goes beside a byte without meaning, and is taken by the command
-    /// that follows.
-    async fn send_descriptor(&mut self, name: &str, file: &File) -> Result<()> {
-        let failed = |e| Error::io(Code::Engine, "hand a descriptor to QEMU", &io::Error::from(e));
-        let descriptors = [file.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let bytes = [IoSlice::new(b"\n")];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(self.socket.as_raw_fd(), &bytes, &rights, flags, None).map_err(failed)?;
-        self.execute(qmp::getfd { fdname: name.to_owned() }).await.map(drop)
-    }
-
-    /// Stops the machine and begins to write the state of its devices. Ends with a notice.
-    pub async fn save(&mut self, state: &File) -> Result<()> {
-        self.set_up_migration().await?;
-        self.execute(qmp::stop {}).await?;
-        self.send_descriptor("state", state).await?;
-        let uri = Some("fd:state".to_owned());
-        self.execute(qmp::migrate { uri, channels: None, detach: None, resume: None }).await?;
-        Ok(())
-    }
-
-    /// Begins to read the state of the devices. Ends with a notice.
+    /// Begins to read the state of the devices; the machine then runs on. A notice tells when.
+    ///
+    /// The commands go out without waiting for each other's answers: this is on the way of every
+    /// start.
     pub async fn load(&mut self) -> Result<()> {
-        self.set_up_migration().await?;
+        let service = self.greeted().await?;
         let uri = Some(format!("fd:{STATE_FD}"));
-        self.execute(qmp::migrate_incoming { uri, channels: None, exit_on_error: None }).await?;
+        let load = qmp::migrate_incoming { uri, channels: None, exit_on_error: None };
+        futures_util::try_join!(
+            execute(service, negotiation()),
+            execute(service, migration_setup()),
+            execute(service, load)
+        )?;
         Ok(())
     }
 
-    /// Lets a machine run that stands still.
-    pub async fn resume(&mut self) -> Result<()> {
-        self.execute(qmp::cont {}).await.map(drop)
+    /// Begins to write the state of the devices, to run on from when it is loaded. A notice tells
+    /// when that is done; the machine then stands still.
+    pub async fn save(&mut self, state: &File) -> Result<()> {
+        let socket = self.socket.try_clone().map_err(|e| descriptor_failed(&e))?;
+        let service = self.greeted().await?;
+        execute(service, negotiation()).await?;
+        execute(service, migration_setup()).await?;
+        send_descriptor(&socket, state).map_err(|e| descriptor_failed(&e))?;
+        execute(service, qmp::getfd { fdname: "state".to_owned() }).await?;
+        let uri = Some("fd:state".to_owned());
+        execute(service, qmp::migrate { uri, channels: None, detach: None, resume: None }).await?;
+        Ok(())
     }
+}
+
+async fn execute<C: QmpCommand>(service: &Service, command: C) -> Result<C::Ok> {
+    let outcome = service.execute(command).await;
+    outcome.map_err(|e: ExecuteError| Error::new(Code::Engine, format!("QMP {}: {e}", C::NAME)))
+}
+
+/// The first command of a connection.
+fn negotiation() -> qmp::qmp_capabilities {
+    qmp::qmp_capabilities { enable: None }
+}
+
+/// Has memory in files stay there when a machine is saved or loaded, and QEMU tell when it is.
+fn migration_setup() -> qmp::migrate_set_capabilities {
+    let on = |capability| qmp::MigrationCapabilityStatus { capability, state: true };
+    let capabilities =
+        vec![on(MigrationCapability::events), on(MigrationCapability::x_ignore_shared)];
+    qmp::migrate_set_capabilities { capabilities }
+}
+
+/// Sends a descriptor beside a byte without meaning; the command that follows takes it.
+fn send_descriptor(socket: &StdUnixStream, file: &File) -> io::Result<()> {
+    let descriptors = [file.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let bytes = [IoSlice::new(b"\n")];
+    sendmsg::<()>(socket.as_raw_fd(), &bytes, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+fn descriptor_failed(error: &io::Error) -> Error {
+    Error::io(Code::Engine, "hand a descriptor to QEMU", error)
 }

@@ -1,20 +1,26 @@
 //! Making a template, and a machine from one.
 //!
-//! A template is a machine that was booted once, up to the moment when its agent waits for a
-//! host, and then saved. A machine made from it maps the saved memory privately, page by page as
-//! it writes, loads the state of the devices, and runs on from there, with another disk in the
-//! place of the one that nobody has read.
+//! A template is a machine that was booted once, up to the moment when its agent has greeted and
+//! waits for what its box is, and then saved. A machine made from it maps the saved memory
+//! privately, page by page as it writes, loads the state of the devices, and runs on from there, in
+//! the same session with its agent, and with another disk in the place of the one that nobody has
+//! read.
 
 use std::ffi::CString;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use boxlite_protocol::message::{
+    Empty, Request, Response, ToGuest, ToHost, request, to_guest, to_host,
+};
+use futures_util::{SinkExt, StreamExt};
 
 use super::command::{self, Processor, Purpose};
 use super::machine::{Origin, QemuMachine};
 use super::monitor::Notice;
 use super::template::{Absence, MakingLock, Place, Recipe, Template};
 use super::{identity, open_channel};
-use crate::channel::guest::Session;
+use crate::channel::guest::{self, Session};
 use crate::engine::{Machine, MachineSpec, Progress, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 
@@ -87,13 +93,28 @@ async fn make(
     let (memory, state) = place.begin(lock, u64::from(spec.memory_mib) * MIB)?;
     let origin = Origin::Prepare { memory: &memory };
     let mut machine = QemuMachine::start(spec, processor, origin)?;
-    machine.reported(Notice::AgentReady).await?;
+    let mut session = open_channel(&mut machine).await?;
+    rehearse(&mut session).await?;
     settle(&machine).await;
     machine.monitor().save(&state).await?;
     machine.reported(Notice::Migrated).await?;
     // Only when the process is gone has it written for the last time.
     machine.kill().await;
     place.finish(lock)
+}
+
+/// A first round trip, which no machine made from this one has to do for the first time. Nothing
+/// is under way in the session when this returns: another host can go on with it.
+async fn rehearse(session: &mut Session) -> Result<()> {
+    let op = Some(request::Op::Ping(Empty {}));
+    let body = Some(to_guest::Body::Request(Request { id: 0, op }));
+    session.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))?;
+    match session.next().await {
+        Some(Ok(ToHost {
+            body: Some(to_host::Body::Response(Response { failure: None, .. })),
+        })) => Ok(()),
+        _ => Err(Error::new(Code::Portal, "the agent did not answer a ping")),
+    }
 }
 
 /// A guest is at rest when it uses less than this of a processor.
@@ -116,16 +137,14 @@ async fn settle(machine: &QemuMachine) {
     }
 }
 
-/// Makes a machine from a template, up to its agent's greeting.
-pub async fn restore(
+/// Makes a machine from a template. It runs on in the session that the template was saved in: what
+/// is sent in it is read as soon as the machine is loaded.
+pub fn restore(
     spec: &MachineSpec,
     processor: Processor,
     template: Template,
 ) -> Result<(QemuMachine, Session)> {
     let mut machine = QemuMachine::start(spec, processor, Origin::Restore(template))?;
-    machine.monitor().load().await?;
-    machine.reported(Notice::Migrated).await?;
-    machine.monitor().resume().await?;
-    let session = open_channel(&mut machine).await?;
+    let session = guest::resume(machine.take_channel()?);
     Ok((machine, session))
 }
