@@ -131,6 +131,29 @@ typedef int32_t boxlite_accelerator;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// How a box's machine came to run.
+enum boxlite_boot
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// It does not run, or nobody told this program.
+    BOXLITE_BOOT_UNKNOWN = 0,
+    /// Its kernel booted.
+    BOXLITE_BOOT_COLD = 1,
+    /// It was restored from a machine template.
+    BOXLITE_BOOT_RESTORED = 2,
+    /// It was restored beforehand, and waited for a box.
+    BOXLITE_BOOT_POOLED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_boot boxlite_boot;
+#else
+typedef int32_t boxlite_boot;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// The life of a box.
 enum boxlite_box_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -159,6 +182,31 @@ enum boxlite_box_status
 typedef enum boxlite_box_status boxlite_box_status;
 #else
 typedef int32_t boxlite_box_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a runtime counts.
+enum boxlite_counter
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// Boxes started by booting their kernel.
+    BOXLITE_COUNTER_COLD_STARTS = 0,
+    /// Boxes restored from a machine template.
+    BOXLITE_COUNTER_RESTORED_STARTS = 1,
+    /// Boxes that got a machine which was waiting for one.
+    BOXLITE_COUNTER_POOLED_STARTS = 2,
+    /// Machine templates made.
+    BOXLITE_COUNTER_TEMPLATES_MADE = 3,
+    /// Times that a faster way to start a box did not work; the log has a warning on each.
+    BOXLITE_COUNTER_DETOURS = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_counter boxlite_counter;
+#else
+typedef int32_t boxlite_counter;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -365,6 +413,19 @@ boxlite_status boxlite_runtime_options_set_accelerator(struct boxlite_runtime_op
                                                        int32_t accelerator,
                                                        struct boxlite_error **error);
 
+/// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
+/// unless set. Boxes restored from one template share the addresses in kernel and agent, and nothing
+/// that is secret; see docs/security.md.
+boxlite_status boxlite_runtime_options_set_template_max_age_s(struct boxlite_runtime_options *options,
+                                                              uint64_t seconds,
+                                                              struct boxlite_error **error);
+
+/// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one is
+/// made, those that were used longest ago are removed, but none that a running box is made from.
+boxlite_status boxlite_runtime_options_set_template_space_mib(struct boxlite_runtime_options *options,
+                                                              uint64_t space,
+                                                              struct boxlite_error **error);
+
 /// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
 /// `docker save` archive; "PATH:TAG" chooses among several images (more forms: docs/images.md). It
 /// is read when the box is made. Everything else has a default: 1 CPU, 512 MiB of memory, a sparse
@@ -436,6 +497,12 @@ boxlite_status boxlite_box_options_set_start_timeout_ms(struct boxlite_box_optio
                                                         uint32_t timeout_ms,
                                                         struct boxlite_error **error);
 
+/// Sets whether the box's kernel is booted at each start, instead of being restored from a machine
+/// template. That takes some ten times longer; no two boxes then share any address. False unless set.
+boxlite_status boxlite_box_options_set_cold_boot(struct boxlite_box_options *options,
+                                                 bool cold,
+                                                 struct boxlite_error **error);
+
 /// Makes exec options for a command: argv has argc strings, at most 65536, which are copied. A
 /// command without a slash is searched in the PATH of its environment. With argc 0 (argv may be
 /// NULL) the box's own command is run: entrypoint and cmd, the box's or the image's.
@@ -501,6 +568,10 @@ boxlite_status boxlite_runtime_shutdown(struct boxlite_runtime *runtime,
                                         uint32_t grace_ms,
                                         struct boxlite_op **op,
                                         struct boxlite_error **error);
+
+/// How often this runtime has done something since it was opened, by a boxlite_counter; 0 for one
+/// that does not exist, and for NULL.
+uint64_t boxlite_runtime_counter(const struct boxlite_runtime *runtime, int32_t counter);
 
 /// A descriptor that is readable while there may be something to dispatch; -1 for NULL. For poll,
 /// epoll (after an edge: dispatch until BOXLITE_TIMEOUT) and libuv's uv_poll. Borrowed: good until
@@ -651,6 +722,10 @@ uint64_t boxlite_box_info_disk_size_mib(const struct boxlite_box_info *info);
 
 /// The process id of the box's supervisor; 0 if the box does not run, and for NULL.
 uint32_t boxlite_box_info_pid(const struct boxlite_box_info *info);
+
+/// How the box's machine came to run, a boxlite_boot; BOXLITE_BOOT_UNKNOWN if it does not run, if
+/// another program runs it and this one has not used it yet, and for NULL.
+int32_t boxlite_box_info_boot(const struct boxlite_box_info *info);
 
 /// The number of stages that the last start by this runtime went through; 0 if there was none.
 size_t boxlite_box_info_stage_count(const struct boxlite_box_info *info);
@@ -940,11 +1015,15 @@ boxlite_status boxlite_op_take_output(struct boxlite_op *op,
                                       struct boxlite_output **output,
                                       struct boxlite_error **error);
 
-/// The name of the stage that is done, for people; NULL if this is a count of bytes. Borrowed: good
+/// The name of the stage that is done, or has begun, for people; NULL if this is a count of bytes. Borrowed: good
 /// until the callback returns.
 const char *boxlite_progress_stage(const struct boxlite_progress *progress);
 
-/// How long the stage took, in microseconds; 0 if this is a count of bytes.
+/// Whether the stage has just begun: one that takes long and is not gone through every time, as
+/// "preparing machine template". Others are reported when they are done. False for NULL.
+bool boxlite_progress_began(const struct boxlite_progress *progress);
+
+/// How long the stage took, in microseconds; 0 if it has just begun, or this is a count of bytes.
 uint64_t boxlite_progress_microseconds(const struct boxlite_progress *progress);
 
 /// The bytes of the image that were processed; 0 if this is a stage.

@@ -22,6 +22,7 @@ const DIRECTORIES: &[&str] = &[
     "images/disk-images",
     "boxes",
     "bases",
+    "templates",
     "locks",
     "tmp",
     "tmp/trash",
@@ -81,6 +82,11 @@ impl Home {
 
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// Prepared machines.
+    pub fn templates(&self) -> PathBuf {
+        self.root.join("templates")
     }
 
     /// What is being deleted: out of sight already, emptied whenever a home is opened.

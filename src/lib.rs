@@ -22,7 +22,8 @@ pub mod store;
 pub mod supervisor;
 
 pub use boxes::{
-    BoxHandle, BoxInfo, BoxOptions, Captured, Exec, ExecOptions, Observer, Output, Progress, Status,
+    Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Exec, ExecOptions, Observer, Output,
+    Progress, Status,
 };
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;

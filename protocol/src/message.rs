@@ -357,13 +357,16 @@ pub mod from_supervisor {
     }
 }
 
-/// How long a step of the launch took.
+/// A step of the launch is done, or one that takes long has begun.
 #[derive(Clone, PartialEq, Message)]
 pub struct Stage {
     #[prost(string, tag = "1")]
     pub name: String,
+    /// How long it took.
     #[prost(uint64, tag = "2")]
     pub microseconds: u64,
+    #[prost(bool, tag = "3")]
+    pub began: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -380,6 +383,12 @@ pub struct Running {
     /// `kvm` or `tcg`.
     #[prost(string, tag = "4")]
     pub accelerator: String,
+    /// How the machine came to run: `cold`, `restored` or `pooled`.
+    #[prost(string, tag = "5")]
+    pub boot: String,
+    /// What went wrong on faster ways to start it, for people.
+    #[prost(string, repeated, tag = "6")]
+    pub detours: Vec<String>,
 }
 
 /// Why the box ended.

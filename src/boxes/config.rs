@@ -46,6 +46,8 @@ pub struct Options {
     pub cmd: Option<Vec<String>>,
     pub user: Option<String>,
     pub start_timeout_ms: u64,
+    #[serde(default)]
+    pub cold_boot: bool,
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
@@ -217,6 +219,7 @@ mod tests {
                 cmd: cmd.map(list),
                 user: None,
                 start_timeout_ms: 1,
+                cold_boot: false,
                 unknown: Map::new(),
             },
             image: ImageInfo {

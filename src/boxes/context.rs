@@ -3,11 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::engine::AcceleratorChoice;
+use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 use crate::home::Home;
 use crate::store::Store;
@@ -17,6 +18,7 @@ pub struct Context {
     pub home: Home,
     pub store: Store,
     pub settings: Settings,
+    pub counters: Counters,
     /// Where background work of boxes runs.
     pub tasks: tokio::runtime::Handle,
 }
@@ -29,6 +31,42 @@ pub struct Settings {
     pub libexec: PathBuf,
     /// Where what was found out about the host is remembered.
     pub cache: PathBuf,
+    /// What machines are restored from.
+    pub templates: TemplatePolicy,
+}
+
+/// What this program's runtime has done since it was opened.
+#[derive(Default)]
+pub struct Counters([AtomicU64; Counter::COUNT]);
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Counter {
+    /// Boxes whose kernel was booted.
+    ColdStarts = 0,
+    /// Boxes made from a template.
+    RestoredStarts = 1,
+    /// Boxes that got a machine which was waiting for one.
+    PooledStarts = 2,
+    /// Templates made.
+    TemplatesMade = 3,
+    /// Times that a faster way to start a box did not work, each with a warning in the log.
+    Detours = 4,
+}
+
+impl Counter {
+    const COUNT: usize = 5;
+}
+
+impl Counters {
+    pub fn add(&self, counter: Counter) {
+        self.0[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Ordering::Relaxed)
+    }
 }
 
 /// Held while a box's state changes; other programs get BUSY meanwhile.

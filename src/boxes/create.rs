@@ -233,6 +233,7 @@ fn configure(id: &str, options: &BoxOptions, image: &Image) -> Result<BoxConfig>
             cmd: options.cmd.clone(),
             user: options.user.clone(),
             start_timeout_ms: u64::try_from(timeout).unwrap_or(u64::MAX),
+            cold_boot: options.cold_boot,
             unknown: Map::new(),
         },
         image: ImageInfo {

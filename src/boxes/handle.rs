@@ -11,12 +11,14 @@ use std::time::Duration;
 use super::Observer;
 use super::admission;
 use super::config::{BoxConfig, BoxState, RootFs, Status};
-use super::context::{BoxLock, Context};
+use super::context::{BoxLock, Context, Counter};
 use super::exec::{self, Exec, Output};
 use super::options::ExecOptions;
 use super::remove::{is_supervised, not_found, remove};
 use super::start::{self, StageTime, Supervisor};
 use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use boxlite_protocol::message::Running;
 
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
@@ -64,10 +66,37 @@ pub struct BoxInfo {
     pub pid: Option<u32>,
     /// `kvm` or `tcg`, while the box runs.
     pub accelerator: Option<String>,
+    /// How the machine came to run, while it does.
+    pub boot: Boot,
     /// Why the box failed, if it did.
     pub error: Option<String>,
     /// How long each stage of the start took, if this program started it.
     pub stages: Vec<StageTime>,
+}
+
+/// How a machine came to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Boot {
+    /// It does not run, or nobody told us.
+    Unknown = 0,
+    /// Its kernel booted.
+    Cold = 1,
+    /// It was loaded from a template.
+    Restored = 2,
+    /// It was loaded from a template beforehand, and waited.
+    Pooled = 3,
+}
+
+impl Boot {
+    fn of(running: &Running) -> Boot {
+        match running.boot.as_str() {
+            "cold" => Boot::Cold,
+            "restored" => Boot::Restored,
+            "pooled" => Boot::Pooled,
+            _ => Boot::Unknown,
+        }
+    }
 }
 
 impl BoxHandle {
@@ -110,6 +139,7 @@ impl BoxHandle {
             disk_size_mib: options.disk_size_mib,
             created_at: config.created_at.clone(),
             pid: state.pid,
+            boot: running.as_ref().map_or(Boot::Unknown, Boot::of),
             accelerator: running.map(|r| r.accelerator),
             error: state.error_reason,
             stages,
@@ -340,9 +370,26 @@ impl Inner {
         }
         let accelerator = &connection.running().accelerator;
         tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
+        self.count(connection.running(), &stages);
         *self.live() = Live { connection: Some(connection.clone()), owned: true, stages };
         self.context.tasks.spawn(self.clone().watch(connection.clone()));
         Ok(Started { inner: self, connection, fresh: Some((turn, supervisor)) })
+    }
+
+    fn count(&self, running: &Running, stages: &[StageTime]) {
+        let counters = &self.context.counters;
+        counters.add(match Boot::of(running) {
+            Boot::Restored => Counter::RestoredStarts,
+            Boot::Pooled => Counter::PooledStarts,
+            Boot::Cold | Boot::Unknown => Counter::ColdStarts,
+        });
+        if stages.iter().any(|s| s.name == "template") {
+            counters.add(Counter::TemplatesMade);
+        }
+        for detour in &running.detours {
+            counters.add(Counter::Detours);
+            tracing::warn!("box {} took longer to start: {detour}", self.config.id);
+        }
     }
 
     /// Writes down why there is no machine, and returns the reason. It matters more than a row

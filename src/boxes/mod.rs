@@ -21,10 +21,10 @@ mod remove;
 mod start;
 
 pub use config::Status;
-pub use context::{Context, Settings};
+pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, Output};
-pub use handle::{BoxHandle, BoxInfo};
+pub use handle::{Boot, BoxHandle, BoxInfo};
 pub use options::{BoxOptions, ExecOptions};
 pub use remove::sweep;
 pub use start::StageTime;
@@ -35,6 +35,8 @@ use std::time::Duration;
 /// How far a long operation is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
+    /// Something that takes long has begun, and is not done every time.
+    Began { what: String },
     /// A stage is done.
     Stage { name: String, elapsed: Duration },
     /// Bytes of an image that were processed, of how many.

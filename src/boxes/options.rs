@@ -30,6 +30,7 @@ pub struct BoxOptions {
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) cmd: Option<Vec<String>>,
     pub(super) start_timeout: Duration,
+    pub(super) cold_boot: bool,
 }
 
 impl BoxOptions {
@@ -50,6 +51,7 @@ impl BoxOptions {
             entrypoint: None,
             cmd: None,
             start_timeout: Duration::from_secs(60),
+            cold_boot: false,
         })
     }
 
@@ -132,6 +134,12 @@ impl BoxOptions {
         within("start_timeout_ms", millis, &(100..=3_600_000))?;
         self.start_timeout = timeout;
         Ok(())
+    }
+
+    /// Whether the box's kernel is booted at each start, instead of being restored from a template:
+    /// some ten times slower, and nothing of the machine's memory is ever shared with another's.
+    pub fn cold_boot(&mut self, cold: bool) {
+        self.cold_boot = cold;
     }
 }
 

@@ -16,7 +16,7 @@ use super::config::BoxConfig;
 use super::context::Context;
 use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
-use crate::engine::{MachineSpec, qemu};
+use crate::engine::{Disk, MachineSpec, qemu};
 use crate::error::{Code, Error, Result};
 use crate::supervisor::LaunchSpec;
 use crate::supervisor::launch::Identity;
@@ -48,7 +48,11 @@ pub async fn launch(
     stages.done("spawn", began.elapsed());
 
     let opening = Connection::open(socket, Opening::Launch(json), |stage| {
-        stages.done(&stage.name, Duration::from_micros(stage.microseconds));
+        if stage.began {
+            stages.began(stage.name);
+        } else {
+            stages.done(&stage.name, Duration::from_micros(stage.microseconds));
+        }
     });
     let opened = tokio::select! {
         _ = &mut unwanted => Err(Error::new(Code::Cancelled, "the start was cancelled")),
@@ -90,6 +94,12 @@ struct Stages {
 }
 
 impl Stages {
+    fn began(&self, what: String) {
+        if let Some(observer) = &self.observer {
+            observer(Progress::Began { what });
+        }
+    }
+
     fn done(&mut self, name: &str, elapsed: Duration) {
         let stage = StageTime { name: name.to_owned(), elapsed };
         if let Some(observer) = &self.observer {
@@ -128,11 +138,12 @@ fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
             binary: qemu::find_binary()?,
             kernel: part("vmlinux", "guest kernel")?,
             initramfs: part("initramfs", "guest's initramfs")?,
-            disk: Some(home.disk(&config.id)),
-            logs: home.of_box(&config.id).join("logs"),
+            disk: Disk::Image(home.disk(&config.id)),
+            logs: Some(home.of_box(&config.id).join("logs")),
             accelerator: settings.accelerator,
             cache: settings.cache.clone(),
             boot_timeout: Duration::from_millis(options.start_timeout_ms),
+            templates: (!options.cold_boot).then(|| settings.templates.clone()),
         },
         identity: Identity {
             hosts: format!(

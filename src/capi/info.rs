@@ -28,6 +28,20 @@ pub enum boxlite_box_status {
     BOXLITE_BOX_FAILED = 7,
 }
 
+/// How a box's machine came to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum boxlite_boot {
+    /// It does not run, or nobody told this program.
+    BOXLITE_BOOT_UNKNOWN = 0,
+    /// Its kernel booted.
+    BOXLITE_BOOT_COLD = 1,
+    /// It was restored from a machine template.
+    BOXLITE_BOOT_RESTORED = 2,
+    /// It was restored beforehand, and waited for a box.
+    BOXLITE_BOOT_POOLED = 3,
+}
+
 /// What a box is and how it was when it was asked. Owned by the caller, except in a list.
 pub struct boxlite_box_info {
     info: BoxInfo,
@@ -191,6 +205,14 @@ pub unsafe extern "C" fn boxlite_box_info_disk_size_mib(info: *const boxlite_box
 pub unsafe extern "C" fn boxlite_box_info_pid(info: *const boxlite_box_info) -> u32 {
     // SAFETY: live information or NULL.
     unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.pid.unwrap_or(0))
+}
+
+/// How the box's machine came to run, a boxlite_boot; BOXLITE_BOOT_UNKNOWN if it does not run, if
+/// another program runs it and this one has not used it yet, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_boot(info: *const boxlite_box_info) -> i32 {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.info.boot as i32)
 }
 
 /// The number of stages that the last start by this runtime went through; 0 if there was none.

@@ -118,6 +118,42 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_accelerator(
     }
 }
 
+/// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
+/// unless set. Boxes restored from one template share the addresses in kernel and agent, and nothing
+/// that is secret; see docs/security.md.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_template_max_age_s(
+    options: *mut boxlite_runtime_options,
+    seconds: u64,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.template_max_age(Duration::from_secs(seconds))
+        })
+    }
+}
+
+/// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one is
+/// made, those that were used longest ago are removed, but none that a running box is made from.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_template_space_mib(
+    options: *mut boxlite_runtime_options,
+    space: u64,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.template_space(space.saturating_mul(1 << 20));
+            Ok(())
+        })
+    }
+}
+
 /// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
 /// `docker save` archive; "PATH:TAG" chooses among several images (more forms: docs/images.md). It
 /// is read when the box is made. Everything else has a default: 1 CPU, 512 MiB of memory, a sparse
@@ -298,6 +334,23 @@ pub unsafe extern "C" fn boxlite_box_options_set_start_timeout_ms(
         guard(error, || {
             let options = pointer::borrow_mut(options, "options")?;
             options.0.start_timeout(Duration::from_millis(u64::from(timeout_ms)))
+        })
+    }
+}
+
+/// Sets whether the box's kernel is booted at each start, instead of being restored from a machine
+/// template. That takes some ten times longer; no two boxes then share any address. False unless set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_cold_boot(
+    options: *mut boxlite_box_options,
+    cold: bool,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            pointer::borrow_mut(options, "options")?.0.cold_boot(cold);
+            Ok(())
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::Progress;
 /// callback.
 pub struct boxlite_progress {
     stage: Option<CString>,
+    began: bool,
     microseconds: u64,
     done: u64,
     total: u64,
@@ -17,21 +18,23 @@ pub struct boxlite_progress {
 
 impl boxlite_progress {
     pub fn new(progress: Progress) -> boxlite_progress {
+        let empty =
+            boxlite_progress { stage: None, began: false, microseconds: 0, done: 0, total: 0 };
         match progress {
+            Progress::Began { what } => {
+                boxlite_progress { stage: Some(text::c_string(&what)), began: true, ..empty }
+            }
             Progress::Stage { name, elapsed } => boxlite_progress {
                 stage: Some(text::c_string(&name)),
                 microseconds: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-                done: 0,
-                total: 0,
+                ..empty
             },
-            Progress::Bytes { done, total } => {
-                boxlite_progress { stage: None, microseconds: 0, done, total }
-            }
+            Progress::Bytes { done, total } => boxlite_progress { done, total, ..empty },
         }
     }
 }
 
-/// The name of the stage that is done, for people; NULL if this is a count of bytes. Borrowed: good
+/// The name of the stage that is done, or has begun, for people; NULL if this is a count of bytes. Borrowed: good
 /// until the callback returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_progress_stage(
@@ -42,7 +45,15 @@ pub unsafe extern "C" fn boxlite_progress_stage(
     text::borrowed(progress.ok().and_then(|p| p.stage.as_ref()))
 }
 
-/// How long the stage took, in microseconds; 0 if this is a count of bytes.
+/// Whether the stage has just begun: one that takes long and is not gone through every time, as
+/// "preparing machine template". Others are reported when they are done. False for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_progress_began(progress: *const boxlite_progress) -> bool {
+    // SAFETY: a live progress or NULL.
+    unsafe { pointer::borrow(progress, "progress") }.is_ok_and(|p| p.began)
+}
+
+/// How long the stage took, in microseconds; 0 if it has just begun, or this is a count of bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_progress_microseconds(progress: *const boxlite_progress) -> u64 {
     // SAFETY: a live progress or NULL.

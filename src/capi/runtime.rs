@@ -12,7 +12,7 @@ use super::op::{OpValue, boxlite_op};
 use super::options::boxlite_runtime_options;
 use super::pointer::{self, Counted, Handles, Out};
 use crate::error::{Code, Error, Result};
-use crate::{Runtime, RuntimeOptions};
+use crate::{Counter, Runtime, RuntimeOptions};
 
 /// An open home. Counted: boxes, execs and operations keep it alive.
 pub struct boxlite_runtime {
@@ -187,6 +187,41 @@ pub unsafe extern "C" fn boxlite_runtime_shutdown(
             Ok(())
         })
     }
+}
+
+/// What a runtime counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum boxlite_counter {
+    /// Boxes started by booting their kernel.
+    BOXLITE_COUNTER_COLD_STARTS = 0,
+    /// Boxes restored from a machine template.
+    BOXLITE_COUNTER_RESTORED_STARTS = 1,
+    /// Boxes that got a machine which was waiting for one.
+    BOXLITE_COUNTER_POOLED_STARTS = 2,
+    /// Machine templates made.
+    BOXLITE_COUNTER_TEMPLATES_MADE = 3,
+    /// Times that a faster way to start a box did not work; the log has a warning on each.
+    BOXLITE_COUNTER_DETOURS = 4,
+}
+
+/// How often this runtime has done something since it was opened, by a boxlite_counter; 0 for one
+/// that does not exist, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_counter(
+    runtime: *const boxlite_runtime,
+    counter: i32,
+) -> u64 {
+    let counter = match counter {
+        0 => Counter::ColdStarts,
+        1 => Counter::RestoredStarts,
+        2 => Counter::PooledStarts,
+        3 => Counter::TemplatesMade,
+        4 => Counter::Detours,
+        _ => return 0,
+    };
+    // SAFETY: a live handle or NULL.
+    unsafe { pointer::borrow(runtime, "runtime") }.map_or(0, |r| r.runtime.counter(counter))
 }
 
 /// A descriptor that is readable while there may be something to dispatch; -1 for NULL. For poll,

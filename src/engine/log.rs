@@ -11,19 +11,27 @@ const FILE_LIMIT: u64 = 1 << 20;
 const TAIL_LIMIT: usize = 8 << 10;
 
 /// An append-only log in two files of limited size, with its tail in memory.
+#[derive(Default)]
 pub struct CappedLog {
-    path: PathBuf,
-    file: File,
-    written: u64,
+    kept: Option<Kept>,
     tail: VecDeque<u8>,
 }
 
+struct Kept {
+    path: PathBuf,
+    file: File,
+    written: u64,
+}
+
 impl CappedLog {
-    /// Opens the log at `path`, appending to what is there.
-    pub fn open(path: &Path) -> io::Result<CappedLog> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+    /// From now on keeps the log at `path`, appending to what is there; the tail comes first.
+    pub fn keep(&mut self, path: &Path) -> io::Result<()> {
+        let file = append_to(path)?;
         let written = file.metadata()?.len();
-        Ok(CappedLog { path: path.to_owned(), file, written, tail: VecDeque::new() })
+        let mut kept = Kept { path: path.to_owned(), file, written };
+        kept.append(self.tail.make_contiguous())?;
+        self.kept = Some(kept);
+        Ok(())
     }
 
     /// Appends. The tail is kept even if the file cannot be written (a full disk).
@@ -32,14 +40,7 @@ impl CappedLog {
         let excess = (self.tail.len() + kept.len()).saturating_sub(TAIL_LIMIT);
         self.tail.drain(..excess.min(self.tail.len()));
         self.tail.extend(kept);
-        if self.written + bytes.len() as u64 > FILE_LIMIT {
-            std::fs::rename(&self.path, self.path.with_extension("log.old"))?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-            self.written = 0;
-        }
-        self.file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        Ok(())
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.append(bytes))
     }
 
     /// The last lines, as text for people, without control characters.
@@ -54,6 +55,23 @@ impl CappedLog {
     }
 }
 
+impl Kept {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.written + bytes.len() as u64 > FILE_LIMIT {
+            std::fs::rename(&self.path, self.path.with_extension("log.old"))?;
+            self.file = append_to(&self.path)?;
+            self.written = 0;
+        }
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,7 +80,8 @@ mod tests {
     fn a_flood_leaves_two_files_of_limited_size_and_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
-        let mut log = CappedLog::open(&path).unwrap();
+        let mut log = CappedLog::default();
+        log.keep(&path).unwrap();
         for n in 0..300_000 {
             log.append(format!("line {n}\x1b[0m\r\n").as_bytes()).unwrap();
         }
@@ -76,9 +95,14 @@ mod tests {
     #[test]
     fn one_large_write_keeps_its_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = CappedLog::open(&dir.path().join("c.log")).unwrap();
+        let path = dir.path().join("c.log");
+        let mut log = CappedLog::default();
         log.append(&[b'x'; 3 * TAIL_LIMIT]).unwrap();
         log.append(b"\nend").unwrap();
         assert_eq!(log.last_lines(1), "end");
+        // Kept from some moment on, it begins with what is remembered.
+        log.keep(&path).unwrap();
+        log.append(b"\nmore").unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("x\nend\nmore"));
     }
 }

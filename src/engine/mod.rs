@@ -11,10 +11,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use tokio::net::UnixStream;
-
+use crate::channel::guest::Session;
 use crate::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Everything that shapes a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,16 +28,40 @@ pub struct MachineSpec {
     pub kernel: PathBuf,
     /// The initramfs with the agent.
     pub initramfs: PathBuf,
-    /// The disk, a qcow2 file; a machine that only proves itself has none.
-    pub disk: Option<PathBuf>,
-    /// Where the guest's console and the engine's own messages are kept.
-    pub logs: PathBuf,
+    pub disk: Disk,
+    /// Where the guest's console and the engine's own messages are kept; without it, only their
+    /// last lines.
+    pub logs: Option<PathBuf>,
     /// What may execute the guest's instructions.
     pub accelerator: AcceleratorChoice,
     /// Where what was found out about the host is remembered.
     pub cache: PathBuf,
     /// How long the guest's agent may take to greet.
     pub boot_timeout: Duration,
+    /// Where prepared machines are kept; without it, each machine boots.
+    pub templates: Option<TemplatePolicy>,
+}
+
+/// A machine's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Disk {
+    /// A machine that only proves itself.
+    None,
+    /// The device is there; what is behind it comes later.
+    Later,
+    /// A qcow2 file.
+    Image(PathBuf),
+}
+
+/// Where prepared machines are kept, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplatePolicy {
+    pub directory: PathBuf,
+    /// An older template is made anew.
+    pub max_age: Duration,
+    /// All templates together; those used longest ago go first. One in use always stays.
+    pub max_bytes: u64,
 }
 
 /// What executes a guest's instructions.
@@ -94,16 +117,53 @@ impl FromStr for AcceleratorChoice {
 pub trait Engine {
     type Machine: Machine;
 
-    /// Starts a machine. It is running when this returns; its agent greets when it is ready.
-    async fn launch(&self, spec: &MachineSpec) -> Result<Self::Machine>;
+    /// Starts a machine, by the fastest road that works. Its agent has greeted when this returns.
+    async fn launch(
+        &self,
+        spec: &MachineSpec,
+        progress: &mut dyn Progress,
+    ) -> Result<Launched<Self::Machine>>;
+}
+
+/// Who hears how far a launch is.
+pub trait Progress {
+    /// Something that takes long has begun.
+    fn began(&mut self, what: &str);
+    /// A stage is done; it lasted since the one before.
+    fn done(&mut self, stage: &str);
+}
+
+/// A running machine whose agent waits for its box.
+pub struct Launched<M> {
+    pub machine: M,
+    pub session: Session,
+    pub road: Road,
+    /// What went wrong on faster roads, for people.
+    pub detours: Vec<String>,
+}
+
+/// How a machine came to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Road {
+    /// Its kernel booted.
+    Cold,
+    /// It was loaded from a template.
+    Restored,
+}
+
+impl fmt::Display for Road {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Road::Cold => "cold",
+            Road::Restored => "restored",
+        })
+    }
 }
 
 /// A running machine. Dropping it ends it at once.
 #[expect(async_fn_in_trait, reason = "used by the single-threaded supervisor only")]
 pub trait Machine {
-    /// The host's end of the channel to the agent. Can be taken once.
-    fn take_channel(&mut self) -> Result<UnixStream>;
-
     /// The process that is the machine.
     fn pid(&self) -> u32;
 

@@ -16,9 +16,10 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::boxes::config::BoxConfig;
 use crate::boxes::{
-    self, BoxHandle, BoxInfo, BoxOptions, Context, ExecOptions, Observer, Output, Settings,
+    self, BoxHandle, BoxInfo, BoxOptions, Context, Counter, Counters, ExecOptions, Observer,
+    Output, Settings,
 };
-use crate::engine::AcceleratorChoice;
+use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 use crate::home::Home;
 use crate::store::Store;
@@ -29,7 +30,16 @@ pub struct RuntimeOptions {
     home: Option<PathBuf>,
     libexec: Option<PathBuf>,
     accelerator: Option<AcceleratorChoice>,
+    template_max_age: Option<Duration>,
+    template_max_bytes: Option<u64>,
 }
+
+/// How old a template may become, unless set. Machines made from one template have the same
+/// addresses in kernel and agent: the older it is, the more of them there are.
+const TEMPLATE_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// The space for templates, unless set: some forty of the default size.
+const TEMPLATE_MAX_BYTES: u64 = 2 << 30;
 
 impl RuntimeOptions {
     pub fn new() -> RuntimeOptions {
@@ -54,6 +64,22 @@ impl RuntimeOptions {
     /// `kvm` or `tcg`), else `auto`.
     pub fn accelerator(&mut self, choice: AcceleratorChoice) {
         self.accelerator = Some(choice);
+    }
+
+    /// How old a machine template may become before it is made anew, 1 s or more; a day unless set.
+    pub fn template_max_age(&mut self, age: Duration) -> Result<()> {
+        if age < Duration::from_secs(1) {
+            let text = "template_max_age_s: must be at least 1";
+            return Err(Error::new(Code::InvalidArgument, text).object("template_max_age_s"));
+        }
+        self.template_max_age = Some(age);
+        Ok(())
+    }
+
+    /// The space that machine templates may take in the home, in bytes; 2 GiB unless set. Those that
+    /// were used longest ago are removed first, those in use never.
+    pub fn template_space(&mut self, bytes: u64) {
+        self.template_max_bytes = Some(bytes);
     }
 }
 
@@ -96,11 +122,22 @@ impl Runtime {
             accelerator: accelerator(options)?,
             libexec: libexec::find(options.libexec.clone())?,
             cache: cache_directory(&home),
+            templates: TemplatePolicy {
+                directory: home.templates(),
+                max_age: options.template_max_age.unwrap_or(TEMPLATE_MAX_AGE),
+                max_bytes: options.template_max_bytes.unwrap_or(TEMPLATE_MAX_BYTES),
+            },
         };
-        let context = Arc::new(Context { home, store, settings, tasks });
+        let counters = Counters::default();
+        let context = Arc::new(Context { home, store, settings, counters, tasks });
         boxes::sweep(&context)?;
         let boxes = Mutex::default();
         Ok(Runtime { inner: Arc::new(Inner { context, boxes, _lock: lock }) })
+    }
+
+    /// How often something was done since this runtime was opened.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.inner.context.counters.get(counter)
     }
 
     /// The home's directory, absolute.

@@ -11,10 +11,10 @@ use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::peer::{Arrival, CREATOR, Clients};
+use super::peer::{Arrival, CREATOR, Clients, Queue};
 use super::socket::{self, PidFile};
 use crate::channel::guest::{self, Session};
-use crate::engine::{Engine, Machine, MachineEnd, MachineSpec};
+use crate::engine::{self, Engine, Machine, MachineEnd, MachineSpec, Progress, Road};
 use crate::error::{Code, Error, Result};
 
 /// Everything a supervisor is told. Written and read by the same build of the library.
@@ -45,6 +45,9 @@ pub struct Identity {
 pub struct Launched<M> {
     pub machine: M,
     pub guest: Session,
+    pub road: Road,
+    /// What went wrong on faster roads.
+    pub detours: Vec<String>,
     pub spec: LaunchSpec,
     pub listener: UnixListener,
     pub _pid_file: PidFile,
@@ -92,30 +95,25 @@ impl Launcher {
         clients: &mut Clients,
     ) -> Result<Launched<E::Machine>> {
         let spec = self.spec;
-        let mut stages = Stages { began: Instant::now() };
+        let mut stages = Stages::new(clients);
         let pid_file = PidFile::create(&spec.box_dir)?;
         let listener = socket::listen(&spec.box_dir)?;
-        stages.done("supervisor", clients);
+        stages.done("supervisor");
 
-        let mut machine = tokio::select! {
-            machine = engine.launch(&spec.machine) => machine?,
+        let deadline = tokio::time::Instant::now() + spec.machine.boot_timeout;
+        let launch = in_time(deadline, &spec, engine.launch(&spec.machine, &mut stages));
+        let launched = tokio::select! {
+            launched = launch => launched?,
             () = abandoned(clients), if !spec.detached => {
                 return Err(Error::new(Code::Cancelled, "the creating program went away"));
             }
         };
-        stages.done("machine", clients);
-
-        let deadline = tokio::time::Instant::now() + spec.machine.boot_timeout;
-        let channel = machine.take_channel()?;
-        let boot = async { Ok(guest::open(channel).await?.0) };
-        let boot = in_time(deadline, &spec, boot);
-        let mut guest = watched(&mut machine, &spec, clients, boot).await?;
-        stages.done("boot", clients);
+        let engine::Launched { mut machine, session: mut guest, road, detours } = launched;
 
         let init = in_time(deadline, &spec, init(&mut guest, &spec.identity));
         watched(&mut machine, &spec, clients, init).await?;
-        stages.done("setup", clients);
-        Ok(Launched { machine, guest, spec, listener, _pid_file: pid_file })
+        stages.done("setup");
+        Ok(Launched { machine, guest, road, detours, spec, listener, _pid_file: pid_file })
     }
 }
 
@@ -214,15 +212,33 @@ async fn init(guest: &mut Session, identity: &Identity) -> Result<()> {
 /// Times the steps and reports each to the creating program.
 struct Stages {
     began: Instant,
+    creator: Option<Queue>,
 }
 
 impl Stages {
-    fn done(&mut self, name: &str, clients: &Clients) {
+    fn new(clients: &Clients) -> Stages {
+        Stages { began: Instant::now(), creator: clients.queue(CREATOR) }
+    }
+
+    fn report(&self, stage: Stage) {
+        if let Some(creator) = &self.creator {
+            // A program that is gone is noticed elsewhere.
+            let body = Some(from_supervisor::Body::Stage(stage));
+            let _ = creator.send(FromSupervisor { body });
+        }
+    }
+}
+
+impl Progress for Stages {
+    fn began(&mut self, what: &str) {
+        self.report(Stage { name: what.into(), microseconds: 0, began: true });
+    }
+
+    fn done(&mut self, stage: &str) {
         let now = Instant::now();
         let elapsed = now.duration_since(self.began);
         self.began = now;
         let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        let stage = Stage { name: name.into(), microseconds };
-        clients.send(CREATOR, FromSupervisor { body: Some(from_supervisor::Body::Stage(stage)) });
+        self.report(Stage { name: stage.into(), microseconds, began: false });
     }
 }

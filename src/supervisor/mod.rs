@@ -79,12 +79,16 @@ async fn serve<M: Machine>(
     clients: &mut Clients,
     creator: &Creator,
 ) -> Result<()> {
-    let Launched { mut machine, guest, spec, listener, _pid_file } = launched;
+    let Launched { mut machine, guest, road, detours, spec, listener, _pid_file } = launched;
+    // They are in this box's own log too.
+    detours.iter().for_each(|detour| eprintln!("boxlite-shim: {detour}"));
     let running = Running {
         version: boxlite_protocol::VERSION,
         supervisor_pid: std::process::id(),
         machine_pid: machine.pid(),
         accelerator: machine.accelerator().to_string(),
+        boot: road.to_string(),
+        detours,
     };
     let (mut guest_reader, guest_writer) = peer::split(guest);
     let mut hub = Hub::new(guest_writer, running);

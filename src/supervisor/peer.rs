@@ -49,8 +49,11 @@ pub struct Clients {
     sender: mpsc::Sender<Arrival>,
 }
 
+/// What waits to be sent to one program.
+pub type Queue = mpsc::UnboundedSender<FromSupervisor>;
+
 struct Client {
-    queue: mpsc::UnboundedSender<FromSupervisor>,
+    queue: Queue,
     reader: JoinHandle<()>,
     writer: JoinHandle<io::Result<()>>,
 }
@@ -114,6 +117,11 @@ impl Clients {
             // Its reader reports the end of a connection that the writer found broken.
             let _ = client.queue.send(message);
         }
+    }
+
+    /// Another way to send to one program.
+    pub fn queue(&self, id: ClientId) -> Option<Queue> {
+        self.connected.get(&id).map(|client| client.queue.clone())
     }
 
     pub fn send_all(&self, message: &FromSupervisor) {

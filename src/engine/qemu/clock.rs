@@ -14,7 +14,7 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::probe::host_boot;
+use super::identity::host_boot;
 
 /// Long enough that the uncertainty of one reading, a fraction of a microsecond, does not matter.
 const INTERVAL: Duration = Duration::from_millis(20);

@@ -11,13 +11,28 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::engine::MachineSpec;
+use crate::engine::{Disk, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// The descriptors QEMU gets, by number.
 pub const MONITOR_FD: i32 = 3;
 pub const CHANNEL_FD: i32 = 4;
 pub const CONSOLE_FD: i32 = 5;
+/// The file that is the memory of a template or of a machine made from it.
+pub const MEMORY_FD: i32 = 6;
+/// Where the state of the devices is written to, or read from.
+pub const STATE_FD: i32 = 7;
+
+/// What a machine is started for. The guest sees the same machine in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To boot and be used.
+    Boot,
+    /// To boot and be saved: its memory is a file that others share.
+    Prepare,
+    /// To be loaded from what was saved: of the file it has a private copy, page by page.
+    Restore,
+}
 
 /// What executes the guest's instructions, with what the guest has to be told about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +47,21 @@ pub enum Processor {
 /// The name of the disk's node in QEMU's block layer.
 pub const DISK_NODE: &str = "disk";
 
+/// The name of the disk's device.
+pub const DISK: &str = "root";
+
+/// The name of the channel's port, in QEMU's events.
+pub const CHANNEL_PORT: &str = "agent";
+
 /// Translated code per machine, in MiB.
 const TRANSLATION_BUFFER: u32 = 64;
 
 /// The whole argument vector.
-pub fn arguments(spec: &MachineSpec, processor: Processor) -> Result<Vec<CString>> {
+pub fn arguments(
+    spec: &MachineSpec,
+    processor: Processor,
+    purpose: Purpose,
+) -> Result<Vec<CString>> {
     let mut line = Line::new(&spec.binary);
     line.flags(&["-nodefaults", "-no-user-config", "-no-reboot"]);
     line.option("-display", "none");
@@ -58,6 +83,13 @@ pub fn arguments(spec: &MachineSpec, processor: Processor) -> Result<Vec<CString
     }
     line.option("-smp", spec.cpus.to_string());
     line.option("-m", format!("{}M", spec.memory_mib));
+    if let Some(memory) = memory(spec, purpose) {
+        line.option("-object", memory);
+        line.option("-machine", format!("memory-backend={MEMORY}"));
+    }
+    if purpose == Purpose::Restore {
+        line.option("-incoming", "defer");
+    }
     line.path("-kernel", &spec.kernel);
     line.path("-initrd", &spec.initramfs);
     line.option("-append", kernel_arguments(processor));
@@ -65,15 +97,23 @@ pub fn arguments(spec: &MachineSpec, processor: Processor) -> Result<Vec<CString
     line.option("-mon", "chardev=monitor,mode=control");
     line.option("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     line.option("-serial", "chardev:console");
-    line.option("-chardev", format!("socket,id=channel,fd={CHANNEL_FD}"));
+    // The agent of a template has never seen a host: to it, the first one is its box's.
+    line.option(
+        "-chardev",
+        match purpose {
+            Purpose::Prepare => "null,id=channel".to_owned(),
+            Purpose::Boot | Purpose::Restore => format!("socket,id=channel,fd={CHANNEL_FD}"),
+        },
+    );
     line.option("-device", "virtio-serial-device,max_ports=4");
-    line.option("-device", "virtserialport,nr=1,chardev=channel,name=boxlite.agent");
-    if let Some(path) = &spec.disk {
-        line.option("-blockdev", disk(path)?.to_string());
+    let port = format!("virtserialport,id={CHANNEL_PORT},nr=1,chardev=channel,name=boxlite.agent");
+    line.option("-device", port);
+    if let Some(disk) = block_device(&spec.disk, purpose)? {
+        line.option("-blockdev", disk.to_string());
         // A write that fails stops the machine instead of reaching the guest: nothing is lost
         // when the host's disk is full.
         let policy = "werror=stop,rerror=report,discard=on";
-        line.option("-device", format!("virtio-blk-device,drive={DISK_NODE},{policy}"));
+        line.option("-device", format!("virtio-blk-device,id={DISK},drive={DISK_NODE},{policy}"));
     }
     line.option("-object", "rng-random,id=entropy,filename=/dev/urandom");
     line.option("-device", "virtio-rng-device,rng=entropy");
@@ -104,7 +144,36 @@ fn kernel_arguments(processor: Processor) -> String {
     }
 }
 
-fn disk(path: &Path) -> Result<serde_json::Value> {
+/// The name of the memory, which is part of what is saved.
+const MEMORY: &str = "ram";
+
+/// The file behind the guest's memory; none where it is nobody else's.
+fn memory(spec: &MachineSpec, purpose: Purpose) -> Option<String> {
+    let share = match purpose {
+        Purpose::Boot => return None,
+        Purpose::Prepare => "on",
+        Purpose::Restore => "off",
+    };
+    Some(format!(
+        "memory-backend-file,id={MEMORY},size={}M,mem-path=/proc/self/fd/{MEMORY_FD},share={share}",
+        spec.memory_mib
+    ))
+}
+
+fn block_device(disk: &Disk, purpose: Purpose) -> Result<Option<serde_json::Value>> {
+    Ok(match disk {
+        Disk::None => None,
+        Disk::Image(path) if purpose != Purpose::Prepare => Some(image(path)?),
+        Disk::Later | Disk::Image(_) => Some(placeholder()),
+    })
+}
+
+/// What a template has for a disk: nothing of it is read before a box's own takes its place.
+fn placeholder() -> serde_json::Value {
+    json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true, "size": 1u64 << 44 })
+}
+
+fn image(path: &Path) -> Result<serde_json::Value> {
     let filename = path.to_str().ok_or_else(|| {
         Error::new(Code::Storage, "a disk's path must be valid UTF-8 for QEMU")
             .object(path.display().to_string())
@@ -168,13 +237,14 @@ mod tests {
             binary: "/usr/bin/qemu".into(),
             kernel: "/k".into(),
             initramfs: "/i".into(),
-            disk: Some(disk.into()),
-            logs: "/l".into(),
+            disk: Disk::Image(disk.into()),
+            logs: None,
             accelerator: AcceleratorChoice::Auto,
             cache: "/c".into(),
             boot_timeout: Duration::from_secs(1),
+            templates: None,
         };
-        let line = arguments(&spec, processor).unwrap();
+        let line = arguments(&spec, processor, Purpose::Boot).unwrap();
         line.into_iter().map(|a| a.into_string().unwrap()).collect()
     }
 

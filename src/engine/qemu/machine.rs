@@ -1,21 +1,28 @@
 //! A running QEMU.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use boxlite_spawn::{Child, Command, Exit};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::command::{self, CHANNEL_FD, CONSOLE_FD, MONITOR_FD, Processor};
-use super::monitor::{self, Notice};
+use super::command::{
+    self, CHANNEL_FD, CONSOLE_FD, MEMORY_FD, MONITOR_FD, Processor, Purpose, STATE_FD,
+};
+use super::monitor::{self, Monitor, Notice};
+use super::template::Template;
 use crate::engine::log::CappedLog;
 use crate::engine::{Accelerator, Machine, MachineEnd, MachineSpec};
 use crate::error::{Code, Error, Result};
@@ -27,8 +34,43 @@ pub struct QemuMachine {
     process: Process,
     accelerator: Accelerator,
     channel: Option<UnixStream>,
-    notices: mpsc::Receiver<Notice>,
+    monitor: Monitor,
+    notices: mpsc::UnboundedReceiver<Notice>,
     stopped: Option<MachineEnd>,
+    /// Held, so that nobody removes what the machine is made from.
+    _template: Option<Template>,
+}
+
+/// What a machine is started from.
+pub enum Origin<'a> {
+    /// Nothing but its kernel.
+    Boot,
+    /// The same, with a file for its memory.
+    Prepare {
+        memory: &'a File,
+    },
+    Restore(Template),
+}
+
+impl Origin<'_> {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Origin::Boot => Purpose::Boot,
+            Origin::Prepare { .. } => Purpose::Prepare,
+            Origin::Restore(_) => Purpose::Restore,
+        }
+    }
+
+    /// The files that QEMU finds open, with their numbers.
+    fn files(&self) -> Vec<(&File, i32)> {
+        match self {
+            Origin::Boot => vec![],
+            Origin::Prepare { memory } => vec![(memory, MEMORY_FD)],
+            Origin::Restore(template) => {
+                vec![(&template.memory, MEMORY_FD), (&template.state, STATE_FD)]
+            }
+        }
+    }
 }
 
 /// The process and what it writes.
@@ -42,8 +84,12 @@ struct Process {
 
 impl QemuMachine {
     /// Starts the process. It dies with the calling thread.
-    pub fn start(spec: &MachineSpec, processor: Processor) -> Result<QemuMachine> {
-        let argv = command::arguments(spec, processor)?;
+    pub fn start(
+        spec: &MachineSpec,
+        processor: Processor,
+        origin: Origin<'_>,
+    ) -> Result<QemuMachine> {
+        let argv = command::arguments(spec, processor, origin.purpose())?;
         let binary = CString::new(spec.binary.as_os_str().as_bytes())
             .map_err(|_| Error::new(Code::Engine, "QEMU's path contains a NUL byte"))?;
         let sockets = |e: std::io::Error| Error::io(Code::Engine, "create sockets for QEMU", &e);
@@ -51,11 +97,16 @@ impl QemuMachine {
         let (channel, channel_theirs) = StdUnixStream::pair().map_err(sockets)?;
         let (console, console_theirs) = StdUnixStream::pair().map_err(sockets)?;
         let (messages, messages_theirs) = StdUnixStream::pair().map_err(sockets)?;
-        let null = std::fs::File::open("/dev/null")
-            .map_err(|e| Error::io(Code::Engine, "open /dev/null", &e))?;
-        let console = Log::follow(&spec.logs.join("console.log"), console)?;
-        let messages = Log::follow(&spec.logs.join("qemu.log"), messages)?;
-        let child = Command::new(binary, argv)
+        let null =
+            File::open("/dev/null").map_err(|e| Error::io(Code::Engine, "open /dev/null", &e))?;
+        let log = |name: &str| spec.logs.as_ref().map(|logs| logs.join(name));
+        let console = Log::follow(log("console.log").as_deref(), console)?;
+        let messages = Log::follow(log("qemu.log").as_deref(), messages)?;
+        let mut command = Command::new(binary, argv);
+        for (file, number) in origin.files() {
+            command = command.fd(file.as_fd(), number);
+        }
+        let child = command
             .fd(null.as_fd(), 0)
             .fd(messages_theirs.as_fd(), 1)
             .fd(messages_theirs.as_fd(), 2)
@@ -70,6 +121,7 @@ impl QemuMachine {
         let pidfd = child.pidfd.try_clone().map_err(sockets)?;
         // SAFETY: the descriptor is owned by what is registered, and closed only with it.
         let exited = unsafe { AsyncFd::register(pidfd) }.map_err(|e| sockets(e.into()))?;
+        let (monitor, notices) = monitor::open(monitor).map_err(sockets)?;
         Ok(QemuMachine {
             process: Process { child, exited, end: None, console, messages },
             accelerator: match processor {
@@ -77,9 +129,54 @@ impl QemuMachine {
                 Processor::Tcg { .. } => Accelerator::Tcg,
             },
             channel: Some(into_tokio(channel).map_err(sockets)?),
-            notices: monitor::watch(into_tokio(monitor).map_err(sockets)?),
+            monitor,
+            notices,
             stopped: None,
+            _template: match origin {
+                Origin::Restore(template) => Some(template),
+                Origin::Boot | Origin::Prepare { .. } => None,
+            },
         })
+    }
+
+    /// The host's end of the channel to the agent. Can be taken once.
+    pub fn take_channel(&mut self) -> Result<UnixStream> {
+        self.channel.take().ok_or_else(|| Error::new(Code::Internal, "channel taken twice"))
+    }
+
+    pub fn monitor(&mut self) -> &mut Monitor {
+        &mut self.monitor
+    }
+
+    /// Waits for QEMU to report something, or to end.
+    pub async fn reported(&mut self, wanted: Notice) -> Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(notice) = self.notices.recv() => match notice {
+                    notice if notice == wanted => return Ok(()),
+                    Notice::MigrationFailed => return Err(self.failed("QEMU gave up")),
+                    _ => {}
+                },
+                end = self.process.ended() => {
+                    let what = format!("the virtual machine ended too early ({end:?})");
+                    return Err(self.failed(&what));
+                }
+            }
+        }
+    }
+
+    /// The time of a processor that the machine has used.
+    pub fn processor_time(&self) -> Duration {
+        let pid = Pid::from_raw(self.process.child.pid);
+        let used = clock_getcpuclockid(pid).and_then(clock_gettime);
+        // A process that is gone uses nothing.
+        used.map_or(Duration::ZERO, Duration::from)
+    }
+
+    /// An error with what guest and QEMU said last.
+    pub fn failed(&self, what: &str) -> Error {
+        Error::new(Code::Engine, format!("{what}{}", self.last_words()))
     }
 }
 
@@ -112,10 +209,6 @@ impl Process {
 }
 
 impl Machine for QemuMachine {
-    fn take_channel(&mut self) -> Result<UnixStream> {
-        self.channel.take().ok_or_else(|| Error::new(Code::Internal, "channel taken twice"))
-    }
-
     fn pid(&self) -> u32 {
         self.process.child.pid.unsigned_abs()
     }
@@ -125,18 +218,19 @@ impl Machine for QemuMachine {
     }
 
     async fn ended(&mut self) -> MachineEnd {
-        if let Some(end) = &self.stopped {
-            return end.clone();
-        }
-        tokio::select! {
-            biased;
-            end = self.process.ended() => end,
-            Some(notice) = self.notices.recv() => {
-                let end = match notice {
-                    Notice::DiskFull => MachineEnd::DiskFull,
-                    Notice::DiskError => MachineEnd::DiskError,
-                };
-                self.stopped.insert(end).clone()
+        loop {
+            if let Some(end) = &self.stopped {
+                return end.clone();
+            }
+            tokio::select! {
+                biased;
+                end = self.process.ended() => return end,
+                Some(notice) = self.notices.recv() => match notice {
+                    Notice::DiskFull => self.stopped = Some(MachineEnd::DiskFull),
+                    Notice::DiskError => self.stopped = Some(MachineEnd::DiskError),
+                    // Of saving and loading, which is over.
+                    Notice::AgentReady | Notice::Migrated | Notice::MigrationFailed => {}
+                }
             }
         }
     }
@@ -180,10 +274,14 @@ struct Log {
 }
 
 impl Log {
-    fn follow(path: &Path, stream: StdUnixStream) -> Result<Log> {
-        let what = || format!("open {}", path.display());
-        let log = CappedLog::open(path).map_err(|e| Error::io(Code::Storage, what(), &e))?;
-        let stream = into_tokio(stream).map_err(|e| Error::io(Code::Storage, what(), &e))?;
+    fn follow(path: Option<&Path>, stream: StdUnixStream) -> Result<Log> {
+        let mut log = CappedLog::default();
+        if let Some(path) = path {
+            let what = || format!("open {}", path.display());
+            log.keep(path).map_err(|e| Error::io(Code::Storage, what(), &e))?;
+        }
+        let stream = into_tokio(stream)
+            .map_err(|e| Error::io(Code::Engine, "follow what QEMU writes", &e))?;
         let log = Arc::new(Mutex::new(log));
         let task = tokio::spawn(copy(stream, log.clone()));
         Ok(Log { log, task: Some(task) })

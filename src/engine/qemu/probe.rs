@@ -7,7 +7,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::QemuMachine;
 use super::command::Processor;
+use super::identity;
+use super::machine::Origin;
 use crate::channel;
-use crate::engine::{Accelerator, AcceleratorChoice, Machine, MachineSpec};
+use crate::engine::{Accelerator, AcceleratorChoice, Disk, Machine, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// How long a guest may take to its first sign of life under KVM. It needs a fifth of a second
@@ -71,10 +72,12 @@ async fn obstacle(spec: &MachineSpec) -> Result<Option<String>> {
         Error::io(Code::Storage, format!("lock {}", path.display()), &e.into())
     })?;
     let identity = |p: &Path| {
-        identity(p).map_err(|e| Error::io(Code::Engine, format!("examine {}", p.display()), &e))
+        identity::of_file(p)
+            .map_err(|e| Error::io(Code::Engine, format!("examine {}", p.display()), &e))
     };
     let mut finding = Finding {
-        host_boot: host_boot().map_err(|e| Error::io(Code::Internal, "read the boot id", &e))?,
+        host_boot: identity::host_boot()
+            .map_err(|e| Error::io(Code::Internal, "read the boot id", &e))?,
         qemu: identity(&spec.binary)?,
         kernel: identity(&spec.kernel)?,
         obstacle: None,
@@ -96,11 +99,12 @@ async fn ask(spec: &MachineSpec) -> Result<Option<String>> {
     let spec = MachineSpec {
         cpus: 1,
         memory_mib: 128,
-        disk: None,
+        disk: Disk::None,
         boot_timeout: DEADLINE,
+        templates: None,
         ..spec.clone()
     };
-    let mut machine = QemuMachine::start(&spec, Processor::Kvm)?;
+    let mut machine = QemuMachine::start(&spec, Processor::Kvm, Origin::Boot)?;
     let mut stream = machine.take_channel()?;
     let greeting = channel::guest::greeting(&mut stream);
     let obstacle = tokio::select! {
@@ -128,16 +132,4 @@ fn write(file: &mut File, finding: &Finding) -> io::Result<()> {
     file.rewind()?;
     file.set_len(0)?;
     file.write_all(&text)
-}
-
-/// Changes whenever the host boots.
-pub fn host_boot() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
-/// Changes whenever the file does.
-fn identity(path: &Path) -> io::Result<String> {
-    let path = path.canonicalize()?;
-    let meta = path.metadata()?;
-    Ok(format!("{} {} {}.{}", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }

@@ -1,0 +1,131 @@
+//! Making a template, and a machine from one.
+//!
+//! A template is a machine that was booted once, up to the moment when its agent waits for a
+//! host, and then saved. A machine made from it maps the saved memory privately, page by page as
+//! it writes, loads the state of the devices, and runs on from there, with another disk in the
+//! place of the one that nobody has read.
+
+use std::ffi::CString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::command::{self, Processor, Purpose};
+use super::machine::{Origin, QemuMachine};
+use super::monitor::Notice;
+use super::template::{Absence, MakingLock, Place, Recipe, Template};
+use super::{identity, open_channel};
+use crate::channel::guest::Session;
+use crate::engine::{Machine, MachineSpec, Progress, TemplatePolicy};
+use crate::error::{Code, Error, Result};
+
+const MIB: u64 = 1 << 20;
+
+/// The template for a machine: the one that is there, or a new one.
+pub async fn template(
+    place: &Place,
+    spec: &MachineSpec,
+    processor: Processor,
+    progress: &mut dyn Progress,
+    detours: &mut Vec<String>,
+) -> Result<Template> {
+    if let Ok(template) = place.find() {
+        return Ok(template);
+    }
+    progress.began("preparing machine template");
+    let lock = lock(place).await?;
+    // Somebody else may have made it while this one waited.
+    match place.find() {
+        Ok(template) => return Ok(template),
+        Err(Absence::Missing) => {}
+        Err(Absence::Unusable(why)) => {
+            detours.push(format!("the machine template was unusable and is made anew: {why}"));
+        }
+    }
+    if lock.failed_lately() {
+        return Err(Error::new(Code::Engine, "preparing a machine template has just failed"));
+    }
+    if let Err(error) = make(place, &lock, spec, processor).await {
+        place.give_up(&lock);
+        return Err(error.context("prepare a machine template"));
+    }
+    lock.succeeded();
+    progress.done("template");
+    place.find().map_err(|absence| {
+        Error::new(Code::Engine, format!("a new machine template is not usable: {absence:?}"))
+    })
+}
+
+/// Waits for the lock without keeping the supervisor from anything else.
+async fn lock(place: &Place) -> Result<MakingLock> {
+    let place = place.clone();
+    tokio::task::spawn_blocking(move || place.lock())
+        .await
+        .map_err(|e| Error::new(Code::Internal, format!("wait for a lock: {e}")))?
+}
+
+/// Where the template for a machine has its place.
+pub fn place(policy: &TemplatePolicy, spec: &MachineSpec, processor: Processor) -> Result<Place> {
+    let arguments = command::arguments(spec, processor, Purpose::Prepare)?;
+    let text = |a: CString| String::from_utf8_lossy(a.as_bytes()).into_owned();
+    let identity = |path: &Path| {
+        identity::of_file(path)
+            .map_err(|e| Error::io(Code::Engine, format!("examine {}", path.display()), &e))
+    };
+    let files = [identity(&spec.binary)?, identity(&spec.kernel)?, identity(&spec.initramfs)?];
+    let host_boot =
+        identity::host_boot().map_err(|e| Error::io(Code::Engine, "read the boot id", &e))?;
+    let recipe = Recipe::new(host_boot, files, arguments.into_iter().map(text).collect());
+    Ok(Place::new(policy.clone(), recipe))
+}
+
+async fn make(
+    place: &Place,
+    lock: &MakingLock,
+    spec: &MachineSpec,
+    processor: Processor,
+) -> Result<()> {
+    let (memory, state) = place.begin(lock, u64::from(spec.memory_mib) * MIB)?;
+    let origin = Origin::Prepare { memory: &memory };
+    let mut machine = QemuMachine::start(spec, processor, origin)?;
+    machine.reported(Notice::AgentReady).await?;
+    settle(&machine).await;
+    machine.monitor().save(&state).await?;
+    machine.reported(Notice::Migrated).await?;
+    // Only when the process is gone has it written for the last time.
+    machine.kill().await;
+    place.finish(lock)
+}
+
+/// A guest is at rest when it uses less than this of a processor.
+const RESTING: f64 = 0.03;
+/// How long it has to be, and how long it may take to.
+const REST: Duration = Duration::from_millis(200);
+const REST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Waits until the guest's kernel has done what it does in its first second: what it does now, no
+/// machine made from the template has to do again.
+async fn settle(machine: &QemuMachine) {
+    let patience = Instant::now() + REST_PATIENCE;
+    while Instant::now() < patience {
+        let before = machine.processor_time();
+        tokio::time::sleep(REST).await;
+        let used = machine.processor_time().saturating_sub(before);
+        if used.as_secs_f64() < RESTING * REST.as_secs_f64() {
+            return;
+        }
+    }
+}
+
+/// Makes a machine from a template, up to its agent's greeting.
+pub async fn restore(
+    spec: &MachineSpec,
+    processor: Processor,
+    template: Template,
+) -> Result<(QemuMachine, Session)> {
+    let mut machine = QemuMachine::start(spec, processor, Origin::Restore(template))?;
+    machine.monitor().load().await?;
+    machine.reported(Notice::Migrated).await?;
+    machine.monitor().resume().await?;
+    let session = open_channel(&mut machine).await?;
+    Ok((machine, session))
+}
