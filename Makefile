@@ -3,7 +3,7 @@
 #   make run [IMAGE=path] [CMD="words"]   boots a box and runs a command in it
 #   make test                             every test, from units to virtual machines
 #   make lint                             clippy, rustfmt, the header
-#   make bench [RUNS=10]                  figures, each beside its baseline
+#   make bench [RUNS=10] [STARTS=50] [MANY="100 200"]   figures, each beside its baseline
 #   make build                            the library and its helpers, in build/
 #   make install [PREFIX=/usr/local] [DESTDIR=]   what `make build` made
 #   make header                           include/boxlite.h from the source
@@ -82,15 +82,18 @@ install:
 
 # --- figures --------------------------------------------------------------------------------------
 
-# Cold boots of each kind.
+# Cold boots that are looked at in detail; starts of each kind; boxes started at the same time.
 RUNS := 10
-BENCH_SOURCES := benches/bench.c benches/bare.c benches/process.c benches/report.c
+STARTS := 50
+MANY := 100 200
+# The others run in the guests.
+BENCH_SOURCES := $(filter-out benches/inside.c benches/noop.c,$(wildcard benches/*.c))
 
 bench: build images $(B)/bin/bench $(B)/bench/inside.initramfs $(B)/bench/noop
-	@$(B)/bin/bench $(B)/images/busybox $(B)/bench $(B)/bench.json $(RUNS)
+	@$(B)/bin/bench $(B)/images/busybox $(B)/bench $(B)/bench.json $(RUNS) $(STARTS) $(MANY)
 	@echo "in $(B)/bench.json too"
 
-$(B)/bin/bench: $(BENCH_SOURCES) benches/bench.h include/boxlite.h | library
+$(B)/bin/bench: $(BENCH_SOURCES) $(wildcard benches/*.h) include/boxlite.h | library
 	@mkdir -p $(B)/bin
 	@$(CC) $(CFLAGS) -Iinclude $(BENCH_SOURCES) -o $@ -L$(B)/lib -lboxlite \
 		-Wl,-rpath,'$$ORIGIN/../lib'

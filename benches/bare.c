@@ -1,7 +1,7 @@
 // The baselines: QEMU alone, started with the very arguments of a box.
 //
 // Only the program that talks to it differs: no library, no supervisor, no protocol beyond the
-// greeting.
+// greeting. What it restores is in restore.c.
 #include "bench.h"
 
 #include <errno.h>
@@ -26,43 +26,52 @@ enum { PATIENCE_MS = 60000 };
 enum { GREETING = 16 };
 static const char MAGIC[] = "boxlite\x1a";
 
-// A pair of connected sockets; theirs is out of the way of the descriptors it will be copied to.
+// A descriptor that was just opened, moved out of the way of those that QEMU gets.
+int above_them(int descriptor)
+{
+    int moved = descriptor < 0 ? -1 : fcntl(descriptor, F_DUPFD_CLOEXEC, ABOVE_THEM);
+    if (moved < 0)
+        fail("a descriptor for QEMU: %s", strerror(errno));
+    close(descriptor);
+    return moved;
+}
+
+// A pair of connected sockets.
 static void connect_pair(int *ours, int *theirs)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         fail("socketpair: %s", strerror(errno));
     *ours = ends[0];
-    *theirs = fcntl(ends[1], F_DUPFD_CLOEXEC, ABOVE_THEM);
-    close(ends[1]);
-    if (*theirs < 0)
-        fail("F_DUPFD_CLOEXEC: %s", strerror(errno));
+    *theirs = above_them(ends[1]);
 }
 
-// In the child of a program with threads: only calls that are safe there.
-static _Noreturn void become(char *const *arguments, const int theirs[3], pid_t parent)
+// In the child, whose memory is the parent's: only system calls.
+static _Noreturn void become(char *const *arguments, const int theirs[3], int state, pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int null = open("/dev/null", O_RDONLY);
     if (getppid() == parent && null >= 0 && dup2(null, 0) >= 0
         && dup2(theirs[0], MONITOR_FD) >= 0 && dup2(theirs[1], CHANNEL_FD) >= 0
-        && dup2(theirs[2], CONSOLE_FD) >= 0)
+        && dup2(theirs[2], CONSOLE_FD) >= 0 && (state < 0 || dup2(state, STATE_FD) >= 0))
         execv(arguments[0], arguments);
     _exit(127);
 }
 
-static void start_bare(machine *m, char *const *arguments)
+// Starts QEMU; `state`, unless negative, becomes its STATE_FD, and must be above_them().
+void start_bare(machine *m, char *const *arguments, int state)
 {
     int theirs[3];
     connect_pair(&m->monitor, &theirs[0]);
     connect_pair(&m->channel, &theirs[1]);
     connect_pair(&m->console, &theirs[2]);
     pid_t parent = getpid();
-    m->pid = fork();
+    // Not fork: a baseline should not pay for copying this program's page tables.
+    m->pid = vfork();
     if (m->pid < 0)
-        fail("fork: %s", strerror(errno));
+        fail("vfork: %s", strerror(errno));
     if (m->pid == 0)
-        become(arguments, theirs, parent);
+        become(arguments, theirs, state, parent);
     for (int i = 0; i < 3; i++)
         close(theirs[i]);
 }
@@ -77,18 +86,25 @@ void end_bare(machine *m)
     close(m->console);
 }
 
-// Tells what the guest's console said, and gives up.
-static _Noreturn void give_up(machine *m, const char *why)
+// What can be read from a socket right now, as text.
+static void read_text(int from, char *text, size_t room)
 {
-    char text[4096];
-    ssize_t length = recv(m->console, text, sizeof text - 1, MSG_DONTWAIT);
+    ssize_t length = recv(from, text, room - 1, MSG_DONTWAIT);
     text[length > 0 ? length : 0] = 0;
+}
+
+// Tells what the guest's console and QEMU's monitor said, and gives up.
+_Noreturn void give_up(machine *m, const char *why)
+{
+    char console[4096], monitor[4096];
+    read_text(m->console, console, sizeof console);
+    read_text(m->monitor, monitor, sizeof monitor);
     end_bare(m);
-    fail("bare QEMU: %s; its console: %s", why, text);
+    fail("bare QEMU: %s; its console: %s; its monitor: %s", why, console, monitor);
 }
 
 // Reads what there is from the channel, with a limit on waiting.
-static size_t read_some(machine *m, void *buffer, size_t room)
+size_t read_some(machine *m, void *buffer, size_t room)
 {
     struct pollfd ready = {.fd = m->channel, .events = POLLIN};
     if (poll(&ready, 1, PATIENCE_MS) <= 0)
@@ -104,7 +120,7 @@ double boot_bare(machine *m, char *const *arguments)
 {
     char greeting[GREETING];
     double began = now_ms();
-    start_bare(m, arguments);
+    start_bare(m, arguments, -1);
     for (size_t have = 0; have < sizeof greeting;)
         have += read_some(m, greeting + have, sizeof greeting - have);
     double elapsed = now_ms() - began;
@@ -113,13 +129,20 @@ double boot_bare(machine *m, char *const *arguments)
     return elapsed;
 }
 
-// The same arguments with another initramfs. The caller frees the vector.
-static char **with_initramfs(char *const *arguments, const char *initramfs)
+// Sends the guest one byte; see benches/inside.c.
+void ask(machine *m, char question)
+{
+    if (write(m->channel, &question, 1) != 1)
+        give_up(m, "its port takes nothing");
+}
+
+// The same arguments with another initramfs, and room for some more. The caller frees the vector.
+char **with_initramfs(char *const *arguments, const char *initramfs)
 {
     size_t count = 0;
     while (arguments[count])
         count++;
-    char **copy = calloc(count + 1, sizeof *copy);
+    char **copy = calloc(count + MORE_ARGUMENTS + 1, sizeof *copy);
     if (!copy)
         fail("out of memory");
     memcpy(copy, arguments, count * sizeof *copy);
@@ -129,7 +152,7 @@ static char **with_initramfs(char *const *arguments, const char *initramfs)
     return copy;
 }
 
-// MB/s that benches/inside.c brings through the port: a marker byte, then `bytes` of data.
+// MB/s that benches/inside.c brings through the port.
 double raw_throughput(char *const *arguments, const char *initramfs, long long bytes)
 {
     enum { ROOM = 262144 };
@@ -138,9 +161,11 @@ double raw_throughput(char *const *arguments, const char *initramfs, long long b
     char *buffer = malloc(ROOM);
     if (!buffer)
         fail("out of memory");
-    start_bare(&m, changed);
-    long long left = bytes + 1 - (long long)read_some(&m, buffer, 1);
+    start_bare(&m, changed, -1);
+    read_some(&m, buffer, 1);
     double began = now_ms();
+    ask(&m, ASK_STREAM);
+    long long left = bytes;
     while (left > 0)
         left -= (long long)read_some(&m, buffer, left < ROOM ? (size_t)left : ROOM);
     double elapsed = now_ms() - began;

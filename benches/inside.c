@@ -1,7 +1,9 @@
 // What runs inside the guests.
 //
-// As init, the raw port's machine: writes a marker byte and then data, as fast as it can.
-// As a command of a box: writes as much to stdout, or starts another program many times.
+// As init, the raw port's machine: writes a marker byte, then answers each byte that it reads: with
+// the same byte, or with data, as fast as it can.
+// As a command of a box: writes as much to stdout, starts another program many times, or tells the
+// time.
 #include "bench.h"
 
 #include <fcntl.h>
@@ -73,23 +75,49 @@ static int spawn(char *program, int count)
     return 0;
 }
 
+// As init: never returns, for that would be the machine's end.
+static void serve(void)
+{
+    char question;
+    if (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) != 0)
+        exit(1);
+    int port = open_port();
+    write_all(port, "!", 1);
+    for (;;) {
+        if (read(port, &question, 1) != 1)
+            exit(1);
+        if (question == ASK_STREAM)
+            write_stream(port);
+        else
+            write_all(port, &question, 1);
+    }
+}
+
+// For each line of stdin, the time of day in seconds.
+static int tell_time(void)
+{
+    char line[64];
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    while (fgets(line, sizeof line, stdin)) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        printf("%lld.%09ld\n", (long long)now.tv_sec, now.tv_nsec);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    if (getpid() == 1) {
-        if (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) != 0)
-            return 1;
-        int port = open_port();
-        write_all(port, "!", 1);
-        write_stream(port);
-        for (;;)
-            pause();
-    }
+    if (getpid() == 1)
+        serve();
+    if (argc == 2 && strcmp(argv[1], "clock") == 0)
+        return tell_time();
     if (argc == 2 && strcmp(argv[1], "write") == 0) {
         write_stream(1);
         return 0;
     }
     if (argc == 4 && strcmp(argv[1], "spawn") == 0)
         return spawn(argv[2], atoi(argv[3]));
-    fprintf(stderr, "usage: inside write | spawn PROGRAM COUNT\n");
+    fprintf(stderr, "usage: inside write | clock | spawn PROGRAM COUNT\n");
     return 2;
 }
