@@ -105,7 +105,7 @@ impl Launcher {
                 return Err(Error::new(Code::Cancelled, "the creating program went away"));
             }
         };
-        let engine::Launched { machine, session: guest, answer, road, detours } = launched;
+        let engine::Launched { machine, session: mut guest, answer, road, detours } = launched;
         if let Some(failure) = answer.failure {
             let failed = refused(&failure);
             return Err(Error::new(
@@ -114,8 +114,25 @@ impl Launcher {
             )
             .errno(failure.errno));
         }
+        set_clock(&mut guest).await?;
         Ok(Launched { machine, guest, road, detours, spec, listener, _pid_file: pid_file })
     }
+}
+
+/// The number of requests whose answers nobody waits for.
+const UNASKED: u64 = u64::MAX;
+
+/// Sets the clock once more: the first time went out before a restored machine could read it. No
+/// command can come before this, so nobody has to wait for it.
+async fn set_clock(guest: &mut Session) -> Result<()> {
+    let request = Request { id: UNASKED, op: Some(request::Op::SetClock(now())) };
+    let body = Some(to_guest::Body::Request(request));
+    guest.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))
+}
+
+fn now() -> Time {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() }
 }
 
 /// Waits for the creating program to go away. What it sends before the box runs is too early.
@@ -138,14 +155,13 @@ async fn in_time<T>(spec: &LaunchSpec, launch: impl Future<Output = Result<T>>) 
 
 /// Makes the machine the box. An error says that there was no answer.
 async fn init(guest: &mut Session, identity: &Identity) -> Result<Response> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut entropy = vec![0; ENTROPY];
     getrandom::fill(&mut entropy)
         .map_err(|e| Error::new(Code::Internal, format!("no random bytes from the host: {e}")))?;
     let init = Init {
         hostname: identity.hostname.clone(),
         machine_id: identity.machine_id.clone(),
-        time: Some(Time { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() }),
+        time: Some(now()),
         entropy: entropy.into(),
         root_device: ROOT_DEVICE.into(),
         root_type: "ext4".into(),

@@ -7,6 +7,7 @@
 //! - [`monitor`]: its control channel (QMP)
 //! - [`prepare`]: making templates, and machines from them
 //! - [`probe`]: whether hardware virtualisation really works here
+//! - [`prune`]: which templates go
 //! - [`template`]: templates on disk
 
 mod clock;
@@ -16,6 +17,7 @@ mod machine;
 mod monitor;
 mod prepare;
 mod probe;
+mod prune;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -114,7 +116,10 @@ impl Launch<'_> {
                 }
             }
             // The next will be new.
-            place.discard();
+            if let Err(error) = place.discard() {
+                self.detours.push(format!("a machine template cannot be removed: {error}"));
+                return None;
+            }
         }
         None
     }

@@ -55,6 +55,10 @@ pub async fn template(
         return Err(error.context("prepare a machine template"));
     }
     lock.succeeded();
+    // One that could not be removed takes space, no more.
+    if let Err(error) = place.make_room() {
+        detours.push(format!("old machine templates cannot be removed: {error}"));
+    }
     progress.done("template");
     place.find().map_err(|absence| {
         Error::new(Code::Engine, format!("a new machine template is not usable: {absence:?}"))

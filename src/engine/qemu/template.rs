@@ -30,6 +30,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::prune::prune;
 use crate::engine::TemplatePolicy;
 use crate::error::{Code, Error, Result};
 
@@ -45,9 +46,14 @@ const MAX_STATE: u64 = 64 << 20;
 /// Less free space than this, and making a template is not begun. One of 512 MiB takes 40 MiB.
 const NEEDED_SPACE: u64 = 128 << 20;
 
-const DESCRIPTION: &str = "template.json";
+pub const DESCRIPTION: &str = "template.json";
 const STATE: &str = "state";
 const MEMORY: &str = "ram";
+
+/// What the names of other things than templates end with, or contain.
+pub const LOCK: &str = ".lock";
+pub const WORKSHOP: &str = ".new";
+pub const HIDDEN: &str = ".old-";
 
 /// Everything that shapes a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +78,7 @@ impl Recipe {
     }
 
     /// The name of this recipe's template.
-    fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let mut hash = Sha256::new();
         let parts = [&self.host_boot, &self.qemu, &self.kernel, &self.initramfs];
         hash.update(self.format.to_le_bytes());
@@ -86,13 +92,20 @@ impl Recipe {
 
 /// What is written beside a template.
 #[derive(Debug, Serialize, Deserialize)]
-struct Description {
-    recipe: Recipe,
+pub struct Description {
+    pub recipe: Recipe,
     /// Seconds since 1970.
     made: u64,
     state_bytes: u64,
     state_sha256: String,
     memory: Mark,
+}
+
+impl Description {
+    /// How long ago it was made; a time to come (the clock was set back) counts as long ago.
+    pub fn age(&self) -> Duration {
+        now().checked_sub(self.made).map_or(Duration::MAX, Duration::from_secs)
+    }
 }
 
 /// Tells a file from every other, and from itself after it was written to.
@@ -161,7 +174,7 @@ impl Place {
 
     /// Where the template is made.
     fn workshop(&self) -> PathBuf {
-        self.policy.directory.join(format!("{}.new", self.key))
+        self.policy.directory.join(format!("{}{WORKSHOP}", self.key))
     }
 
     /// The template, if there is one that is intact and not too old.
@@ -177,7 +190,7 @@ impl Place {
         if description.recipe != self.recipe {
             return Err(wrong("it was made from other parts"));
         }
-        if age(description.made) > self.policy.max_age {
+        if description.age() > self.policy.max_age {
             return Err(wrong("it is too old"));
         }
         let memory = File::open(path.join(MEMORY)).map_err(|e| damaged(MEMORY, e))?;
@@ -193,14 +206,14 @@ impl Place {
         }
         let state = in_memory(&state).map_err(|e| damaged(STATE, e))?;
         // For who looks for the one used longest ago; a time that cannot be set does no harm.
-        let _ = in_use.set_times(fs::FileTimes::new().set_accessed(SystemTime::now()));
+        let _ = in_use.set_times(fs::FileTimes::new().set_modified(SystemTime::now()));
         Ok(Template { memory, state, _in_use: in_use })
     }
 
     /// Waits for the right to make the template. A file that everybody locks would do no good if
     /// it had lost its name meanwhile, so that is looked at.
     pub fn lock(&self) -> Result<MakingLock> {
-        let path = self.policy.directory.join(format!("{}.lock", self.key));
+        let path = self.policy.directory.join(format!("{}{LOCK}", self.key));
         let failed =
             |e: io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), &e);
         DirBuilder::new()
@@ -263,7 +276,7 @@ impl Place {
             };
             let text = serde_json::to_vec_pretty(&description)?;
             fs::write(workshop.join(DESCRIPTION), text)?;
-            self.remove_named()?;
+            self.discard()?;
             fs::rename(&workshop, self.path())
         };
         finish().map_err(|e: io::Error| {
@@ -279,15 +292,13 @@ impl Place {
         let _ = lock.file.set_times(fs::FileTimes::new().set_modified(SystemTime::now()));
     }
 
-    /// Takes a template out of use that turned out not to work.
-    pub fn discard(&self) {
-        if let Err(error) = self.remove_named() {
-            tracing::warn!("template {} cannot be removed: {error}", self.key);
-        }
+    /// Removes templates that are too many or too old.
+    pub fn make_room(&self) -> io::Result<()> {
+        prune(&self.policy, &self.recipe)
     }
 
-    /// Out of sight in one step, then gone.
-    fn remove_named(&self) -> io::Result<()> {
+    /// Takes a template out of use that turned out not to work.
+    pub fn discard(&self) -> io::Result<()> {
         remove_template(&self.path())
     }
 }
@@ -304,6 +315,11 @@ impl MakingLock {
     pub fn succeeded(&self) {
         let _ = self.file.set_len(0);
     }
+}
+
+/// Reads what a template was made from.
+pub fn describe(path: &Path) -> io::Result<Description> {
+    Ok(serde_json::from_slice(&fs::read(path.join(DESCRIPTION))?)?)
 }
 
 /// Reads a description and holds its template.
@@ -363,9 +379,9 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Takes a template's name away, then its files.
-fn remove_template(path: &Path) -> io::Result<()> {
+pub fn remove_template(path: &Path) -> io::Result<()> {
     let mut hidden = path.as_os_str().to_owned();
-    hidden.push(format!(".old-{}", ulid::Ulid::generate()));
+    hidden.push(format!("{HIDDEN}{}", ulid::Ulid::generate()));
     match fs::rename(path, &hidden) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
@@ -377,11 +393,196 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// How long ago that was; a time to come (the clock was set back) counts as long ago.
-fn age(made: u64) -> Duration {
-    now().checked_sub(made).map_or(Duration::MAX, Duration::from_secs)
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    fn policy(directory: &Path) -> TemplatePolicy {
+        TemplatePolicy {
+            directory: directory.to_owned(),
+            max_age: Duration::from_secs(3600),
+            max_bytes: 1 << 30,
+        }
+    }
+
+    fn recipe(kernel: &str) -> Recipe {
+        let files = ["qemu".into(), kernel.into(), "initramfs".into()];
+        Recipe::new("this boot".into(), files, vec!["-m".into(), "1M".into()])
+    }
+
+    fn place(directory: &Path, kernel: &str) -> Place {
+        Place::new(policy(directory), recipe(kernel))
+    }
+
+    /// Makes a template of a machine with a megabyte of memory.
+    fn make(place: &Place) {
+        let lock = place.lock().unwrap();
+        let (memory, mut state) = place.begin(&lock, 1 << 20).unwrap();
+        memory.write_all_at(&[7; 8192], 4096).unwrap();
+        state.write_all(b"the state of the devices").unwrap();
+        place.finish(&lock).unwrap();
+        lock.succeeded();
+    }
+
+    fn why(place: &Place) -> String {
+        match place.find().err().unwrap() {
+            Absence::Missing => "missing".into(),
+            Absence::Unusable(why) => why,
+        }
+    }
+
+    #[test]
+    fn what_was_made_is_found_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), "k1");
+        assert_eq!(why(&place), "missing");
+        make(&place);
+        let mut state = String::new();
+        place.find().unwrap().state.read_to_string(&mut state).unwrap();
+        assert_eq!(state, "the state of the devices");
+        assert_eq!(why(&super::tests::place(dir.path(), "k2")), "missing");
+    }
+
+    /// Changes a fresh template, and tells why it is not used any more.
+    fn after(change: impl FnOnce(&Path)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), "k");
+        make(&place);
+        place.find().unwrap();
+        change(&place.path());
+        why(&place)
+    }
+
+    fn open(path: PathBuf) -> File {
+        OpenOptions::new().write(true).open(path).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_damage_is_noticed() {
+        let memory = "its memory is not the file that was saved, or was written to";
+        let flipped = after(|t| {
+            let before = fs::metadata(t.join(MEMORY)).unwrap();
+            let file = open(t.join(MEMORY));
+            file.write_all_at(&[8], 5000).unwrap();
+            // Whoever sets the time back cannot set back that it was set.
+            file.set_modified(before.modified().unwrap()).unwrap();
+        });
+        assert_eq!(flipped, memory);
+        assert_eq!(after(|t| open(t.join(MEMORY)).set_len(9000).unwrap()), memory);
+        let copied = after(|t| {
+            fs::copy(t.join(MEMORY), t.join("copy")).unwrap();
+            fs::rename(t.join("copy"), t.join(MEMORY)).unwrap();
+        });
+        assert_eq!(copied, memory);
+        let gone = after(|t| fs::remove_file(t.join(MEMORY)).unwrap());
+        assert!(gone.starts_with("ram: No such file"), "{gone}");
+
+        let flipped = after(|t| open(t.join(STATE)).write_all_at(b"T", 0).unwrap());
+        assert_eq!(flipped, "the state of its devices has another checksum");
+        let truncated = after(|t| open(t.join(STATE)).set_len(3).unwrap());
+        assert_eq!(truncated, "the state of its devices has another size");
+        let huge = after(|t| open(t.join(STATE)).set_len(MAX_STATE + 1).unwrap());
+        assert_eq!(huge, "state: too large");
+
+        let garbage = after(|t| fs::write(t.join(DESCRIPTION), b"{").unwrap());
+        assert!(garbage.starts_with("template.json: EOF"), "{garbage}");
+        assert_eq!(after(|t| fs::remove_dir_all(t).unwrap()), "missing");
+    }
+
+    #[test]
+    fn one_of_other_parts_under_this_name_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (place(dir.path(), "k1"), place(dir.path(), "k2"));
+        make(&theirs);
+        fs::rename(theirs.path(), ours.path()).unwrap();
+        assert_eq!(why(&ours), "it was made from other parts");
+    }
+
+    #[test]
+    fn an_old_one_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = TemplatePolicy { max_age: Duration::ZERO, ..policy(dir.path()) };
+        let place = Place::new(policy, recipe("k"));
+        make(&place);
+        let path = place.path().join(DESCRIPTION);
+        let mut description = describe(&place.path()).unwrap();
+        description.made -= 2;
+        fs::write(path, serde_json::to_vec(&description).unwrap()).unwrap();
+        assert_eq!(why(&place), "it is too old");
+        make(&place);
+        assert!(describe(&place.path()).unwrap().made > description.made);
+    }
+
+    #[test]
+    fn who_waited_for_a_failure_does_not_repeat_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), "k");
+        let lock = place.lock().unwrap();
+        assert!(!lock.failed_lately());
+        let waiting = std::thread::spawn({
+            let place = place.clone();
+            move || place.lock().unwrap().failed_lately()
+        });
+        place.begin(&lock, 1 << 20).unwrap();
+        place.give_up(&lock);
+        drop(lock);
+        assert!(waiting.join().unwrap());
+        assert!(place.lock().unwrap().failed_lately());
+        assert!(!place.workshop().exists());
+        // Making one works again: nothing is left of it.
+        make(&place);
+        assert!(!place.lock().unwrap().failed_lately());
+    }
+
+    #[test]
+    fn too_many_go_the_one_used_longest_ago_first_and_none_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["in use", "old", "young"];
+        let places = names.map(|name| place(dir.path(), name));
+        places.iter().for_each(make);
+        let used = |place: &Place, at| {
+            let file = File::open(place.path().join(DESCRIPTION)).unwrap();
+            file.set_times(fs::FileTimes::new().set_modified(at)).unwrap();
+        };
+        let held = places[0].find().unwrap();
+        let hour = Duration::from_secs(3600);
+        used(&places[0], SystemTime::now() - 3 * hour);
+        used(&places[1], SystemTime::now() - 2 * hour);
+        used(&places[2], SystemTime::now() - hour);
+        // A killed maker's workshop, and what a killed remover had hidden.
+        fs::create_dir(dir.path().join("0123.new")).unwrap();
+        fs::write(dir.path().join("0123.lock"), b"").unwrap();
+        fs::create_dir(dir.path().join("0123.old-9")).unwrap();
+
+        let kept = place(dir.path(), "kept");
+        make(&kept);
+        let one = fs::read_dir(kept.path()).unwrap().map(|e| e.unwrap().metadata().unwrap());
+        let one: u64 = one.map(|m| m.blocks() * 512).sum();
+        let policy = TemplatePolicy { max_bytes: 3 * one, ..policy(dir.path()) };
+        Place::new(policy, recipe("kept")).make_room().unwrap();
+
+        let there = |place: &Place| place.find().is_ok();
+        assert!(there(&places[0]) && there(&kept) && there(&places[2]) && !there(&places[1]));
+        let left = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+        let left: Vec<_> = left.filter(|n| n.to_string_lossy().starts_with("0123")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        drop(held);
+    }
+
+    #[test]
+    fn those_of_an_earlier_boot_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let earlier = Recipe { host_boot: "earlier".into(), ..recipe("k") };
+        let earlier = Place::new(policy(dir.path()), earlier);
+        make(&earlier);
+        let now = place(dir.path(), "k");
+        make(&now);
+        now.make_room().unwrap();
+        assert!(!earlier.path().exists() && now.path().exists());
+    }
 }
