@@ -1,6 +1,6 @@
 //! The event loop: one thread, edge-triggered, never waiting for anything but events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -18,9 +18,9 @@ use nix::sys::signal::{SigSet, Signal as Sig};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
-use crate::port::{Change, Port};
+use crate::port::{self, Change, Port};
 use crate::process::{Means, Process, Pumped, failure};
-use crate::setup;
+use crate::setup::{self, Blank};
 
 const PORT: u64 = u64::MAX;
 const SIGNALS: u64 = u64::MAX - 1;
@@ -35,7 +35,7 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 enum State {
     /// A machine, not yet a box.
-    Blank,
+    Blank(Blank),
     Box,
     /// Ending: the requests to answer, and when patience with the processes ends.
     Ending {
@@ -60,7 +60,7 @@ struct Agent {
     signals: SignalFd,
     processes: BTreeMap<u32, Process>,
     means: Means,
-    discards: HashMap<RawFd, Rc<OwnedFd>>,
+    discards: BTreeMap<RawFd, Rc<OwnedFd>>,
     state: State,
     /// The exec that moved bytes last.
     served: u32,
@@ -76,17 +76,19 @@ pub fn run() -> io::Result<()> {
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let port = Port::open()?;
-    epoll.add(port.fd(), edge(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, PORT))?;
     epoll.add(signals.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+    let (means, blank) = (Means::new()?, Blank::new()?);
+    // Nothing after this but waiting: a machine may be saved from now on.
+    let port = Port::open(&port::find()?)?;
+    epoll.add(port.fd(), edge(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, PORT))?;
     let mut agent = Agent {
         epoll,
         port,
         signals,
         processes: BTreeMap::new(),
-        means: Means::new()?,
-        discards: HashMap::new(),
-        state: State::Blank,
+        means,
+        discards: BTreeMap::new(),
+        state: State::Blank(blank),
         served: 0,
         backlog: false,
     };
@@ -205,9 +207,9 @@ impl Agent {
         let id = request.id;
         let outcome = match request.op {
             Some(request::Op::Ping(_)) => Ok(()),
-            Some(request::Op::Init(init)) => match self.state {
-                State::Blank => {
-                    let outcome = setup::become_box(&init);
+            Some(request::Op::Init(init)) => match &self.state {
+                State::Blank(blank) => {
+                    let outcome = blank.become_box(&init);
                     if outcome.is_ok() {
                         self.state = State::Box;
                     }
@@ -235,7 +237,7 @@ impl Agent {
     fn exec(&mut self, request: Exec) -> Result<(), Failure> {
         match self.state {
             State::Box => {}
-            State::Blank => return Err(failure(FailureKind::State, "the box is not set up", 0)),
+            State::Blank(_) => return Err(failure(FailureKind::State, "the box is not set up", 0)),
             State::Ending { .. } | State::Leaving { .. } | State::Over => {
                 return Err(failure(FailureKind::State, "the box is shutting down", 0));
             }
@@ -362,7 +364,7 @@ impl Agent {
             }
             State::Leaving { requests, .. } => requests.push(request),
             State::Over => {}
-            State::Blank | State::Box => {
+            State::Blank(_) | State::Box => {
                 let requests = vec![request];
                 self.state = State::Ending { requests, deadline: wanted, killed: false };
                 signal_all(libc::SIGTERM);
@@ -386,7 +388,7 @@ impl Agent {
         let (requests, deadline, killed) = match &mut self.state {
             State::Ending { requests, deadline, killed } => (requests, deadline, killed),
             State::Leaving { .. } => return self.leave(),
-            State::Blank | State::Box | State::Over => return Ok(()),
+            State::Blank(_) | State::Box | State::Over => return Ok(()),
         };
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let alive = !matches!(waitid(Id::All, look), Err(Errno::ECHILD));

@@ -8,11 +8,11 @@
 //! pipe: its announcement was queued, so exactly its bytes have to follow, and nothing else is
 //! taken from any pipe before they have.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use boxlite_protocol::codec::{self, Codec};
@@ -21,11 +21,16 @@ use boxlite_protocol::message::{Data, Hello, ToGuest, ToHost, to_host};
 use bytes::{Buf, BytesMut};
 use nix::errno::Errno;
 use nix::fcntl::SpliceFFlags;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
 use tokio_util::codec::{Decoder, Encoder};
 
-/// The first port of the only virtio-serial device.
-const DEVICE: &str = "/dev/vport0p1";
+use crate::setup;
+
+/// The port's name, as the machine gives it, and where the kernel tells which device has it.
+const NAME: &str = "boxlite.agent";
+const PORTS: &str = "/sys/class/virtio-ports";
 
 /// Above this many unwritten bytes, output is left in its pipes.
 const HIGH_WATER: usize = 256 * 1024;
@@ -35,6 +40,8 @@ pub struct Port {
     codec: Codec<ToGuest, ToHost>,
     input: BytesMut,
     output: Output,
+    /// What follows the greeting, as it is sent.
+    hello: Vec<u8>,
     connected: bool,
     epoch: u32,
 }
@@ -65,26 +72,19 @@ pub enum Change {
 }
 
 impl Port {
-    /// Waits for the device node to appear, and opens it.
-    pub fn open() -> io::Result<Port> {
-        let watch = Inotify::init(InitFlags::IN_CLOEXEC)?;
-        watch.add_watch("/dev", AddWatchFlags::IN_CREATE)?;
-        while !Path::new(DEVICE).exists() {
-            watch.read_events()?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(DEVICE)?;
-        Ok(Port {
-            file,
-            codec: Codec::default(),
-            input: BytesMut::with_capacity(64 * 1024),
-            output: Output::default(),
-            connected: false,
-            epoch: 0,
-        })
+    /// Opens the device, which tells the host that the agent is there: what can be done before
+    /// comes before.
+    pub fn open(device: &Path) -> io::Result<Port> {
+        // What a session takes from the first: room for input, the greeting, the first answers.
+        let hello = hello()?;
+        let input = BytesMut::with_capacity(64 * 1024);
+        let output = Output { first: BytesMut::with_capacity(4096), ..Output::default() };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        setup::touch_memory();
+        let file = options.open(device)?;
+        let codec = Codec::default();
+        Ok(Port { file, codec, input, output, hello, connected: false, epoch: 0 })
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -98,7 +98,7 @@ impl Port {
         }
         self.connected = present;
         self.codec = Codec::default();
-        self.output = Output::default();
+        self.output.clear();
         if !present {
             self.input.clear();
             return Ok(Change::Closed);
@@ -108,9 +108,9 @@ impl Port {
         self.epoch += 1;
         let greeting = Greeting { version: boxlite_protocol::VERSION, epoch: self.epoch };
         self.output.first.extend_from_slice(&greeting.encode());
-        let kernel = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
-        let agent = env!("CARGO_PKG_VERSION").to_owned();
-        self.send(to_host::Body::Hello(Hello { agent, kernel }));
+        self.output.first.extend_from_slice(&self.hello);
+        // The host has something to do from here on.
+        self.flush()?;
         Ok(Change::Opened)
     }
 
@@ -198,7 +198,55 @@ impl Port {
     }
 }
 
+/// Finds the agent's port, and waits for it if need be.
+pub fn find() -> io::Result<PathBuf> {
+    if let Some(device) = look() {
+        return Ok(device);
+    }
+    // A port gets its name after everything else, and that is an event.
+    let (kind, flags) = (SockType::Datagram, SockFlag::SOCK_CLOEXEC);
+    let protocol = SockProtocol::NetlinkKObjectUEvent;
+    let events = socket(AddressFamily::Netlink, kind, flags, protocol)?;
+    bind(events.as_raw_fd(), &NetlinkAddr::new(0, 1))?;
+    loop {
+        if let Some(device) = look() {
+            return Ok(device);
+        }
+        match recv(events.as_raw_fd(), &mut [0; 4096], MsgFlags::empty()) {
+            // Too many for the socket: one more look does for all of them.
+            Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn look() -> Option<PathBuf> {
+    let named = |port: &fs::DirEntry| {
+        fs::read(port.path().join("name"))
+            .is_ok_and(|name| name.trim_ascii_end() == NAME.as_bytes())
+    };
+    let port = fs::read_dir(PORTS).ok()?.flatten().find(named)?;
+    Some(Path::new("/dev").join(port.file_name()))
+}
+
+/// The first message of every session, framed.
+fn hello() -> io::Result<Vec<u8>> {
+    let kernel = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
+    let agent = env!("CARGO_PKG_VERSION").to_owned();
+    let body = Some(to_host::Body::Hello(Hello { agent, kernel }));
+    let mut frame = BytesMut::new();
+    Codec::<ToGuest, ToHost>::default().encode(&ToHost { body }, &mut frame)?;
+    Ok(frame.into())
+}
+
 impl Output {
+    /// Forgets everything, and keeps the room for more.
+    fn clear(&mut self) {
+        self.first.clear();
+        self.payload = None;
+        self.last.clear();
+    }
+
     /// Where the next message goes.
     fn end(&mut self) -> &mut BytesMut {
         if self.payload.is_some() { &mut self.last } else { &mut self.first }
@@ -243,6 +291,7 @@ mod tests {
             codec: Codec::default(),
             input: BytesMut::new(),
             output: Output::default(),
+            hello: Vec::new(),
             connected: true,
             epoch: 1,
         };

@@ -1,50 +1,109 @@
 //! Making a machine, and then a box, out of a booted kernel.
 //!
-//! [`early`] does what every machine needs, before the host is known. [`become_box`] does what
-//! differs from box to box, before anything of the user's runs.
+//! [`early`] does what every machine needs, before the host is known: a machine that is restored
+//! has it behind it. [`Blank::become_box`] does what differs from box to box, before anything
+//! of the user's runs.
 
-use std::fs;
+use std::ffi::CStr;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use boxlite_protocol::message::{Failure, FailureKind, Init, Time};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 
+use crate::identity;
 use crate::process::failure;
 
 const NEW_ROOT: &str = "/newroot";
 
-/// What the kernel has to show before the port can be found.
+/// What no box can do without, and none has of its own. All of it ends up in the box: it hangs
+/// below three directories, which are moved.
 pub fn early() -> io::Result<()> {
-    let shared = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    for (kind, target, flags, data) in [
-        ("devtmpfs", "/dev", MsFlags::MS_NOSUID, "mode=0755"),
-        ("proc", "/proc", shared | MsFlags::MS_NODEV, ""),
-        ("sysfs", "/sys", shared | MsFlags::MS_NODEV, ""),
-    ] {
-        create_dir(target)?;
-        mount(Some(kind), target, Some(kind), flags, Some(data)).map_err(|e| named(target, e))?;
-    }
+    mount_virtual()?;
+    link_devices()?;
+    create_dir(NEW_ROOT)?;
     // What nearly every distribution's service manager sets for its services.
     setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288)?;
-    bring_up_loopback()?;
+    bring_up_loopback()
+}
+
+fn mount_virtual() -> io::Result<()> {
+    let nothing = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
+    let no_programs = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let no_devices = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    for (kind, target, flags, data) in [
+        ("devtmpfs", "/dev", MsFlags::MS_NOSUID, "mode=0755"),
+        ("devpts", "/dev/pts", no_programs, "mode=0620,ptmxmode=0666"),
+        ("tmpfs", "/dev/shm", no_devices, "mode=1777"),
+        ("mqueue", "/dev/mqueue", nothing, ""),
+        ("proc", "/proc", nothing, ""),
+        ("sysfs", "/sys", nothing, ""),
+        ("cgroup2", "/sys/fs/cgroup", nothing, ""),
+    ] {
+        // sysfs makes its own mount points; the others are ours to make.
+        if !target.starts_with("/sys/") {
+            create_dir(target)?;
+        }
+        mount(Some(kind), target, Some(kind), flags, Some(data)).map_err(|e| named(target, e))?;
+    }
     Ok(())
 }
 
-/// Makes this machine the box that `init` describes.
-pub fn become_box(init: &Init) -> Result<(), Failure> {
-    add_entropy(&init.entropy).map_err(|e| internal("seed the random pool", &e))?;
-    if let Some(time) = init.time {
-        set_clock(time).map_err(|e| internal("set the clock", &e))?;
+fn link_devices() -> io::Result<()> {
+    for (link, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        symlink(target, link)?;
     }
-    nix::unistd::sethostname(&init.hostname)
-        .map_err(|e| internal(&format!("set the host name '{}'", init.hostname), &e.into()))?;
-    mount_root(init)?;
-    write_identity(init).map_err(|e| internal("write the box's identity files", &e))
+    // The kernel makes it for root only; the one in /dev/pts is for all.
+    fs::remove_file("/dev/ptmx").or_else(ignore_missing)?;
+    symlink("pts/ptmx", "/dev/ptmx")
+}
+
+/// Has every page of ours in place, so that a restored machine takes no fault for one of them.
+/// Whoever cannot have them gets them one by one.
+pub fn touch_memory() {
+    if mlockall(MlockAllFlags::MCL_CURRENT).is_ok() {
+        // They stay where they are: there is nothing to swap to.
+        let _ = munlockall();
+    }
+}
+
+/// A machine that is no box yet.
+pub struct Blank {
+    /// Where the random pool is fed.
+    random: File,
+}
+
+impl Blank {
+    pub fn new() -> io::Result<Blank> {
+        Ok(Blank { random: OpenOptions::new().write(true).open("/dev/random")? })
+    }
+
+    /// Makes this machine the box that `init` describes.
+    pub fn become_box(&self, init: &Init) -> Result<(), Failure> {
+        add_entropy(&self.random, &init.entropy)
+            .map_err(|e| internal("seed the random pool", &e))?;
+        if let Some(time) = init.time {
+            set_clock(time).map_err(|e| internal("set the clock", &e))?;
+        }
+        nix::unistd::sethostname(&init.hostname)
+            .map_err(|e| internal(&format!("set the host name '{}'", init.hostname), &e.into()))?;
+        mount_root(init)?;
+        identity::write(init).map_err(|e| internal("write the box's identity files", &e.into()))
+    }
 }
 
 /// Sets the wall clock.
@@ -69,7 +128,7 @@ fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
 }
 
 /// Mixes the host's bytes into the kernel's pool, credited, and has every generator reseeded.
-fn add_entropy(bytes: &[u8]) -> io::Result<()> {
+fn add_entropy(random: &File, bytes: &[u8]) -> io::Result<()> {
     const MAX: usize = 512;
     #[repr(C)]
     struct PoolInfo {
@@ -84,8 +143,7 @@ fn add_entropy(bytes: &[u8]) -> io::Result<()> {
     let mut info =
         PoolInfo { bits: (size * 8) as libc::c_int, size: size as libc::c_int, bytes: [0; MAX] };
     info.bytes[..size].copy_from_slice(&bytes[..size]);
-    let random = fs::OpenOptions::new().write(true).open("/dev/random")?;
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&random);
+    let fd = random.as_raw_fd();
     // SAFETY: the kernel reads the two counts and `size` bytes behind them, all inside `info`.
     unsafe {
         add_to_pool(fd, (&raw const info).cast())?;
@@ -94,97 +152,45 @@ fn add_entropy(bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Neither lays out the rest of the disk nor looks through it in the background: a new disk's is
+/// empty, and most boxes need little of it.
+const EXT4: &str = "noinit_itable,no_prefetch_block_bitmaps";
+
 fn mount_root(init: &Init) -> Result<(), Failure> {
-    let fail = |what: String, e: nix::Error| {
+    let fail = |what: &str, e: nix::Error| {
         failure(FailureKind::Mount, format!("{what}: {}", e.desc()), e as i32)
     };
-    let io_fail = |e: io::Error| {
-        failure(FailureKind::Mount, format!("prepare the root: {e}"), e.raw_os_error().unwrap_or(0))
-    };
     let (device, kind) = (init.root_device.as_str(), init.root_type.as_str());
-    create_dir(NEW_ROOT).map_err(io_fail)?;
-    mount(Some(device), NEW_ROOT, Some(kind), MsFlags::empty(), None::<&str>)
-        .map_err(|e| fail(format!("mount {device} as {kind}"), e))?;
-    let inside = |name: &str| format!("{NEW_ROOT}{name}");
-    for name in ["/dev", "/proc", "/sys"] {
-        create_dir(inside(name)).map_err(io_fail)?;
-        mount(Some(name), inside(name).as_str(), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-            .map_err(|e| fail(format!("move {name}"), e))?;
+    let options = if kind == "ext4" { EXT4 } else { "" };
+    mount(Some(device), NEW_ROOT, Some(kind), MsFlags::MS_LAZYTIME, Some(options))
+        .map_err(|e| fail(&format!("mount {device} as {kind}"), e))?;
+    nix::unistd::chdir(NEW_ROOT).map_err(|e| fail("enter the new root", e))?;
+    for (old, new) in [(c"/dev", c"dev"), (c"/proc", c"proc"), (c"/sys", c"sys")] {
+        move_mount(old, new).map_err(|e| fail(&format!("move {old:?}"), e))?;
     }
-    nix::unistd::chdir(NEW_ROOT).map_err(|e| fail("enter the new root".into(), e))?;
-    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-        .map_err(|e| fail("move the root".into(), e))?;
-    nix::unistd::chroot(".").map_err(|e| fail("change the root".into(), e))?;
-    nix::unistd::chdir("/").map_err(|e| fail("enter the root".into(), e))?;
-    mount_virtual().map_err(io_fail)
+    move_mount(c".", c"/").map_err(|e| fail("move the root", e))?;
+    // What is entered already is the root, and stays.
+    nix::unistd::chroot(c".").map_err(|e| fail("change the root", e))
 }
 
-/// The file systems that programs expect beside the disk.
-fn mount_virtual() -> io::Result<()> {
-    let none = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
-    for (kind, target, flags, data) in [
-        ("devpts", "/dev/pts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "mode=0620,ptmxmode=0666"),
-        ("tmpfs", "/dev/shm", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777"),
-        ("mqueue", "/dev/mqueue", none, ""),
-        ("cgroup2", "/sys/fs/cgroup", none, ""),
-    ] {
-        // sysfs makes its own mount points; the others are ours to make.
-        if !target.starts_with("/sys") {
-            create_dir(target)?;
+/// Moves a mount to a directory, which nearly every image has.
+fn move_mount(old: &CStr, new: &CStr) -> nix::Result<()> {
+    let move_it = || mount(Some(old), new, None::<&CStr>, MsFlags::MS_MOVE, None::<&CStr>);
+    match move_it() {
+        Err(Errno::ENOENT) => {
+            nix::unistd::mkdir(new, Mode::from_bits_truncate(0o755))?;
+            move_it()
         }
-        mount(Some(kind), target, Some(kind), flags, Some(data)).map_err(|e| named(target, e))?;
+        other => other,
     }
-    for (link, target) in [
-        ("/dev/fd", "/proc/self/fd"),
-        ("/dev/stdin", "/proc/self/fd/0"),
-        ("/dev/stdout", "/proc/self/fd/1"),
-        ("/dev/stderr", "/proc/self/fd/2"),
-    ] {
-        std::os::unix::fs::symlink(target, link)?;
-    }
-    // The kernel makes it for root only; the one in /dev/pts is for all.
-    fs::remove_file("/dev/ptmx").or_else(ignore_missing)?;
-    std::os::unix::fs::symlink("pts/ptmx", "/dev/ptmx")
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn write_identity(init: &Init) -> io::Result<()> {
-    create_dir("/etc")?;
-    for (path, text) in [
-        ("/etc/hostname", format!("{}\n", init.hostname)),
-        ("/etc/machine-id", format!("{}\n", init.machine_id)),
-        ("/etc/hosts", init.hosts.clone()),
-        ("/etc/resolv.conf", init.resolv_conf.clone()),
-    ] {
-        if !text.trim().is_empty() {
-            write_file(path, &text)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a file of the box, in place of whatever the image has there (a link is not followed:
-/// it may point at a file that something else in the image owns).
-fn write_file(path: &str, text: &str) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(m) if m.is_file() && fs::read(path).is_ok_and(|old| old == text.as_bytes()) => {
-            return Ok(());
-        }
-        Ok(m) if m.is_dir() => return Ok(()),
-        Ok(m) if !m.is_file() => fs::remove_file(path)?,
-        Ok(_) => {}
-        Err(e) => ignore_missing(e)?,
-    }
-    fs::write(path, text)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
-}
-
 fn bring_up_loopback() -> io::Result<()> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    use std::os::fd::AsRawFd;
 
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     // SAFETY: all fields of ifreq are plain data; zero is valid for each.

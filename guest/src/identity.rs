@@ -1,0 +1,177 @@
+//! The files that tell a box who it is.
+//!
+//! They are files of the box, which may change them: they are compared at each start, and written
+//! where they differ.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use boxlite_protocol::message::Init;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
+use nix::unistd::{mkdir, read, unlink, write as write_some};
+
+/// Everybody reads them.
+const MODE: Mode = Mode::from_bits_truncate(0o644);
+
+/// Writes those that have a text.
+pub fn write(init: &Init) -> nix::Result<()> {
+    let line =
+        |text: &str| if text.is_empty() { vec![] } else { [text.as_bytes(), b"\n"].concat() };
+    put(c"/etc/hostname", &line(&init.hostname))?;
+    put(c"/etc/machine-id", &line(&init.machine_id))?;
+    put(c"/etc/hosts", init.hosts.as_bytes())?;
+    put(c"/etc/resolv.conf", init.resolv_conf.as_bytes())
+}
+
+/// What has the place of a file.
+enum Present {
+    Nothing,
+    /// The file, as it should be; or a directory, which is left alone.
+    Settled,
+    Other(OwnedFd),
+    /// A link (it is not followed: what it points at may be somebody else's), a pipe, a device.
+    NoFile,
+}
+
+/// Writes a file in place of whatever the image has there.
+fn put(path: &CStr, text: &[u8]) -> nix::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let mut create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let old = match look(path, text)? {
+        Present::Settled => return Ok(()),
+        Present::Nothing => None,
+        Present::Other(old) => Some(old),
+        Present::NoFile => {
+            unlink(path)?;
+            None
+        }
+    };
+    create |= if old.is_some() { OFlag::O_TRUNC } else { OFlag::O_EXCL };
+    let file = match open(path, create, MODE) {
+        Err(Errno::ENOENT) => {
+            mkdir(c"/etc", Mode::from_bits_truncate(0o755))?;
+            open(path, create, MODE)?
+        }
+        other => other?,
+    };
+    let mut rest = text;
+    while !rest.is_empty() {
+        rest = &rest[write_some(&file, rest)?..];
+    }
+    // A new one has it already.
+    old.map_or(Ok(()), |_| fchmod(&file, MODE))
+}
+
+fn look(path: &CStr, text: &[u8]) -> nix::Result<Present> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::ENOENT) => return Ok(Present::Nothing),
+        // A link, a socket, a device without a driver.
+        Err(Errno::ELOOP | Errno::ENXIO | Errno::ENODEV) => return Ok(Present::NoFile),
+        Err(e) => return Err(e),
+    };
+    let mut found = vec![0; text.len() + 1];
+    match read(&file, &mut found) {
+        Ok(n) if found[..n] == *text => return Ok(Present::Settled),
+        Err(Errno::EISDIR) => return Ok(Present::Settled),
+        _ => {}
+    }
+    let kind = SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT;
+    Ok(if kind == SFlag::S_IFREG { Present::Other(file) } else { Present::NoFile })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+
+    /// A directory of one test, removed with it.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Directory {
+            let path = std::env::temp_dir().join(format!("identity-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Directory(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn put_at(path: &Path, text: &str) {
+        put(&CString::new(path.as_os_str().as_bytes()).unwrap(), text.as_bytes()).unwrap();
+    }
+
+    fn assert_written(path: &Path, text: &str) {
+        let meta = fs::symlink_metadata(path).unwrap();
+        assert!(meta.is_file());
+        assert_eq!(meta.permissions().mode() & 0o7777, 0o644);
+        assert_eq!(fs::read_to_string(path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_file_is_made_and_replaced_whatever_its_length() {
+        let directory = Directory::new("replace");
+        let path = directory.0.join("file");
+        for text in ["first\n", "a longer one\n", "short\n"] {
+            put_at(&path, text);
+            assert_written(&path, text);
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        put_at(&path, "other\n");
+        assert_written(&path, "other\n");
+    }
+
+    #[test]
+    fn what_is_right_already_is_not_touched() {
+        let directory = Directory::new("same");
+        let path = directory.0.join("file");
+        fs::write(&path, "same\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        put_at(&path, "same\n");
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(after.permissions().mode() & 0o7777, 0o400);
+        assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()));
+        put_at(&path, "");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "same\n");
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_what_it_points_at_is_left_alone() {
+        let directory = Directory::new("link");
+        let (target, path) = (directory.0.join("target"), directory.0.join("file"));
+        fs::write(&target, "somebody else's\n").unwrap();
+        for pointing_at in [&target, &directory.0.join("nothing")] {
+            symlink(pointing_at, &path).unwrap();
+            put_at(&path, "ours\n");
+            assert_written(&path, "ours\n");
+            fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap(), "somebody else's\n");
+    }
+
+    #[test]
+    fn neither_pipe_nor_directory_stops_a_box() {
+        let directory = Directory::new("kinds");
+        let pipe = directory.0.join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR).unwrap();
+        put_at(&pipe, "ours\n");
+        assert_written(&pipe, "ours\n");
+        put_at(&directory.0, "ours\n");
+        assert!(directory.0.is_dir());
+    }
+}
