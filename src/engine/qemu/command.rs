@@ -159,7 +159,7 @@ fn block_device(disk: &Disk, purpose: Purpose) -> Result<Option<serde_json::Valu
 
 /// What a template has for a disk: nothing of it is read before a box's own takes its place.
 fn placeholder() -> serde_json::Value {
-    json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true, "size": 1u64 << 44 })
+    json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true })
 }
 
 fn image(path: &Path) -> Result<serde_json::Value> {
