@@ -28,8 +28,12 @@ fn serve() -> Result<()> {
     let control = UnixStream::from(stdin.as_fd().try_clone_to_owned().map_err(failed)?);
     control.set_nonblocking(true).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(failed)?.block_on(async {
+    let runtime = runtime.map_err(failed)?;
+    let outcome = runtime.block_on(async {
         let control = tokio::net::UnixStream::from_std(control).map_err(failed)?;
         supervisor::run(Qemu, control).await
-    })
+    });
+    // Not kept by a thread that still waits for a lock.
+    runtime.shutdown_background();
+    outcome
 }

@@ -93,7 +93,7 @@ impl Launch<'_> {
         Ok((machine, session, answer))
     }
 
-    /// A template that does not work is made anew, once. None if that does not work either.
+    /// A template that never worked is made anew, once. None if there is no way.
     async fn from_template<T>(
         &mut self,
         first: &impl AsyncFn(&mut Session) -> Result<T>,
@@ -107,15 +107,24 @@ impl Launch<'_> {
                     return None;
                 }
             };
-            let limit = self.spec.boot_timeout / 4;
+            let proven = template.proven;
+            let limit = self.spec.boot_timeout / 2;
             match tokio::time::timeout(limit, self.restore(template, first)).await {
-                Ok(Ok(restored)) => return Some(restored),
+                Ok(Ok(restored)) => {
+                    if !proven {
+                        place.prove();
+                    }
+                    return Some(restored);
+                }
                 Ok(Err(error)) => self.detours.push(format!("restore a machine: {error}")),
                 Err(_) => {
                     self.detours.push(format!("a restored machine said nothing for {limit:?}"));
                 }
             }
-            // The next will be new.
+            // One that worked before has not changed: the host is to blame, or its load.
+            if proven {
+                return None;
+            }
             if let Err(error) = place.discard() {
                 self.detours.push(format!("a machine template cannot be removed: {error}"));
                 return None;

@@ -6,6 +6,7 @@
 //! <key>/template.json   what it was made from, and how to tell that it is intact
 //! <key>/state           the state of the devices, as QEMU writes it
 //! <key>/ram             the guest's memory, a sparse file
+//! <key>/proven          there once a machine made from it has answered
 //! <key>.lock            held while it is made
 //! <key>.new/            being made
 //! ```
@@ -49,6 +50,7 @@ const NEEDED_SPACE: u64 = 128 << 20;
 pub const DESCRIPTION: &str = "template.json";
 const STATE: &str = "state";
 const MEMORY: &str = "ram";
+const PROVEN: &str = "proven";
 
 /// What the names of other things than templates end with, or contain.
 pub const LOCK: &str = ".lock";
@@ -136,6 +138,9 @@ pub struct Template {
     pub memory: File,
     /// The checked bytes, at their beginning.
     pub state: File,
+    /// A machine made from it has answered, and it has not changed since: if another does not, the
+    /// template is not to blame.
+    pub proven: bool,
     _in_use: Flock<File>,
 }
 
@@ -207,7 +212,13 @@ impl Place {
         let state = in_memory(&state).map_err(|e| damaged(STATE, e))?;
         // For who looks for the one used longest ago; a time that cannot be set does no harm.
         let _ = in_use.set_times(fs::FileTimes::new().set_modified(SystemTime::now()));
-        Ok(Template { memory, state, _in_use: in_use })
+        let proven = path.join(PROVEN).exists();
+        Ok(Template { memory, state, proven, _in_use: in_use })
+    }
+
+    /// Notes that the template works. Not noted, it is only suspected too soon.
+    pub fn prove(&self) {
+        let _ = File::create(self.path().join(PROVEN));
     }
 
     /// Waits for the right to make the template. A file that everybody locks would do no good if
