@@ -93,7 +93,7 @@ impl Launch<'_> {
         Ok((machine, session, answer))
     }
 
-    /// A template that never worked is made anew, once. None if there is no way.
+    /// A template that does not work is made anew, once. None if there is no way.
     async fn from_template<T>(
         &mut self,
         first: &impl AsyncFn(&mut Session) -> Result<T>,
@@ -119,11 +119,11 @@ impl Launch<'_> {
                 Ok(Err(error)) => self.detours.push(format!("restore a machine: {error}")),
                 Err(_) => {
                     self.detours.push(format!("a restored machine said nothing for {limit:?}"));
+                    // One that worked before has not changed: the host's load is to blame.
+                    if proven {
+                        return None;
+                    }
                 }
-            }
-            // One that worked before has not changed: the host is to blame, or its load.
-            if proven {
-                return None;
             }
             if let Err(error) = place.discard() {
                 self.detours.push(format!("a machine template cannot be removed: {error}"));

@@ -138,7 +138,7 @@ pub struct Template {
     pub memory: File,
     /// The checked bytes, at their beginning.
     pub state: File,
-    /// A machine made from it has answered, and it has not changed since: if another does not, the
+    /// A machine made from it has answered, and it has not changed since: if another is silent, the
     /// template is not to blame.
     pub proven: bool,
     _in_use: Flock<File>,
