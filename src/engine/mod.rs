@@ -36,7 +36,8 @@ pub struct MachineSpec {
     pub accelerator: AcceleratorChoice,
     /// Where what was found out about the host is remembered.
     pub cache: PathBuf,
-    /// How long the guest's agent may take to greet.
+    /// How long the guest's agent may take to greet, and to answer. Making a template, if one is
+    /// needed, has as long of its own.
     pub boot_timeout: Duration,
     /// Where prepared machines are kept; without it, each machine boots.
     pub templates: Option<TemplatePolicy>,

@@ -98,7 +98,7 @@ impl Launcher {
         stages.done("supervisor");
 
         let first = async |guest: &mut Session| init(guest, &spec.identity).await;
-        let launch = in_time(&spec, engine.launch(&spec.machine, &mut stages, first));
+        let launch = engine.launch(&spec.machine, &mut stages, first);
         let launched = tokio::select! {
             launched = launch => launched?,
             () = abandoned(clients), if !spec.detached => {
@@ -142,15 +142,6 @@ async fn abandoned(clients: &mut Clients) {
             return;
         }
     }
-}
-
-/// One deadline for all that it takes until the box runs.
-async fn in_time<T>(spec: &LaunchSpec, launch: impl Future<Output = Result<T>>) -> Result<T> {
-    let timeout = spec.machine.boot_timeout;
-    tokio::time::timeout(timeout, launch).await.unwrap_or_else(|_| {
-        let text = format!("the guest did not come up within {:.1} s", timeout.as_secs_f32());
-        Err(Error::new(Code::Timeout, text))
-    })
 }
 
 /// Makes the machine the box. An error says that there was no answer.

@@ -11,7 +11,8 @@ static void note(void *user_data, const boxlite_progress *step)
     progress *p = user_data;
     const char *stage = boxlite_progress_stage(step);
     if (stage) {
-        strcat(strcat(p->stages, stage), ",");
+        strcat(strcat(p->stages, boxlite_progress_began(step) ? "begin " : ""), stage);
+        strcat(p->stages, ",");
         p->microseconds += boxlite_progress_microseconds(step);
         CHECK(boxlite_progress_bytes_done(step) == 0 && boxlite_progress_bytes_total(step) == 0);
     } else {
@@ -36,6 +37,40 @@ static void follow(boxlite_runtime *runtime, boxlite_op *op, progress *p)
     OK(boxlite_op_wait(op, 0, &error));
 }
 
+static void follow_start(boxlite_runtime *runtime, boxlite_box *box, const char *stages)
+{
+    boxlite_op *op;
+    progress started = {0};
+    OK(boxlite_box_start(box, &op, &error));
+    follow(runtime, op, &started);
+    if (strcmp(started.stages, stages))
+        fprintf(stderr, "stages: %s\n", started.stages);
+    CHECK(!strcmp(started.stages, stages));
+    CHECK(started.total == 0 && started.microseconds > 0);
+    boxlite_op_free(op);
+}
+
+static void stop_box(boxlite_box *box)
+{
+    boxlite_op *op;
+    OK(boxlite_box_stop(box, 5000, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    boxlite_op_free(op);
+}
+
+static void make_cold(boxlite_runtime *runtime, boxlite_box **box)
+{
+    boxlite_box_options *options;
+    boxlite_op *op;
+    OK(boxlite_box_options_new(image("busybox"), &options, &error));
+    OK(boxlite_box_options_set_cold_boot(options, true, &error));
+    OK(boxlite_box_create(runtime, options, &op, &error));
+    boxlite_box_options_free(options);
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_box(op, box, &error));
+    boxlite_op_free(op);
+}
+
 int main(void)
 {
     boxlite_runtime *runtime = open_runtime();
@@ -53,13 +88,15 @@ int main(void)
     OK(boxlite_op_take_box(op, &box, &error));
     boxlite_op_free(op);
 
-    progress started = {0};
-    OK(boxlite_box_start(box, &op, &error));
-    follow(runtime, op, &started);
-    CHECK(!strcmp(started.stages, "spawn,supervisor,machine,boot,setup,"));
-    CHECK(started.total == 0 && started.microseconds > 0);
-    boxlite_op_free(op);
+    // The first start of a kind of machine makes its template, the next ones use it.
+    follow_start(runtime, box,
+                 "spawn,supervisor,begin preparing machine template,template,restore,setup,");
+    stop_box(box);
+    follow_start(runtime, box, "spawn,supervisor,restore,setup,");
+    remove_box(runtime, box);
 
+    make_cold(runtime, &box);
+    follow_start(runtime, box, "spawn,supervisor,machine,boot,setup,");
     remove_box(runtime, box);
 
     // What happened before anybody asked is told too.

@@ -23,9 +23,16 @@ use super::command::{
 };
 use super::monitor::{self, Monitor, Notice};
 use super::template::Template;
+use crate::channel::guest::{self, Session};
 use crate::engine::log::CappedLog;
 use crate::engine::{Accelerator, Machine, MachineEnd, MachineSpec};
 use crate::error::{Code, Error, Result};
+
+/// How long after its channel has broken a machine may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long QEMU may take to save or load a machine: milliseconds, on a host that has time.
+const REPORT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many lines of each log an error quotes.
 const QUOTED_LINES: usize = 12;
@@ -148,20 +155,58 @@ impl QemuMachine {
         &mut self.monitor
     }
 
+    /// Waits for the agent's greeting.
+    pub async fn open_channel(&mut self, limit: Duration) -> Result<Session> {
+        let channel = self.take_channel()?;
+        self.alive(limit, async { Ok(guest::open(channel).await?.0) }).await
+    }
+
+    /// Waits for the agent to do something, for the machine to end, or for patience to.
+    pub async fn alive<T>(
+        &mut self,
+        limit: Duration,
+        step: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let failure = tokio::select! {
+            biased;
+            outcome = step => match outcome {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            },
+            end = self.ended() => return Err(self.ended_early(&end)),
+            () = tokio::time::sleep(limit) => {
+                let text = format!("the guest did not come up within {:.1} s", limit.as_secs_f32());
+                Error::new(Code::Timeout, text)
+            }
+        };
+        // A channel that breaks is how the end of the machine shows first.
+        if failure.code() == Code::Portal
+            && let Ok(end) = tokio::time::timeout(END_PATIENCE, self.ended()).await
+        {
+            return Err(self.ended_early(&end));
+        }
+        Err(Error::new(failure.code(), self.failed(failure.message()).message()))
+    }
+
+    fn ended_early(&self, end: &MachineEnd) -> Error {
+        self.failed(&format!("the virtual machine ended while starting ({end:?})"))
+    }
+
     /// Waits for QEMU to report something, or to end.
     pub async fn reported(&mut self, wanted: Notice) -> Result<()> {
+        let patience = tokio::time::Instant::now() + REPORT_PATIENCE;
         loop {
             tokio::select! {
                 biased;
+                () = tokio::time::sleep_until(patience) => {
+                    return Err(self.failed("QEMU did not report that it is done"));
+                }
                 Some(notice) = self.notices.recv() => match notice {
                     notice if notice == wanted => return Ok(()),
                     Notice::MigrationFailed => return Err(self.failed("QEMU gave up")),
                     _ => {}
                 },
-                end = self.process.ended() => {
-                    let what = format!("the virtual machine ended too early ({end:?})");
-                    return Err(self.failed(&what));
-                }
+                end = self.process.ended() => return Err(self.ended_early(&end)),
             }
         }
     }

@@ -16,10 +16,10 @@ use boxlite_protocol::message::{
 use futures_util::{SinkExt, StreamExt};
 
 use super::command::{self, Processor, Purpose};
+use super::identity;
 use super::machine::{Origin, QemuMachine};
 use super::monitor::Notice;
 use super::template::{Absence, MakingLock, Place, Recipe, Template};
-use super::{identity, open_channel};
 use crate::channel::guest::{self, Session};
 use crate::engine::{Machine, MachineSpec, Progress, TemplatePolicy};
 use crate::error::{Code, Error, Result};
@@ -38,7 +38,7 @@ pub async fn template(
         return Ok(template);
     }
     progress.began("preparing machine template");
-    let lock = lock(place).await?;
+    let lock = lock(place, spec.boot_timeout).await?;
     // Somebody else may have made it while this one waited.
     match place.find() {
         Ok(template) => return Ok(template),
@@ -65,12 +65,19 @@ pub async fn template(
     })
 }
 
-/// Waits for the lock without keeping the supervisor from anything else.
-async fn lock(place: &Place) -> Result<MakingLock> {
+/// Waits for the lock without keeping the supervisor from anything else. Who holds it makes a
+/// template, or stands still.
+async fn lock(place: &Place, limit: Duration) -> Result<MakingLock> {
     let place = place.clone();
-    tokio::task::spawn_blocking(move || place.lock())
-        .await
-        .map_err(|e| Error::new(Code::Internal, format!("wait for a lock: {e}")))?
+    let locking = tokio::task::spawn_blocking(move || place.lock());
+    match tokio::time::timeout(limit, locking).await {
+        Ok(Ok(lock)) => lock,
+        Ok(Err(e)) => Err(Error::new(Code::Internal, format!("wait for a lock: {e}"))),
+        Err(_) => Err(Error::new(
+            Code::Timeout,
+            "somebody else has been preparing the machine template for too long",
+        )),
+    }
 }
 
 /// Where the template for a machine has its place.
@@ -97,8 +104,8 @@ async fn make(
     let (memory, state) = place.begin(lock, u64::from(spec.memory_mib) * MIB)?;
     let origin = Origin::Prepare { memory: &memory };
     let mut machine = QemuMachine::start(spec, processor, origin)?;
-    let mut session = open_channel(&mut machine).await?;
-    rehearse(&mut session).await?;
+    let mut session = machine.open_channel(spec.boot_timeout).await?;
+    machine.alive(spec.boot_timeout, rehearse(&mut session)).await?;
     settle(&machine).await;
     machine.monitor().save(&state).await?;
     machine.reported(Notice::Migrated).await?;
