@@ -159,3 +159,68 @@ pub fn restore(
     let session = guest::resume(machine.take_channel()?);
     Ok((machine, session))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{AcceleratorChoice, Disk};
+
+    #[test]
+    fn whatever_shapes_a_machine_has_a_template_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            path
+        };
+        let policy = TemplatePolicy {
+            directory: dir.path().join("templates"),
+            max_age: Duration::MAX,
+            max_bytes: 0,
+        };
+        let spec = MachineSpec {
+            cpus: 1,
+            memory_mib: 512,
+            binary: file("qemu"),
+            kernel: file("kernel"),
+            initramfs: file("initramfs"),
+            disk: Disk::Later,
+            logs: None,
+            accelerator: AcceleratorChoice::Auto,
+            cache: dir.path().to_owned(),
+            boot_timeout: Duration::from_secs(1),
+            templates: Some(policy.clone()),
+        };
+        let tcg = Processor::Tcg { tsc_khz: 2_000_000 };
+        let path = |spec: &MachineSpec, processor| place(&policy, spec, processor).unwrap().path();
+        let usual = path(&spec, tcg);
+
+        // A box's own disk, logs and patience make no difference.
+        let another = MachineSpec {
+            disk: Disk::Image("/some/disk".into()),
+            logs: Some("/logs".into()),
+            boot_timeout: Duration::from_secs(9),
+            ..spec.clone()
+        };
+        assert_eq!(path(&another, tcg), usual);
+
+        let mut all = vec![
+            usual,
+            path(&spec, Processor::Kvm),
+            path(&spec, Processor::Tcg { tsc_khz: 2_000_001 }),
+            path(&MachineSpec { cpus: 2, ..spec.clone() }, tcg),
+            path(&MachineSpec { memory_mib: 513, ..spec.clone() }, tcg),
+            path(&MachineSpec { binary: file("another qemu"), ..spec.clone() }, tcg),
+        ];
+        for part in ["qemu", "kernel", "initramfs"] {
+            // The same name and size, written again.
+            std::thread::sleep(Duration::from_millis(20));
+            file(part);
+            all.push(path(&spec, tcg));
+        }
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

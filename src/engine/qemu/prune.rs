@@ -29,7 +29,7 @@ pub fn prune(policy: &TemplatePolicy, kept: &Recipe) -> io::Result<()> {
             drop_leftovers(&policy.directory, key);
         } else if name.contains(template::HIDDEN) {
             // Somebody was ended while removing it.
-            let _ = fs::remove_dir_all(&path);
+            let _ = template::remove(&path);
         } else if !name.ends_with(WORKSHOP) && name != kept.key() {
             match examine(&path, policy, kept) {
                 Some(candidate) => candidates.push(candidate),
@@ -81,7 +81,7 @@ fn drop_leftovers(directory: &Path, key: &str) {
     let lock = directory.join(format!("{key}{LOCK}"));
     let Ok(file) = File::open(&lock) else { return };
     let Ok(_held) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return };
-    let _ = fs::remove_dir_all(directory.join(format!("{key}{WORKSHOP}")));
+    let _ = template::remove(&directory.join(format!("{key}{WORKSHOP}")));
     if !directory.join(key).exists() {
         // Who waits for it looks whether it still has its name.
         let _ = fs::remove_file(&lock);

@@ -173,7 +173,8 @@ impl Place {
         Place { policy, recipe, key }
     }
 
-    fn path(&self) -> PathBuf {
+    /// Where the template is.
+    pub fn path(&self) -> PathBuf {
         self.policy.directory.join(&self.key)
     }
 
@@ -382,8 +383,14 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+/// Removes whatever there is.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let outcome = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match outcome {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
@@ -503,6 +510,11 @@ mod tests {
         let garbage = after(|t| fs::write(t.join(DESCRIPTION), b"{").unwrap());
         assert!(garbage.starts_with("template.json: EOF"), "{garbage}");
         assert_eq!(after(|t| fs::remove_dir_all(t).unwrap()), "missing");
+        let file = after(|t| {
+            fs::remove_dir_all(t).unwrap();
+            fs::write(t, b"a file").unwrap();
+        });
+        assert!(file.starts_with("template.json: Not a directory"), "{file}");
     }
 
     #[test]
@@ -527,6 +539,17 @@ mod tests {
         assert_eq!(why(&place), "it is too old");
         make(&place);
         assert!(describe(&place.path()).unwrap().made > description.made);
+    }
+
+    #[test]
+    fn whatever_is_in_the_way_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), "k");
+        fs::write(place.path(), b"a file").unwrap();
+        fs::write(place.workshop(), b"a file").unwrap();
+        make(&place);
+        place.find().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the template and its lock");
     }
 
     #[test]
