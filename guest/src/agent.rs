@@ -14,7 +14,7 @@ use boxlite_spawn::Exit;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigSet, Signal as Sig};
+use nix::sys::signal::{SigHandler, SigSet, Signal as Sig};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
@@ -71,6 +71,7 @@ struct Agent {
 /// Serves until the box is shut down.
 pub fn run() -> io::Result<()> {
     yield_to_others();
+    ignore_no_signal()?;
     let mut mask = SigSet::empty();
     mask.add(Sig::SIGCHLD);
     mask.thread_block()?;
@@ -108,6 +109,13 @@ fn yield_to_others() {
     let priority: libc::sched_param = unsafe { std::mem::zeroed() };
     // SAFETY: sets this process's policy. Refused, we are woken more often: no reason to fail.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &priority) };
+}
+
+/// Undoes what the runtime did, for our processes: process 1 needs no protection from signals.
+fn ignore_no_signal() -> io::Result<()> {
+    // SAFETY: the default takes the place of an ignored signal; no handler is involved.
+    unsafe { nix::sys::signal::signal(Sig::SIGPIPE, SigHandler::SigDfl) }?;
+    Ok(())
 }
 
 fn edge(flags: EpollFlags, token: u64) -> EpollEvent {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use boxlite_protocol::message::{
     Credit, Data, Exec, Exited, Failure, FailureKind, stream, to_host,
 };
-use boxlite_spawn::{Command, Exit, Stacks, Step};
+use boxlite_spawn::{Command, Credentials, Exit, Stacks, Step};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -21,7 +21,7 @@ use crate::port::Port;
 use crate::stdin::Stdin;
 use crate::users::Cache;
 
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What became of an attempt to move bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +81,7 @@ impl Process {
             .fd(stderr.as_fd(), 2)
             .new_session()
             .ordinary_scheduling()
+            .no_ignored_signals()
             .spawn_on(&mut means.stacks)
             .map_err(|f| describe(&request, &f))?;
         let exec = request.exec;
@@ -199,13 +200,10 @@ fn set_nonblocking(fd: &OwnedFd) -> nix::Result<()> {
 }
 
 fn parse(request: &Exec, users: &mut Cache) -> Result<Command<'static>, Failure> {
-    let invalid = |what: &str| failure(FailureKind::Invalid, what, libc::EINVAL);
-    let c_string = |bytes: &[u8]| {
-        CString::new(bytes).map_err(|_| invalid("a string of the command contains a NUL byte"))
-    };
-    let argv = request.argv.iter().map(|a| c_string(a)).collect::<Result<Vec<_>, _>>()?;
+    let argv = c_strings(&request.argv)?;
     let program = request.argv.first().filter(|p| !p.is_empty());
-    let program = program.ok_or_else(|| invalid("the command is empty"))?;
+    let program = program
+        .ok_or_else(|| failure(FailureKind::Invalid, "the command is empty", libc::EINVAL))?;
 
     let database = users.get().map_err(|e| {
         let errno = e.raw_os_error().unwrap_or(0);
@@ -215,36 +213,70 @@ fn parse(request: &Exec, users: &mut Cache) -> Result<Command<'static>, Failure>
         .resolve(&request.user)
         .map_err(|message| failure(FailureKind::NoUser, message, 0))?;
 
-    let mut env = request.env.iter().map(|e| c_string(e)).collect::<Result<Vec<_>, _>>()?;
-    let value = |name: &[u8]| find(&request.env, name);
-    if value(b"HOME=").is_none() {
-        env.push(c_string(&[b"HOME=", &identity.home[..]].concat())?);
+    let mut env = c_strings(&request.env)?;
+    if find(&request.env, b"HOME=").is_none() {
+        env.push(c_string(&[b"HOME=", &identity.home])?);
     }
-    let path = value(b"PATH=").unwrap_or_else(|| Bytes::from_static(DEFAULT_PATH.as_bytes()));
-    if value(b"PATH=").is_none() {
-        env.push(c_string(&[b"PATH=", &path[..]].concat())?);
+    let path = find(&request.env, b"PATH=");
+    if path.is_none() {
+        env.push(c_string(&[b"PATH=", DEFAULT_PATH])?);
     }
-    let cwd = if request.cwd.is_empty() { b"/" } else { &request.cwd[..] };
-    let candidates =
-        candidates(program, &path).iter().map(|c| c_string(c)).collect::<Result<_, _>>();
-    Ok(Command::first_of(candidates?, argv)
-        .env(env)
-        .cwd(c_string(cwd)?)
-        .credentials(identity.credentials))
+    let candidates = candidates(program, path.unwrap_or(DEFAULT_PATH))?;
+    let mut command = Command::first_of(candidates, argv).env(env);
+    // What it has from us needs no change.
+    if !matches!(&request.cwd[..], b"" | b"/") {
+        command = command.cwd(c_string(&[&request.cwd])?);
+    }
+    if !is_ours(&identity.credentials) {
+        command = command.credentials(identity.credentials);
+    }
+    Ok(command)
+}
+
+/// Whether this is who we are: see [`crate::setup::early`].
+fn is_ours(other: &Credentials) -> bool {
+    other.uid == 0 && other.gid == 0 && other.groups == [0]
+}
+
+/// One string for the kernel, of several parts.
+fn c_string(parts: &[&[u8]]) -> Result<CString, Failure> {
+    let length: usize = parts.iter().map(|p| p.len()).sum();
+    let mut bytes = Vec::with_capacity(length + 1);
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    bytes.push(0);
+    CString::from_vec_with_nul(bytes).map_err(|_| {
+        let what = "a string of the command contains a NUL byte";
+        failure(FailureKind::Invalid, what, libc::EINVAL)
+    })
+}
+
+fn c_strings(list: &[Bytes]) -> Result<Vec<CString>, Failure> {
+    // Room for what is added to an environment.
+    let mut strings = Vec::with_capacity(list.len() + 2);
+    for string in list {
+        strings.push(c_string(&[string])?);
+    }
+    Ok(strings)
 }
 
 /// The value of the last variable that starts with `name` (which ends in `=`).
-fn find(env: &[Bytes], name: &[u8]) -> Option<Bytes> {
-    env.iter().rev().find(|e| e.starts_with(name)).map(|e| e.slice(name.len()..))
+fn find<'a>(env: &'a [Bytes], name: &[u8]) -> Option<&'a [u8]> {
+    env.iter().rev().find_map(|e| e.strip_prefix(name))
 }
 
 /// Where a command is looked for, as a shell does it: a name with a slash is a path.
-fn candidates(program: &[u8], path: &[u8]) -> Vec<Vec<u8>> {
+fn candidates(program: &[u8], path: &[u8]) -> Result<Vec<CString>, Failure> {
     if program.contains(&b'/') {
-        return vec![program.to_vec()];
+        return Ok(vec![c_string(&[program])?]);
     }
-    let directories = path.split(|b| *b == b':').map(|d| if d.is_empty() { b"." } else { d });
-    directories.map(|d| [d, b"/", program].concat()).collect()
+    let mut candidates = Vec::with_capacity(8);
+    for directory in path.split(|b| *b == b':') {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        candidates.push(c_string(&[directory, b"/", program])?);
+    }
+    Ok(candidates)
 }
 
 fn describe(request: &Exec, error: &boxlite_spawn::Failure) -> Failure {
@@ -289,8 +321,9 @@ mod tests {
     fn commands_are_looked_for_as_a_shell_does() {
         let found = |p: &str| {
             candidates(p.as_bytes(), b"/bin::/usr/bin")
+                .unwrap()
                 .into_iter()
-                .map(|c| String::from_utf8(c).unwrap())
+                .map(|c| c.into_string().unwrap())
                 .collect::<Vec<_>>()
         };
         assert_eq!(found("ls"), ["/bin/ls", "./ls", "/usr/bin/ls"]);
@@ -300,7 +333,7 @@ mod tests {
     #[test]
     fn the_last_of_several_variables_counts() {
         let env = [Bytes::from("A=1"), Bytes::from("AB=2"), Bytes::from("A=3")];
-        assert_eq!(find(&env, b"A="), Some(Bytes::from("3")));
+        assert_eq!(find(&env, b"A="), Some(&b"3"[..]));
         assert_eq!(find(&env, b"B="), None);
     }
 }

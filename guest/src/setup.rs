@@ -19,6 +19,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
+use nix::unistd::Gid;
 
 use crate::identity;
 use crate::process::failure;
@@ -31,6 +32,8 @@ pub fn early() -> io::Result<()> {
     mount_virtual()?;
     link_devices()?;
     create_dir(NEW_ROOT)?;
+    // Who root is: where that is who a process runs as, nothing is to be changed.
+    nix::unistd::setgroups(&[Gid::from_raw(0)])?;
     // What nearly every distribution's service manager sets for its services.
     setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288)?;
     bring_up_loopback()

@@ -4,8 +4,8 @@
 //! The rules are those of container runtimes: `user`, `uid`, `user:group`, `uid:gid`;
 //! supplementary groups only where no group is named.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,7 +28,10 @@ type Stamp = Option<(u64, u64, u64, [i64; 4])>;
 /// The database, read again only when a file has changed.
 #[derive(Default)]
 pub struct Cache {
-    known: Option<([Stamp; 2], Database)>,
+    stamps: [Stamp; 2],
+    database: Database,
+    /// Whether it was ever read.
+    filled: bool,
     /// Whether both files had been left alone for a while when they were read.
     settled: bool,
 }
@@ -55,16 +58,15 @@ struct Group<'a> {
 
 impl Cache {
     pub fn get(&mut self) -> io::Result<&Database> {
-        // The stamps first: a file that changes while it is read is read again next time.
-        let stamps = [stamp(PASSWD)?, stamp(GROUP)?];
-        let database = match self.known.take() {
-            Some((old, database)) if old == stamps && self.settled => database,
-            _ => {
-                self.settled = stamps.iter().flatten().all(is_old);
-                Database { passwd: read(PASSWD)?, group: read(GROUP)? }
-            }
-        };
-        Ok(&self.known.insert((stamps, database)).1)
+        if !self.settled || self.stamps != [stamp(PASSWD)?, stamp(GROUP)?] {
+            let ((passwd_stamp, passwd), (group_stamp, group)) = (load(PASSWD)?, load(GROUP)?);
+            self.stamps = [passwd_stamp, group_stamp];
+            self.database = Database { passwd, group };
+            // Not after the first time, which a box's start waits for: there may be no second.
+            self.settled = self.filled && self.stamps.iter().flatten().all(is_old);
+            self.filled = true;
+        }
+        Ok(&self.database)
     }
 }
 
@@ -76,15 +78,36 @@ fn is_old(&(.., times): &(u64, u64, u64, [i64; 4])) -> bool {
 }
 
 fn stamp(path: &str) -> io::Result<Stamp> {
-    let stamp = fs::metadata(path).map(|m| {
-        let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
-        Some((m.dev(), m.ino(), m.size(), times))
-    });
-    unless_missing(stamp)
+    unless_missing(fs::metadata(path).map(|m| Some(stamp_of(&m))))
 }
 
-fn read(path: &str) -> io::Result<Vec<u8>> {
-    unless_missing(fs::read(path))
+fn stamp_of(m: &Metadata) -> (u64, u64, u64, [i64; 4]) {
+    let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
+    (m.dev(), m.ino(), m.size(), times)
+}
+
+/// A file with what it looked like before it was read: should it change meanwhile, it is read
+/// again next time.
+fn load(path: &str) -> io::Result<(Stamp, Vec<u8>)> {
+    let load = || {
+        let mut file = File::open(path)?;
+        let meta = file.metadata()?;
+        // A byte more than expected, so that the end shows. A size is no promise of a content.
+        let mut text = vec![0; meta.size().min(64 * 1024) as usize + 1];
+        let mut length = 0;
+        loop {
+            match file.read(&mut text[length..])? {
+                0 => break,
+                n => length += n,
+            }
+            if length == text.len() {
+                text.resize(2 * length, 0);
+            }
+        }
+        text.truncate(length);
+        Ok((Some(stamp_of(&meta)), text))
+    };
+    unless_missing(load())
 }
 
 fn unless_missing<T: Default>(result: io::Result<T>) -> io::Result<T> {
@@ -103,15 +126,11 @@ impl Database {
             None => (spec, None),
         };
         let user = if user.is_empty() { "0" } else { user };
-        // A name that is all digits is still a name first.
-        let entry = self
-            .users()
-            .find(|u| u.name == user.as_bytes())
-            .or_else(|| self.users().find(|u| Some(u.uid) == user.parse().ok()));
-        let (uid, mut gid, name, home) = match (entry, user.parse::<u32>()) {
+        let id = number(user.as_bytes());
+        let (uid, mut gid, name, home) = match (self.user(user.as_bytes(), id), id) {
             (Some(u), _) => (u.uid, u.gid, u.name, u.home),
-            (None, Ok(uid)) => (uid, 0, &b""[..], &b"/"[..]),
-            (None, Err(_)) => return Err(format!("no user '{user}' in the image's /etc/passwd")),
+            (None, Some(uid)) => (uid, 0, &b""[..], &b"/"[..]),
+            (None, None) => return Err(format!("no user '{user}' in the image's /etc/passwd")),
         };
         let mut groups = vec![];
         match group.filter(|g| !g.is_empty()) {
@@ -126,11 +145,25 @@ impl Database {
         Ok(Identity { credentials: Credentials { uid, gid, groups }, home: home.to_vec() })
     }
 
+    /// A name that is all digits is still a name first.
+    fn user(&self, name: &[u8], id: Option<u32>) -> Option<User<'_>> {
+        let mut by_id = None;
+        for user in self.users() {
+            if user.name == name {
+                return Some(user);
+            }
+            if by_id.is_none() && Some(user.uid) == id {
+                by_id = Some(user);
+            }
+        }
+        by_id
+    }
+
     fn group_id(&self, group: &str) -> Result<u32, String> {
         self.groups()
             .find(|g| g.name == group.as_bytes())
             .map(|g| g.gid)
-            .or_else(|| group.parse().ok())
+            .or_else(|| number(group.as_bytes()))
             .ok_or_else(|| format!("no group '{group}' in the image's /etc/group"))
     }
 
@@ -160,7 +193,9 @@ fn rows(text: &[u8]) -> impl Iterator<Item = impl Iterator<Item = &[u8]>> {
 }
 
 fn number(field: &[u8]) -> Option<u32> {
-    std::str::from_utf8(field).ok()?.parse().ok()
+    let digit = |b: &u8| b.is_ascii_digit().then(|| u32::from(b - b'0'));
+    let add = |n: u32, b: &u8| n.checked_mul(10)?.checked_add(digit(b)?);
+    if field.is_empty() { None } else { field.iter().try_fold(0, add) }
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct Plan<'a> {
     argv: Vec<*const c_char>,
     env: Vec<*const c_char>,
     fds: Vec<(RawFd, RawFd)>,
+    /// Whether no source is in the way of a target.
+    apart: bool,
     /// Scratch for the first step of moving descriptors.
     moved: *mut RawFd,
     _moved: Vec<RawFd>,
@@ -31,6 +33,7 @@ pub struct Plan<'a> {
     new_session: bool,
     death_signal: Option<i32>,
     ordinary_scheduling: bool,
+    ignores_signals: bool,
     orphan: bool,
     report: &'a Report,
 }
@@ -68,11 +71,13 @@ impl<'a> Plan<'a> {
     pub fn new(command: &'a Command<'_>, report: &'a Report) -> Plan<'a> {
         let fds: Vec<_> = command.fds.iter().map(|(fd, to)| (fd.as_raw_fd(), *to)).collect();
         let mut moved = vec![-1; fds.len()];
+        let floor = fds.iter().map(|(_, to)| to + 1).max().unwrap_or(0).max(3);
         Plan {
             candidates: pointers(&command.candidates),
             argv: pointers(&command.argv),
             env: pointers(&command.env),
-            floor: fds.iter().map(|(_, to)| to + 1).max().unwrap_or(0).max(3),
+            floor,
+            apart: fds.iter().all(|(from, _)| *from >= floor),
             fds,
             moved: moved.as_mut_ptr(),
             _moved: moved,
@@ -84,6 +89,7 @@ impl<'a> Plan<'a> {
             new_session: command.new_session,
             death_signal: command.death_signal,
             ordinary_scheduling: command.ordinary_scheduling,
+            ignores_signals: command.ignores_signals,
             orphan: command.orphan,
             report,
         }
@@ -199,7 +205,7 @@ extern "C" fn intermediate(argument: *mut c_void) -> c_int {
 extern "C" fn become_program(argument: *mut c_void) -> c_int {
     // SAFETY: `clone_and_exec` passes a Start that lives until we end.
     let plan = unsafe { (*argument.cast::<Start<'_>>()).plan };
-    reset_signals();
+    reset_signals(plan);
     move_descriptors(plan);
     // SAFETY: system calls on integers and prepared, NUL-terminated data. The raw calls are used
     // for the ids because the C library's wrappers would signal the host's other threads.
@@ -232,17 +238,21 @@ extern "C" fn become_program(argument: *mut c_void) -> c_int {
     execute(plan)
 }
 
-fn reset_signals() {
-    // The kernel's own sigaction (handler, flags, restorer, mask), all zero: SIG_DFL. The C
-    // library's call refuses the signals it keeps for itself, which may be ignored too.
-    let default = [0u64; 4];
-    // SAFETY: the child has its own table of handlers (no CLONE_SIGHAND); the kernel reads 32
-    // bytes and is told that its signal sets have 8. Numbers that cannot be set are refused.
-    unsafe {
+fn reset_signals(plan: &Plan<'_>) {
+    if plan.ignores_signals {
+        // The kernel's own sigaction (handler, flags, restorer, mask), all zero: SIG_DFL. The C
+        // library's call refuses the signals it keeps for itself, which may be ignored too.
+        let default = [0u64; 4];
         for signal in 1..=64 {
             let none = ptr::null_mut::<c_void>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8);
+            // SAFETY: the child has its own table of handlers (no CLONE_SIGHAND); the kernel
+            // reads 32 bytes and is told that its signal sets have 8. Numbers that cannot be set
+            // are refused.
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8) };
         }
+    }
+    // SAFETY: a zeroed sigset_t is the empty one; nothing is stored.
+    unsafe {
         let none: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
     }
@@ -251,18 +261,20 @@ fn reset_signals() {
 fn move_descriptors(plan: &Plan<'_>) {
     // First out of the way of every target, then into place: a source may be another's target.
     for (index, &(from, _)) in plan.fds.iter().enumerate() {
-        // SAFETY: `moved` has one slot per descriptor; fcntl on a descriptor that the caller
-        // keeps open during the start.
-        unsafe {
-            let copy = libc::fcntl(from, libc::F_DUPFD_CLOEXEC, plan.floor);
-            if copy < 0 {
-                plan.fail(Step::Descriptors);
-            }
-            *plan.moved.add(index) = copy;
+        let copy = if plan.apart {
+            from
+        } else {
+            // SAFETY: fcntl on a descriptor that the caller keeps open during the start.
+            unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, plan.floor) }
+        };
+        if copy < 0 {
+            plan.fail(Step::Descriptors);
         }
+        // SAFETY: `moved` has one slot per descriptor.
+        unsafe { *plan.moved.add(index) = copy };
     }
     for (index, &(_, to)) in plan.fds.iter().enumerate() {
-        // SAFETY: as above; dup2 clears close-on-exec on the target.
+        // SAFETY: as above; dup2 clears close-on-exec on the target, which is another number.
         if unsafe { libc::dup2(*plan.moved.add(index), to) } < 0 {
             plan.fail(Step::Descriptors);
         }
@@ -287,7 +299,12 @@ fn set_cloexec(first: RawFd, last: RawFd) {
 
 fn execute(plan: &Plan<'_>) -> ! {
     let mut forbidden = false;
-    for &path in &plan.candidates[..plan.candidates.len() - 1] {
+    let candidates = &plan.candidates[..plan.candidates.len() - 1];
+    for &path in candidates {
+        // An attempt to execute costs the kernel a new address space before it looks at the path.
+        if candidates.len() > 1 && is_missing(path) {
+            continue;
+        }
         // SAFETY: NULL-terminated arrays of NUL-terminated strings, prepared by the parent.
         let errno = unsafe {
             libc::execve(path, plan.argv.as_ptr(), plan.env.as_ptr());
@@ -304,4 +321,16 @@ fn execute(plan: &Plan<'_>) -> ! {
         *libc::__errno_location() = if forbidden { libc::EACCES } else { libc::ENOENT };
     }
     plan.fail(Step::Exec)
+}
+
+fn is_missing(path: *const c_char) -> bool {
+    // SAFETY: a NUL-terminated path, prepared by the parent; what was opened is closed again.
+    unsafe {
+        let found = libc::open(path, libc::O_PATH | libc::O_CLOEXEC);
+        if found >= 0 {
+            libc::close(found);
+            return false;
+        }
+        matches!(*libc::__errno_location(), libc::ENOENT | libc::ENOTDIR)
+    }
 }

@@ -33,6 +33,7 @@ pub struct Command<'fd> {
     new_session: bool,
     death_signal: Option<i32>,
     ordinary_scheduling: bool,
+    ignores_signals: bool,
     orphan: bool,
 }
 
@@ -114,6 +115,7 @@ impl<'fd> Command<'fd> {
             new_session: false,
             death_signal: None,
             ordinary_scheduling: false,
+            ignores_signals: true,
             orphan: false,
         }
     }
@@ -152,6 +154,13 @@ impl<'fd> Command<'fd> {
     /// unless set.
     pub fn ordinary_scheduling(mut self) -> Self {
         self.ordinary_scheduling = true;
+        self
+    }
+
+    /// Says that this process ignores no signal, so that there is none to be reset. Else each of
+    /// them is.
+    pub fn no_ignored_signals(mut self) -> Self {
+        self.ignores_signals = false;
         self
     }
 
