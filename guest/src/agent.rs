@@ -70,7 +70,6 @@ struct Agent {
 
 /// Serves until the box is shut down.
 pub fn run() -> io::Result<()> {
-    yield_to_others();
     ignore_no_signal()?;
     let mut mask = SigSet::empty();
     mask.add(Sig::SIGCHLD);
@@ -104,6 +103,9 @@ pub fn run() -> io::Result<()> {
 /// Every switch between address spaces costs an emulated processor what some dozen system calls
 /// do. This way we find a full pipe where else we would be woken for its first page, and a
 /// command's output, its end and its status in one turn.
+///
+/// Not before the first command has ended: the way to the end of a process takes long when it is
+/// gone for the first time, and its output would wait for that.
 fn yield_to_others() {
     // SAFETY: all fields of sched_param are plain data; zero is the only priority of this policy.
     let priority: libc::sched_param = unsafe { std::mem::zeroed() };
@@ -331,6 +333,9 @@ impl Agent {
         }
         if pumped == Pumped::Ended {
             self.processes.remove(&id);
+            if !std::mem::replace(&mut self.means.yields, true) {
+                yield_to_others();
+            }
         }
         pumped != Pumped::Idle
     }

@@ -50,12 +50,19 @@ pub struct Means {
     users: Cache,
     /// The stdin of those who get none.
     null: OwnedFd,
+    /// Whether the agent yields to its processes; they must not inherit that.
+    pub yields: bool,
 }
 
 impl Means {
     pub fn new() -> io::Result<Means> {
         let null = OpenOptions::new().read(true).open("/dev/null")?;
-        Ok(Means { stacks: Stacks::new()?, users: Cache::default(), null: null.into() })
+        Ok(Means {
+            stacks: Stacks::new()?,
+            users: Cache::default(),
+            null: null.into(),
+            yields: false,
+        })
     }
 }
 
@@ -80,7 +87,7 @@ impl Process {
             .fd(stdout.as_fd(), 1)
             .fd(stderr.as_fd(), 2)
             .new_session()
-            .ordinary_scheduling()
+            .ordinary_scheduling(means.yields)
             .no_ignored_signals()
             .spawn_on(&mut means.stacks)
             .map_err(|f| describe(&request, &f))?;

@@ -152,8 +152,8 @@ impl<'fd> Command<'fd> {
 
     /// Gives the program the scheduling policy that programs have, whatever ours is. Inherited
     /// unless set.
-    pub fn ordinary_scheduling(mut self) -> Self {
-        self.ordinary_scheduling = true;
+    pub fn ordinary_scheduling(mut self, wanted: bool) -> Self {
+        self.ordinary_scheduling = wanted;
         self
     }
 
