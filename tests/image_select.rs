@@ -205,7 +205,7 @@ fn a_hundred_callers_build_one_disk() {
         for _ in 0..100 {
             scope.spawn(|| {
                 let mut mine = false;
-                let made = cache.ensure_disk(&image, 32 * MIB, &mut |p| {
+                let made = cache.ensure_disk(&image, 32 * MIB, &[], &mut |p| {
                     mine = true;
                     go_on(p)
                 });
@@ -217,7 +217,7 @@ fn a_hundred_callers_build_one_disk() {
     assert_eq!(builds.load(Ordering::Relaxed), 1);
     assert_eq!(names(path.parent().unwrap()), [name]);
     disk::check(&path);
-    let other = cache.ensure_disk(&image, 64 * MIB, &mut go_on).unwrap();
+    let other = cache.ensure_disk(&image, 64 * MIB, &[], &mut go_on).unwrap();
     assert_ne!(other, path);
     for (digest, bytes) in
         [(image.manifest_digest(), image.manifest()), (image.config_digest(), image.config_blob())]

@@ -10,7 +10,7 @@ use boxlite_protocol::message::Init;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
-use nix::unistd::{mkdir, read, unlink, write as write_some};
+use nix::unistd::{Whence, ftruncate, lseek, mkdir, read, unlink, write as write_some};
 
 /// Everybody reads them.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
@@ -30,7 +30,11 @@ enum Present {
     Nothing,
     /// The file, as it should be; or a directory, which is left alone.
     Settled,
-    Other(OwnedFd),
+    /// A file that says something else.
+    Other {
+        file: OwnedFd,
+        same_length: bool,
+    },
     /// A link (it is not followed: what it points at may be somebody else's), a pipe, a device.
     NoFile,
 }
@@ -40,17 +44,13 @@ fn put(path: &CStr, text: &[u8]) -> nix::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    let mut create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let old = match look(path, text)? {
+    match look(path, text)? {
         Present::Settled => return Ok(()),
-        Present::Nothing => None,
-        Present::Other(old) => Some(old),
-        Present::NoFile => {
-            unlink(path)?;
-            None
-        }
-    };
-    create |= if old.is_some() { OFlag::O_TRUNC } else { OFlag::O_EXCL };
+        Present::Other { file, same_length } => return rewrite(&file, text, same_length),
+        Present::NoFile => unlink(path)?,
+        Present::Nothing => {}
+    }
+    let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let file = match open(path, create, MODE) {
         Err(Errno::ENOENT) => {
             mkdir(c"/etc", Mode::from_bits_truncate(0o755))?;
@@ -58,31 +58,44 @@ fn put(path: &CStr, text: &[u8]) -> nix::Result<()> {
         }
         other => other?,
     };
-    let mut rest = text;
-    while !rest.is_empty() {
-        rest = &rest[write_some(&file, rest)?..];
+    write_all(&file, text)
+}
+
+/// Where the length stays, no block is given back to be found again.
+fn rewrite(file: &OwnedFd, text: &[u8], same_length: bool) -> nix::Result<()> {
+    if !same_length {
+        ftruncate(file, 0)?;
     }
-    // A new one has it already.
-    old.map_or(Ok(()), |_| fchmod(&file, MODE))
+    lseek(file, 0, Whence::SeekSet)?;
+    write_all(file, text)?;
+    if fstat(file)?.st_mode & 0o7777 == MODE.bits() { Ok(()) } else { fchmod(file, MODE) }
+}
+
+fn write_all(file: &OwnedFd, mut text: &[u8]) -> nix::Result<()> {
+    while !text.is_empty() {
+        text = &text[write_some(file, text)?..];
+    }
+    Ok(())
 }
 
 fn look(path: &CStr, text: &[u8]) -> nix::Result<Present> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = match open(path, flags, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::ENOENT) => return Ok(Present::Nothing),
+        Err(Errno::EISDIR) => return Ok(Present::Settled),
         // A link, a socket, a device without a driver.
         Err(Errno::ELOOP | Errno::ENXIO | Errno::ENODEV) => return Ok(Present::NoFile),
         Err(e) => return Err(e),
     };
     let mut found = vec![0; text.len() + 1];
-    match read(&file, &mut found) {
+    let same_length = match read(&file, &mut found) {
         Ok(n) if found[..n] == *text => return Ok(Present::Settled),
-        Err(Errno::EISDIR) => return Ok(Present::Settled),
-        _ => {}
-    }
+        Ok(n) => n == text.len(),
+        Err(_) => false,
+    };
     let kind = SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT;
-    Ok(if kind == SFlag::S_IFREG { Present::Other(file) } else { Present::NoFile })
+    Ok(if kind == SFlag::S_IFREG { Present::Other { file, same_length } } else { Present::NoFile })
 }
 
 #[cfg(test)]
@@ -126,7 +139,7 @@ mod tests {
     fn a_file_is_made_and_replaced_whatever_its_length() {
         let directory = Directory::new("replace");
         let path = directory.0.join("file");
-        for text in ["first\n", "a longer one\n", "short\n"] {
+        for text in ["first\n", "a longer one\n", "short\n", "SHORT\n"] {
             put_at(&path, text);
             assert_written(&path, text);
         }

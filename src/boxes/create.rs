@@ -15,6 +15,7 @@ use serde_json::Map;
 
 use super::config::{BoxConfig, BoxState, Container, ImageInfo, Options, RootFs, Status, now};
 use super::context::Context;
+use super::identity;
 use super::{BoxOptions, Observer, Progress};
 use crate::disk::overlay::{self, DiskFormat};
 use crate::error::{Code, Error, Result};
@@ -151,7 +152,8 @@ impl Creation<'_> {
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        let path = cache.ensure_disk(image, size_mib * MIB, &mut observer)?;
+        let path =
+            cache.ensure_disk(image, size_mib * MIB, &identity::reserved(), &mut observer)?;
         let layers: Vec<_> = image.layers().iter().map(|l| l.digest.to_string()).collect();
         self.context.store.save_image(&ImageRow {
             reference: image.reference().to_owned(),

@@ -22,6 +22,7 @@ use boxlite_protocol::message::Running;
 
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
+use crate::supervisor::launch::Identity;
 use crate::supervisor::socket::{self, PidFile};
 
 /// How long a supervisor that no longer answers may take to end.
@@ -165,7 +166,7 @@ impl BoxHandle {
     /// Runs a command in the box, which is started first if it does not run.
     pub async fn exec(&self, options: &ExecOptions) -> Result<Exec> {
         let connection = self.inner.clone().start(None, std::future::pending()).await?;
-        let hostname = start::hostname(&self.inner.config);
+        let hostname = Identity::of(&self.inner.config).hostname;
         exec::start(connection, &self.inner.config, &hostname, options).await
     }
 

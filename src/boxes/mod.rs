@@ -6,6 +6,7 @@
 //! - [`create`]: from options to a box that can be started
 //! - [`start`]: from a box to a running machine
 //! - [`exec`]: commands in a running box
+//! - [`identity`]: what a box is called
 //! - [`remove`]: the end of a box's files and rows
 //! - [`handle`]: a box as its users hold it
 //! - [`context`]: what all boxes of a home share
@@ -16,6 +17,7 @@ mod context;
 mod create;
 mod exec;
 mod handle;
+mod identity;
 pub mod options;
 mod remove;
 mod start;

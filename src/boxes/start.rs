@@ -127,7 +127,6 @@ fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
         )
         .object(path.display().to_string()))
     };
-    let hostname = hostname(config);
     let options = &config.options;
     Ok(LaunchSpec {
         box_id: config.id.clone(),
@@ -145,26 +144,9 @@ fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
             boot_timeout: Duration::from_millis(options.start_timeout_ms),
             templates: (!options.cold_boot).then(|| settings.templates.clone()),
         },
-        identity: Identity {
-            hosts: format!(
-                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
-                 127.0.1.1\t{hostname}\n"
-            ),
-            hostname,
-            machine_id: config.container.id.chars().take(32).collect(),
-            // Without a network there is nobody to ask for names.
-            resolv_conf: String::new(),
-        },
+        identity: Identity::of(config),
         detached: false,
     })
-}
-
-/// The box's host name: its name as far as host names allow it, else its id.
-pub fn hostname(config: &BoxConfig) -> String {
-    let name = config.name.as_deref().unwrap_or(&config.id);
-    let name: String = name.replace(['_', '.'], "-").to_ascii_lowercase();
-    let name = &name[..name.len().min(63)];
-    name.trim_end_matches('-').to_owned()
 }
 
 /// Starts a supervisor whose standard input is a socket to us, and returns our end. When it

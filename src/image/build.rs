@@ -9,7 +9,7 @@ use super::apply::Applier;
 use super::tree::ImageTree;
 use super::{Image, layer};
 use crate::disk::durable::{IfExists, PendingFile};
-use crate::disk::ext4::{BLOCK_BYTES, Volume};
+use crate::disk::ext4::{Attributes, BLOCK_BYTES, Kind, Volume};
 use crate::error::{Code, Error, Result};
 
 /// Bytes of a layer between two reports.
@@ -58,19 +58,20 @@ impl Image {
         bytes: u64,
         observer: &mut Observer<'_>,
     ) -> Result<DiskSummary> {
-        let (pending, summary) = self.build_disk(path, bytes, observer)?;
+        let (pending, summary) = self.build_disk(path, bytes, &[], observer)?;
         pending.commit(IfExists::Replace)?;
         Ok(summary)
     }
 
-    /// As [`Image::write_disk`], but nobody may write to the disk.
+    /// As [`Image::write_disk`], but nobody may write to the disk, and it has some files more.
     pub(super) fn write_shared_disk(
         &self,
         path: &Path,
         bytes: u64,
+        reserved: &[Reserved],
         observer: &mut Observer<'_>,
     ) -> Result<DiskSummary> {
-        let (pending, summary) = self.build_disk(path, bytes, observer)?;
+        let (pending, summary) = self.build_disk(path, bytes, reserved, observer)?;
         pending
             .file()
             .set_permissions(Permissions::from_mode(0o444))
@@ -83,6 +84,7 @@ impl Image {
         &self,
         path: &Path,
         bytes: u64,
+        reserved: &[Reserved],
         observer: &mut Observer<'_>,
     ) -> Result<(PendingFile, DiskSummary)> {
         let pending = PendingFile::create(path)?;
@@ -107,6 +109,9 @@ impl Image {
             .map_err(|e| e.object(self.reference.clone()))?;
             reports.end(index)?;
         }
+        for file in reserved {
+            file.put(&mut tree, &mut volume)?;
+        }
         let usage = volume.finish(&tree)?;
         let summary = DiskSummary {
             bytes: usage.bytes,
@@ -115,6 +120,36 @@ impl Image {
             skipped_xattrs,
         };
         Ok((pending, summary))
+    }
+}
+
+/// A file that each box writes at its first start: there beforehand, with as many bytes, it need not
+/// be made then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    /// Relative to the root.
+    pub path: &'static str,
+    pub text: String,
+}
+
+impl Reserved {
+    /// Takes the place of whatever the image has there, but for a directory.
+    fn put(&self, tree: &mut ImageTree, volume: &mut Volume) -> Result<()> {
+        let path: Vec<&[u8]> = self.path.as_bytes().split(|b| *b == b'/').collect();
+        if tree.find_directory(&path).is_ok_and(|d| d.is_some()) {
+            return Ok(());
+        }
+        // An image in which the file can have no place gets it from nobody.
+        let Ok(Some(place)) = tree.place(&path) else { return Ok(()) };
+        tree.clear(&place);
+        for data in tree.take_released() {
+            volume.release(&data)?;
+        }
+        let mut writer = volume.file();
+        writer.write(self.text.as_bytes())?;
+        let data = writer.finish()?;
+        let attributes = Attributes { mode: 0o644, ..Attributes::default() };
+        tree.put(&place, attributes, Kind::File(data))
     }
 }
 

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{Digest, Image, Observer};
+use super::{Digest, Image, Observer, Reserved};
 use crate::disk::durable::{IfExists, PendingFile, remove_leftovers};
 use crate::error::{Code, Error, Result};
 
 /// Number of the way in which disks are laid out: another one is another file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Where the disks are kept.
 #[derive(Debug, Clone)]
@@ -38,7 +38,8 @@ impl DiskCache {
         self.images.join("disk-images").join(name)
     }
 
-    /// The disk of `image` with `bytes`, which is built if it is not there.
+    /// The disk of `image` with `bytes`, which is built if it is not there. It has the `reserved`
+    /// files, the same in each call.
     ///
     /// Of many callers, in whatever process, one builds and the others wait for it in the
     /// kernel, where `observer` is not asked. A builder that was killed leaves nothing that the
@@ -47,6 +48,7 @@ impl DiskCache {
         &self,
         image: &Image,
         bytes: u64,
+        reserved: &[Reserved],
         observer: &mut Observer<'_>,
     ) -> Result<PathBuf> {
         let path = self.disk_path(image, bytes);
@@ -62,7 +64,7 @@ impl DiskCache {
         }
         create_directory(&self.images.join("disk-images"))?;
         remove_leftovers(&path)?;
-        image.write_shared_disk(&path, bytes, observer)?;
+        image.write_shared_disk(&path, bytes, reserved, observer)?;
         Ok(path)
     }
 

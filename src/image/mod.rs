@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, MediaType};
 
-pub use build::{DiskSummary, Observer, Progress};
+pub use build::{DiskSummary, Observer, Progress, Reserved};
 pub use cache::DiskCache;
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, Hasher};
