@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use boxlite_protocol::message::{
-    Exec, Failure, FailureKind, Request, Response, Shutdown, Signal, ToGuest, request, to_guest,
-    to_host,
+    Exec, Failure, FailureKind, Rehearse, Request, Response, Shutdown, Signal, ToGuest, request,
+    to_guest, to_host,
 };
 use boxlite_spawn::Exit;
 use nix::errno::Errno;
@@ -20,6 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use crate::port::{Change, Port};
 use crate::process::{Means, Process, Pumped, failure};
+use crate::rehearsal;
 use crate::setup;
 
 const PORT: u64 = u64::MAX;
@@ -36,6 +37,10 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 enum State {
     /// A machine, not yet a box.
     Blank,
+    /// As before, and a command of a rehearsal runs, whose end is the answer to a request.
+    Rehearsing {
+        request: u64,
+    },
     Box,
     /// Ending: the requests to answer, and when patience with the processes ends.
     Ending {
@@ -221,6 +226,10 @@ impl Agent {
                 let errno = e.raw_os_error().unwrap_or(0);
                 failure(FailureKind::Invalid, format!("set the clock: {e}"), errno)
             }),
+            Some(request::Op::Rehearse(rehearse)) => match self.rehearse(id, &rehearse) {
+                Ok(()) => return Ok(()),
+                refused => refused,
+            },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
             None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
         };
@@ -235,11 +244,32 @@ impl Agent {
     fn exec(&mut self, request: Exec) -> Result<(), Failure> {
         match self.state {
             State::Box => {}
-            State::Blank => return Err(failure(FailureKind::State, "the box is not set up", 0)),
+            State::Blank | State::Rehearsing { .. } => {
+                return Err(failure(FailureKind::State, "the box is not set up", 0));
+            }
             State::Ending { .. } | State::Leaving { .. } | State::Over => {
                 return Err(failure(FailureKind::State, "the box is shutting down", 0));
             }
         }
+        self.start(request)
+    }
+
+    /// Begins a rehearsal; its request is answered when its command has ended.
+    fn rehearse(&mut self, id: u64, request: &Rehearse) -> Result<(), Failure> {
+        if !matches!(self.state, State::Blank) {
+            return Err(failure(FailureKind::State, "not the time to rehearse", 0));
+        }
+        let exec = rehearsal::begin(request)?;
+        if let Err(refused) = self.start(exec) {
+            // Why it went wrong matters more than what is left: nobody uses this machine.
+            let _ = rehearsal::end();
+            return Err(refused);
+        }
+        self.state = State::Rehearsing { request: id };
+        Ok(())
+    }
+
+    fn start(&mut self, request: Exec) -> Result<(), Failure> {
         let id = request.exec;
         if self.processes.contains_key(&id) {
             return Err(failure(FailureKind::Invalid, format!("exec {id} is in use"), 0));
@@ -362,7 +392,7 @@ impl Agent {
             }
             State::Leaving { requests, .. } => requests.push(request),
             State::Over => {}
-            State::Blank | State::Box => {
+            State::Blank | State::Rehearsing { .. } | State::Box => {
                 let requests = vec![request];
                 self.state = State::Ending { requests, deadline: wanted, killed: false };
                 signal_all(libc::SIGTERM);
@@ -386,7 +416,13 @@ impl Agent {
         let (requests, deadline, killed) = match &mut self.state {
             State::Ending { requests, deadline, killed } => (requests, deadline, killed),
             State::Leaving { .. } => return self.leave(),
-            State::Blank | State::Box | State::Over => return Ok(()),
+            State::Rehearsing { request } if self.processes.is_empty() => {
+                let request = *request;
+                self.state = State::Blank;
+                self.respond(request, rehearsal::end());
+                return self.port.flush();
+            }
+            State::Blank | State::Rehearsing { .. } | State::Box | State::Over => return Ok(()),
         };
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let alive = !matches!(waitid(Id::All, look), Err(Errno::ECHILD));

@@ -12,6 +12,7 @@ mod agent;
 mod output;
 mod port;
 mod process;
+mod rehearsal;
 mod setup;
 mod stdin;
 mod users;

@@ -29,6 +29,7 @@ pub fn early() -> io::Result<()> {
         create_dir(target)?;
         mount(Some(kind), target, Some(kind), flags, Some(data)).map_err(|e| named(target, e))?;
     }
+    mount_virtual()?;
     // What nearly every distribution's service manager sets for its services.
     setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288)?;
     bring_up_loopback()?;
@@ -44,7 +45,7 @@ pub fn become_box(init: &Init) -> Result<(), Failure> {
     nix::unistd::sethostname(&init.hostname)
         .map_err(|e| internal(&format!("set the host name '{}'", init.hostname), &e.into()))?;
     mount_root(init)?;
-    write_identity(init).map_err(|e| internal("write the box's identity files", &e))
+    write_identity(Path::new("/"), init).map_err(|e| internal("write the box's identity files", &e))
 }
 
 /// Sets the wall clock.
@@ -115,11 +116,10 @@ fn mount_root(init: &Init) -> Result<(), Failure> {
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
         .map_err(|e| fail("move the root".into(), e))?;
     nix::unistd::chroot(".").map_err(|e| fail("change the root".into(), e))?;
-    nix::unistd::chdir("/").map_err(|e| fail("enter the root".into(), e))?;
-    mount_virtual().map_err(io_fail)
+    nix::unistd::chdir("/").map_err(|e| fail("enter the root".into(), e))
 }
 
-/// The file systems that programs expect beside the disk.
+/// What programs expect under `/dev` and `/sys`, which move into the box with them.
 fn mount_virtual() -> io::Result<()> {
     let none = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
     for (kind, target, flags, data) in [
@@ -151,16 +151,18 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn write_identity(init: &Init) -> io::Result<()> {
-    create_dir("/etc")?;
-    for (path, text) in [
-        ("/etc/hostname", format!("{}\n", init.hostname)),
-        ("/etc/machine-id", format!("{}\n", init.machine_id)),
-        ("/etc/hosts", init.hosts.clone()),
-        ("/etc/resolv.conf", init.resolv_conf.clone()),
+/// Writes the files that say which box this is, below a root directory.
+pub fn write_identity(root: &Path, init: &Init) -> io::Result<()> {
+    let directory = root.join("etc");
+    create_dir(&directory)?;
+    for (name, text) in [
+        ("hostname", format!("{}\n", init.hostname)),
+        ("machine-id", format!("{}\n", init.machine_id)),
+        ("hosts", init.hosts.clone()),
+        ("resolv.conf", init.resolv_conf.clone()),
     ] {
         if !text.trim().is_empty() {
-            write_file(path, &text)?;
+            write_file(&directory.join(name), &text)?;
         }
     }
     Ok(())
@@ -168,7 +170,7 @@ fn write_identity(init: &Init) -> io::Result<()> {
 
 /// Writes a file of the box, in place of whatever the image has there (a link is not followed:
 /// it may point at a file that something else in the image owns).
-fn write_file(path: &str, text: &str) -> io::Result<()> {
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(m) if m.is_file() && fs::read(path).is_ok_and(|old| old == text.as_bytes()) => {
             return Ok(());

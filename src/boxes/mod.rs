@@ -5,6 +5,7 @@
 //! - [`config`]: what is stored of it
 //! - [`create`]: from options to a box that can be started
 //! - [`start`]: from a box to a running machine
+//! - [`pool`]: machines that wait for boxes
 //! - [`exec`]: commands in a running box
 //! - [`remove`]: the end of a box's files and rows
 //! - [`handle`]: a box as its users hold it
@@ -17,6 +18,7 @@ mod create;
 mod exec;
 mod handle;
 pub mod options;
+mod pool;
 mod remove;
 mod start;
 
@@ -25,7 +27,8 @@ pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, Output};
 pub use handle::{Boot, BoxHandle, BoxInfo};
-pub use options::{BoxOptions, ExecOptions};
+pub use options::{BoxOptions, ExecOptions, PoolOptions};
+pub use pool::{Parked, Pool, fill as fill_pool};
 pub use remove::sweep;
 pub use start::StageTime;
 

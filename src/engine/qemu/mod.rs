@@ -7,6 +7,7 @@
 //! - [`monitor`]: its control channel (QMP)
 //! - [`prepare`]: making templates, and machines from them
 //! - [`probe`]: whether hardware virtualisation really works here
+//! - [`scratch`]: the disk of a machine that has none yet
 //! - [`template`]: templates on disk
 
 mod clock;
@@ -16,6 +17,7 @@ mod machine;
 mod monitor;
 mod prepare;
 mod probe;
+mod scratch;
 mod template;
 
 use std::path::{Path, PathBuf};
