@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use boxlite_protocol::message::{
-    Exec, Failure, FailureKind, Request, Response, Shutdown, Signal, ToGuest, request, to_guest,
-    to_host,
+    Exec, Failure, FailureKind, Rehearse, Request, Response, Shutdown, Signal, ToGuest, request,
+    to_guest, to_host,
 };
 use boxlite_spawn::Exit;
 use nix::errno::Errno;
@@ -20,6 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use crate::port::{self, Change, Port};
 use crate::process::{Means, Process, Pumped, failure};
+use crate::rehearsal;
 use crate::setup::{self, Blank};
 
 const PORT: u64 = u64::MAX;
@@ -66,6 +67,8 @@ struct Agent {
     served: u32,
     /// The host has sent more than was looked at.
     backlog: bool,
+    /// The request that the end of a rehearsal's command answers.
+    rehearsing: Option<u64>,
 }
 
 /// Serves until the box is shut down.
@@ -91,6 +94,7 @@ pub fn run() -> io::Result<()> {
         state: State::Blank(blank),
         served: 0,
         backlog: false,
+        rehearsing: None,
     };
     while !matches!(agent.state, State::Over) {
         agent.turn()?;
@@ -233,6 +237,10 @@ impl Agent {
                 let errno = e.raw_os_error().unwrap_or(0);
                 failure(FailureKind::Invalid, format!("set the clock: {e}"), errno)
             }),
+            Some(request::Op::Rehearse(rehearse)) => match self.rehearse(id, &rehearse) {
+                Ok(()) => return Ok(()),
+                refused => refused,
+            },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
             None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
         };
@@ -252,6 +260,25 @@ impl Agent {
                 return Err(failure(FailureKind::State, "the box is shutting down", 0));
             }
         }
+        self.start(request)
+    }
+
+    /// Begins a rehearsal; its request is answered when its command has ended.
+    fn rehearse(&mut self, id: u64, request: &Rehearse) -> Result<(), Failure> {
+        if !matches!(self.state, State::Blank(_)) || self.rehearsing.is_some() {
+            return Err(failure(FailureKind::State, "not the time to rehearse", 0));
+        }
+        let exec = rehearsal::begin(request)?;
+        if let Err(refused) = self.start(exec) {
+            // Why it went wrong matters more than what is left: nobody uses this machine.
+            let _ = rehearsal::end();
+            return Err(refused);
+        }
+        self.rehearsing = Some(id);
+        Ok(())
+    }
+
+    fn start(&mut self, request: Exec) -> Result<(), Failure> {
         let id = request.exec;
         if self.processes.contains_key(&id) {
             return Err(failure(FailureKind::Invalid, format!("exec {id} is in use"), 0));
@@ -396,8 +423,14 @@ impl Agent {
         EpollTimeout::from(millis)
     }
 
-    /// While shutting down: goes on to the next step when processes or patience have ended.
+    /// Ends a rehearsal whose command has ended. While shutting down: goes on to the next step when processes or patience have ended.
     fn finish(&mut self) -> io::Result<()> {
+        if self.processes.is_empty()
+            && let Some(request) = self.rehearsing.take()
+        {
+            self.respond(request, rehearsal::end());
+            self.port.flush()?;
+        }
         let (requests, deadline, killed) = match &mut self.state {
             State::Ending { requests, deadline, killed } => (requests, deadline, killed),
             State::Leaving { .. } => return self.leave(),

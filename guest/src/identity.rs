@@ -15,14 +15,14 @@ use nix::unistd::{Whence, ftruncate, lseek, mkdir, read, unlink, write as write_
 /// Everybody reads them.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
 
-/// Writes those that have a text.
+/// Writes those that have a text, below the working directory, which is the box's root.
 pub fn write(init: &Init) -> nix::Result<()> {
     let line =
         |text: &str| if text.is_empty() { vec![] } else { [text.as_bytes(), b"\n"].concat() };
-    put(c"/etc/hostname", &line(&init.hostname))?;
-    put(c"/etc/machine-id", &line(&init.machine_id))?;
-    put(c"/etc/hosts", init.hosts.as_bytes())?;
-    put(c"/etc/resolv.conf", init.resolv_conf.as_bytes())
+    put(c"etc/hostname", &line(&init.hostname))?;
+    put(c"etc/machine-id", &line(&init.machine_id))?;
+    put(c"etc/hosts", init.hosts.as_bytes())?;
+    put(c"etc/resolv.conf", init.resolv_conf.as_bytes())
 }
 
 /// What has the place of a file.
@@ -53,7 +53,7 @@ fn put(path: &CStr, text: &[u8]) -> nix::Result<()> {
     let create = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let file = match open(path, create, MODE) {
         Err(Errno::ENOENT) => {
-            mkdir(c"/etc", Mode::from_bits_truncate(0o755))?;
+            mkdir(c"etc", Mode::from_bits_truncate(0o755))?;
             open(path, create, MODE)?
         }
         other => other?,

@@ -13,6 +13,7 @@ mod identity;
 mod output;
 mod port;
 mod process;
+mod rehearsal;
 mod setup;
 mod stdin;
 mod users;

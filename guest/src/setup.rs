@@ -164,8 +164,7 @@ fn mount_root(init: &Init) -> Result<(), Failure> {
         failure(FailureKind::Mount, format!("{what}: {}", e.desc()), e as i32)
     };
     let (device, kind) = (init.root_device.as_str(), init.root_type.as_str());
-    let options = if kind == "ext4" { EXT4 } else { "" };
-    mount(Some(device), NEW_ROOT, Some(kind), MsFlags::MS_LAZYTIME, Some(options))
+    mount_disk(device, kind, NEW_ROOT)
         .map_err(|e| fail(&format!("mount {device} as {kind}"), e))?;
     nix::unistd::chdir(NEW_ROOT).map_err(|e| fail("enter the new root", e))?;
     for (old, new) in [(c"/dev", c"dev"), (c"/proc", c"proc"), (c"/sys", c"sys")] {
@@ -174,6 +173,11 @@ fn mount_root(init: &Init) -> Result<(), Failure> {
     move_mount(c".", c"/").map_err(|e| fail("move the root", e))?;
     // What is entered already is the root, and stays.
     nix::unistd::chroot(c".").map_err(|e| fail("change the root", e))
+}
+
+pub fn mount_disk(device: &str, kind: &str, target: &str) -> nix::Result<()> {
+    let options = if kind == "ext4" { EXT4 } else { "" };
+    mount(Some(device), target, Some(kind), MsFlags::MS_LAZYTIME, Some(options))
 }
 
 /// Moves a mount to a directory, which nearly every image has.

@@ -40,7 +40,7 @@ pub mod to_guest {
 pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8")]
     pub op: Option<request::Op>,
 }
 
@@ -67,6 +67,10 @@ pub mod request {
         /// Ends all processes, unmounts, answers, and switches the machine off.
         #[prost(message, tag = "7")]
         Shutdown(Shutdown),
+        /// Does what the start of a box does, and undoes it. Any number of times before Init. What
+        /// the rehearsed command writes is sent as an exec's output is.
+        #[prost(message, tag = "8")]
+        Rehearse(Rehearse),
     }
 }
 
@@ -99,6 +103,17 @@ pub struct Init {
     /// The text of `/etc/hosts`; nothing is written when empty.
     #[prost(string, tag = "8")]
     pub hosts: String,
+}
+
+/// A disk to rehearse with.
+#[derive(Clone, PartialEq, Message)]
+pub struct Rehearse {
+    /// Its block device.
+    #[prost(string, tag = "1")]
+    pub device: String,
+    /// Its file system type.
+    #[prost(string, tag = "2")]
+    pub kind: String,
 }
 
 /// Wall-clock time since the Unix epoch.
@@ -293,7 +308,7 @@ pub struct Exited {
 /// and stop it.
 #[derive(Clone, PartialEq, Message)]
 pub struct ToSupervisor {
-    #[prost(oneof = "to_supervisor::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "to_supervisor::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: Option<to_supervisor::Body>,
 }
 
@@ -315,6 +330,10 @@ pub mod to_supervisor {
         Data(Data),
         #[prost(message, tag = "5")]
         Credit(Credit),
+        /// A first message too: the machine to hold ready, as JSON like that of a launch, which
+        /// comes when the machine is wanted.
+        #[prost(bytes = "bytes", tag = "6")]
+        Park(Bytes),
     }
 }
 
@@ -328,7 +347,7 @@ pub struct Attach {
 /// A box's supervisor to a program.
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSupervisor {
-    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub body: Option<from_supervisor::Body>,
 }
 
@@ -354,6 +373,9 @@ pub mod from_supervisor {
         /// The box has ended, or could not be launched. The last message.
         #[prost(message, tag = "7")]
         Ended(Ended),
+        /// A machine waits to be launched as a box.
+        #[prost(message, tag = "8")]
+        Parked(Parked),
     }
 }
 
@@ -388,6 +410,13 @@ pub struct Running {
     pub boot: String,
     /// What went wrong on faster ways to start it, for people.
     #[prost(string, repeated, tag = "6")]
+    pub detours: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Parked {
+    /// What went wrong on faster ways to start the machine, for people.
+    #[prost(string, repeated, tag = "1")]
     pub detours: Vec<String>,
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::pool::Pool;
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 use crate::home::Home;
@@ -19,6 +20,8 @@ pub struct Context {
     pub store: Store,
     pub settings: Settings,
     pub counters: Counters,
+    /// Machines that wait for boxes.
+    pub pool: Pool,
     /// Where background work of boxes runs.
     pub tasks: tokio::runtime::Handle,
 }

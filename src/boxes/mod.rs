@@ -5,6 +5,7 @@
 //! - [`config`]: what is stored of it
 //! - [`create`]: from options to a box that can be started
 //! - [`start`]: from a box to a running machine
+//! - [`pool`]: machines that wait for boxes
 //! - [`exec`]: commands in a running box
 //! - [`identity`]: what a box is called
 //! - [`remove`]: the end of a box's files and rows
@@ -19,6 +20,7 @@ mod exec;
 mod handle;
 mod identity;
 pub mod options;
+mod pool;
 mod remove;
 mod start;
 
@@ -27,7 +29,8 @@ pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, Output};
 pub use handle::{Boot, BoxHandle, BoxInfo};
-pub use options::{BoxOptions, ExecOptions};
+pub use options::{BoxOptions, ExecOptions, PoolOptions};
+pub use pool::{Parked, Pool, fill as fill_pool};
 pub use remove::sweep;
 pub use start::StageTime;
 

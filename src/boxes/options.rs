@@ -13,6 +13,13 @@ pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=1_048_576;
 /// Size of a box's disk in MiB.
 pub const DISK_SIZE_MIB: std::ops::RangeInclusive<u64> = 16..=16 * 1024 * 1024;
 
+/// Machines that may wait for boxes.
+pub const POOL_SIZE: std::ops::RangeInclusive<u32> = 0..=64;
+
+/// What a box has unless asked otherwise.
+const DEFAULT_CPUS: u32 = 1;
+const DEFAULT_MEMORY_MIB: u32 = 512;
+
 const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 128 * 1024;
 
@@ -42,8 +49,8 @@ impl BoxOptions {
         Ok(BoxOptions {
             image: text("image", image.into())?,
             name: None,
-            cpus: 1,
-            memory_mib: 512,
+            cpus: DEFAULT_CPUS,
+            memory_mib: DEFAULT_MEMORY_MIB,
             disk_size_mib: 10 * 1024,
             env: Vec::new(),
             working_dir: None,
@@ -224,6 +231,36 @@ fn arguments(field: &str, argv: Vec<String>) -> Result<Vec<String>> {
     Ok(argv)
 }
 
+/// Which machines wait for boxes: none, or those of a box's default size.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    pub(super) size: u32,
+    pub(super) cpus: u32,
+    pub(super) memory_mib: u32,
+}
+
+impl Default for PoolOptions {
+    fn default() -> PoolOptions {
+        PoolOptions { size: 0, cpus: DEFAULT_CPUS, memory_mib: DEFAULT_MEMORY_MIB }
+    }
+}
+
+impl PoolOptions {
+    /// How many, 0 to 64.
+    pub fn size(&mut self, machines: u32) -> Result<()> {
+        self.size = within("machines", machines, &POOL_SIZE)?;
+        Ok(())
+    }
+
+    /// What each has, within the bounds of a box.
+    pub fn machine(&mut self, cpus: u32, memory_mib: u32) -> Result<()> {
+        let cpus = within("cpus", cpus, &CPUS)?;
+        self.memory_mib = within("memory_mib", memory_mib, &MEMORY_MIB)?;
+        self.cpus = cpus;
+        Ok(())
+    }
+}
+
 fn within<T: PartialOrd + std::fmt::Display + Copy>(
     field: &str,
     value: T,
@@ -238,6 +275,21 @@ fn within<T: PartialOrd + std::fmt::Display + Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_within_bounds_is_taken_and_any_other_changes_nothing() {
+        let mut pool = PoolOptions::default();
+        let named = |refused: Result<()>, name| {
+            assert_eq!(refused.unwrap_err().failing_object(), Some(name));
+        };
+        named(pool.size(65), "machines");
+        named(pool.machine(0, 1024), "cpus");
+        named(pool.machine(2, 1), "memory_mib");
+        assert_eq!((pool.size, pool.cpus, pool.memory_mib), (0, 1, 512));
+        pool.size(64).unwrap();
+        pool.machine(2, 1024).unwrap();
+        assert_eq!((pool.size, pool.cpus, pool.memory_mib), (64, 2, 1024));
+    }
 
     #[test]
     fn bad_values_are_refused_by_field_and_change_nothing() {

@@ -3,10 +3,12 @@
 //! The stages from the machine's process on are the supervisor's, which reports them.
 
 use std::ffi::CString;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -14,12 +16,14 @@ use tokio::sync::oneshot;
 
 use super::config::BoxConfig;
 use super::context::Context;
+use super::pool::Parked;
 use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
 use crate::engine::{Disk, MachineSpec, qemu};
 use crate::error::{Code, Error, Result};
 use crate::supervisor::LaunchSpec;
-use crate::supervisor::launch::Identity;
+use crate::supervisor::launch::{Identity, SUPERVISOR_LOG};
+use crate::supervisor::socket::PidFile;
 
 /// How long a stage of the last start took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,23 +35,48 @@ pub struct StageTime {
 /// The environment that a supervisor may see; nothing of the host program's own.
 const KEPT_ENVIRONMENT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
 
-/// Launches the box's machine under a supervisor of its own. When `unwanted` is dropped at its other
+/// Launches the box's machine under a supervisor of its own, with a machine that waits for one if
+/// there is one that fits. When `unwanted` is dropped at its other
 /// end, or the launch fails, this returns after the supervisor's end.
 pub async fn launch(
-    context: &Context,
+    context: &Arc<Context>,
     config: &BoxConfig,
     observer: Option<Observer>,
     mut unwanted: oneshot::Receiver<()>,
 ) -> Result<(Connection, Vec<StageTime>, Supervisor)> {
+    let _starting = context.pool.starting();
     let mut stages = Stages { times: Vec::new(), observer };
-    let began = Instant::now();
     let spec = specify(context, config)?;
     let json = serde_json::to_vec(&spec)
         .map_err(|e| Error::new(Code::Internal, format!("write the launch specification: {e}")))?;
-    let (socket, supervisor) = spawn_supervisor(&context.settings.libexec, &spec.box_dir)?;
+    let mut lost = None;
+    if let Some(held) = context.pool.take(&spec.machine).and_then(Parked::claim) {
+        match open(held, json.clone(), &mut stages, &mut unwanted).await {
+            Ok((connection, supervisor)) => return Ok((connection, stages.times, supervisor)),
+            // It has ended since we looked. Whatever its supervisor says itself is about the box.
+            Err(error) if matches!(error.code(), Code::Stopped | Code::RpcTransport) => {
+                released(context, &spec.box_dir).await;
+                lost = Some(format!("use a waiting machine: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let began = Instant::now();
+    let held = spawn_supervisor(&context.settings.libexec, &supervisor_log(&spec.box_dir)?)?;
     stages.done("spawn", began.elapsed());
+    let (mut connection, supervisor) = open(held, json, &mut stages, &mut unwanted).await?;
+    lost.into_iter().for_each(|detour| connection.add_detour(detour));
+    Ok((connection, stages.times, supervisor))
+}
 
-    let opening = Connection::open(socket, Opening::Launch(json), |stage| {
+/// Has a supervisor launch the box. When that fails, or is unwanted, it has ended.
+async fn open(
+    (socket, supervisor): (tokio::net::UnixStream, Supervisor),
+    spec: Vec<u8>,
+    stages: &mut Stages,
+    unwanted: &mut oneshot::Receiver<()>,
+) -> Result<(Connection, Supervisor)> {
+    let opening = Connection::open(socket, Opening::Launch(spec), |stage| {
         if stage.began {
             stages.began(stage.name);
         } else {
@@ -55,11 +84,11 @@ pub async fn launch(
         }
     });
     let opened = tokio::select! {
-        _ = &mut unwanted => Err(Error::new(Code::Cancelled, "the start was cancelled")),
+        _ = unwanted => Err(Error::new(Code::Cancelled, "the start was cancelled")),
         opened = opening => opened,
     };
     match opened {
-        Ok(connection) => Ok((connection, stages.times, supervisor)),
+        Ok(connection) => Ok((connection, supervisor)),
         Err(error) => {
             supervisor.end().await;
             Err(error)
@@ -67,11 +96,25 @@ pub async fn launch(
     }
 }
 
+/// Waits until a supervisor that has closed its socket has let go of the box too. One that never had
+/// it left no file.
+async fn released(context: &Arc<Context>, box_dir: &Path) {
+    let box_dir = box_dir.to_owned();
+    let released = context.blocking(move |_| {
+        let _ = PidFile::wait_released(&box_dir);
+        Ok(())
+    });
+    let _ = tokio::time::timeout(ENDING_PATIENCE, released).await;
+}
+
 /// A supervisor that was just started: a second descriptor for our end of its socket, by which it
 /// can be seen to end.
 pub struct Supervisor {
     socket: tokio::net::UnixStream,
 }
+
+/// How long a machine that nobody waits for may take until it runs.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a supervisor may take to end its machine and itself.
 const ENDING_PATIENCE: Duration = Duration::from_secs(15);
@@ -110,8 +153,8 @@ impl Stages {
     }
 }
 
-fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
-    let home = &context.home;
+/// A machine without a box.
+pub fn machine(context: &Context, cpus: u32, memory_mib: u32) -> Result<MachineSpec> {
     let settings = &context.settings;
     let part = |name: &str, what: &str| {
         let path = settings.libexec.join(name);
@@ -127,33 +170,52 @@ fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
         )
         .object(path.display().to_string()))
     };
+    Ok(MachineSpec {
+        cpus,
+        memory_mib,
+        binary: qemu::find_binary()?,
+        kernel: part("vmlinux", "guest kernel")?,
+        initramfs: part("initramfs", "guest's initramfs")?,
+        disk: Disk::Later,
+        logs: None,
+        accelerator: settings.accelerator,
+        cache: settings.cache.clone(),
+        boot_timeout: BOOT_TIMEOUT,
+        templates: Some(settings.templates.clone()),
+    })
+}
+
+fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
     let options = &config.options;
+    let box_dir = context.home.of_box(&config.id);
+    let machine = machine(context, options.cpus, options.memory_mib)?;
     Ok(LaunchSpec {
         box_id: config.id.clone(),
-        box_dir: home.of_box(&config.id),
         machine: MachineSpec {
-            cpus: options.cpus,
-            memory_mib: options.memory_mib,
-            binary: qemu::find_binary()?,
-            kernel: part("vmlinux", "guest kernel")?,
-            initramfs: part("initramfs", "guest's initramfs")?,
-            disk: Disk::Image(home.disk(&config.id)),
-            logs: Some(home.of_box(&config.id).join("logs")),
-            accelerator: settings.accelerator,
-            cache: settings.cache.clone(),
+            disk: Disk::Image(context.home.disk(&config.id)),
+            logs: Some(box_dir.join("logs")),
             boot_timeout: Duration::from_millis(options.start_timeout_ms),
-            templates: (!options.cold_boot).then(|| settings.templates.clone()),
+            templates: machine.templates.filter(|_| !options.cold_boot),
+            ..machine
         },
+        box_dir,
         identity: Identity::of(config),
         detached: false,
     })
 }
 
+/// Where the supervisor of a box writes messages of its own.
+fn supervisor_log(box_dir: &Path) -> Result<File> {
+    let path = box_dir.join(SUPERVISOR_LOG);
+    let log = OpenOptions::new().create(true).append(true).open(&path);
+    log.map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))
+}
+
 /// Starts a supervisor whose standard input is a socket to us, and returns our end. When it
 /// closes, by whatever end of this process, the box stops.
-fn spawn_supervisor(
+pub fn spawn_supervisor(
     libexec: &Path,
-    box_dir: &Path,
+    log: &File,
 ) -> Result<(tokio::net::UnixStream, Supervisor)> {
     let program = libexec.join("boxlite-shim");
     let failed = |e: &std::io::Error| {
@@ -165,12 +227,6 @@ fn spawn_supervisor(
     };
     let (ours, theirs) = UnixStream::pair().map_err(|e| failed(&e))?;
     ours.set_nonblocking(true).map_err(|e| failed(&e))?;
-    let path = box_dir.join("logs/shim.log");
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))?;
     let env = KEPT_ENVIRONMENT
         .iter()
         .filter_map(|name| {

@@ -154,6 +154,37 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_template_space_mib(
     }
 }
 
+/// Sets how many machines wait for boxes, 0 to 64; none unless set. A box that gets one starts in a
+/// tenth of the time, or less. They are made while nothing is being started, one at a time, from a
+/// machine template, and have rehearsed what a start does; each stands still, and takes some 100 MiB
+/// of memory meanwhile. One is made only if a box of its size could be started. They are gone with
+/// the runtime, and after boxlite_runtime_shutdown(); nobody waits for one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_pool_size(
+    options: *mut boxlite_runtime_options,
+    machines: u32,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe { guard(error, || pointer::borrow_mut(options, "options")?.0.pool_size(machines)) }
+}
+
+/// Sets what the machines have that wait for boxes: 1 to 64 virtual CPUs, and 128 to 1048576 MiB of
+/// memory; 1 and 512 unless set, as a box. A box with other numbers, or with a cold boot, starts as
+/// if none waited.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_pool_machine(
+    options: *mut boxlite_runtime_options,
+    cpus: u32,
+    memory_mib: u32,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || pointer::borrow_mut(options, "options")?.0.pool_machine(cpus, memory_mib))
+    }
+}
+
 /// Makes box options for an image: a directory with an OCI layout, or a file that is an OCI or
 /// `docker save` archive; "PATH:TAG" chooses among several images (more forms: docs/images.md). It
 /// is read when the box is made. Everything else has a default: 1 CPU, 512 MiB of memory, a sparse

@@ -165,8 +165,8 @@ pub unsafe extern "C" fn boxlite_runtime_free(runtime: *mut boxlite_runtime) {
 }
 
 /// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM and
-/// grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. The operation has no
-/// result; its error is the first of those that could not be stopped.
+/// grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Machines that wait for
+/// boxes are gone too, and no more are made. The operation has no result; its error is the first of those that could not be stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_shutdown(
     runtime: *mut boxlite_runtime,
@@ -187,6 +187,15 @@ pub unsafe extern "C" fn boxlite_runtime_shutdown(
             Ok(())
         })
     }
+}
+
+/// How many machines wait for boxes now, see boxlite_runtime_options_set_pool_size(); 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_pool_ready(runtime: *const boxlite_runtime) -> u32 {
+    // SAFETY: a live handle or NULL.
+    let ready =
+        unsafe { pointer::borrow(runtime, "runtime") }.map_or(0, |r| r.runtime.pool_ready());
+    u32::try_from(ready).unwrap_or(u32::MAX)
 }
 
 /// What a runtime counts.

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
-    Attach, Data, Ended, Exec, Failure, FailureKind, FromSupervisor, Request, Response, Running,
-    Signal, Stage, ToSupervisor, from_supervisor, request, stream, to_supervisor,
+    Attach, Data, Ended, Exec, Failure, FailureKind, FromSupervisor, Parked, Request, Response,
+    Running, Signal, Stage, ToSupervisor, from_supervisor, request, stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use prost::Message;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -90,12 +90,7 @@ impl Connection {
             match next(&mut frames).await? {
                 Some(from_supervisor::Body::Stage(done)) => stage(done),
                 Some(from_supervisor::Body::Running(running)) => break running,
-                Some(from_supervisor::Body::Ended(ended)) => {
-                    return Err(match outcome(ended) {
-                        Err(error) => error,
-                        Ok(()) => Error::new(Code::Stopped, "the box has just stopped"),
-                    });
-                }
+                Some(from_supervisor::Body::Ended(ended)) => return Err(ended_early(ended)),
                 Some(_) => {}
                 None => return Err(lost()),
             }
@@ -106,6 +101,11 @@ impl Connection {
         let reading = tokio::spawn(read_all(shared.clone(), frames));
         let _ = shared.reader.set(reading.abort_handle());
         Ok(Connection { shared, running })
+    }
+
+    /// Notes what went wrong before there was a connection.
+    pub fn add_detour(&mut self, detour: String) {
+        self.running.detours.insert(0, detour);
     }
 
     /// Ends the connection: a box that this program started, and that is not detached, ends too.
@@ -230,6 +230,32 @@ impl Connection {
     }
 }
 
+/// Has a new supervisor hold a machine ready, described in the form it reads, and waits until it
+/// does; a launch may then be sent. `stage` hears of each stage that is done. Returns what went wrong
+/// on faster ways to start the machine.
+pub async fn park(
+    stream: &mut UnixStream,
+    machine: Vec<u8>,
+    mut stage: impl FnMut(&str),
+) -> Result<Vec<String>> {
+    let message = ToSupervisor { body: Some(to_supervisor::Body::Park(machine.into())) };
+    let mut buffer = BytesMut::new();
+    let sent = Codec::<FromSupervisor, ToSupervisor>::default().encode(&message, &mut buffer);
+    let failed = |e| Error::io(Code::RpcTransport, "write to the supervisor", &e);
+    sent.map_err(failed)?;
+    stream.write_all_buf(&mut buffer).await.map_err(failed)?;
+    let mut frames = FramedRead::new(stream, Codec::default());
+    loop {
+        match next(&mut frames).await? {
+            Some(from_supervisor::Body::Stage(Stage { name, began: false, .. })) => stage(&name),
+            Some(from_supervisor::Body::Parked(Parked { detours })) => return Ok(detours),
+            Some(from_supervisor::Body::Ended(ended)) => return Err(ended_early(ended)),
+            Some(_) => {}
+            None => return Err(lost()),
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -260,6 +286,7 @@ impl Shared {
             // A stage or a welcome after the beginning says nothing new.
             from_supervisor::Body::Stage(_)
             | from_supervisor::Body::Running(_)
+            | from_supervisor::Body::Parked(_)
             | from_supervisor::Body::Ended(_) => {}
         }
         true
@@ -311,9 +338,11 @@ fn accept(exec: &ExecStreams, data: &Data) -> bool {
     exec.on_data(data).is_ok()
 }
 
-type Frames = FramedRead<OwnedReadHalf, Codec<FromSupervisor, ToSupervisor>>;
+type Frames<R> = FramedRead<R, Codec<FromSupervisor, ToSupervisor>>;
 
-async fn next(frames: &mut Frames) -> Result<Option<from_supervisor::Body>> {
+async fn next(
+    frames: &mut Frames<impl AsyncRead + Unpin>,
+) -> Result<Option<from_supervisor::Body>> {
     loop {
         match frames.next().await {
             None => return Ok(None),
@@ -329,7 +358,7 @@ async fn next(frames: &mut Frames) -> Result<Option<from_supervisor::Body>> {
     }
 }
 
-async fn read_all(shared: Arc<Shared>, mut frames: Frames) {
+async fn read_all(shared: Arc<Shared>, mut frames: Frames<OwnedReadHalf>) {
     let ended = loop {
         match next(&mut frames).await {
             Ok(Some(from_supervisor::Body::Ended(ended))) => break outcome(ended),
@@ -378,6 +407,14 @@ fn why(ended: &Result<()>) -> Error {
     match ended {
         Ok(()) => Error::new(Code::Stopped, "the box was stopped"),
         Err(error) => error.clone(),
+    }
+}
+
+/// Why there is nothing to connect to.
+fn ended_early(ended: Ended) -> Error {
+    match outcome(ended) {
+        Err(error) => error,
+        Ok(()) => Error::new(Code::Stopped, "the box has just stopped"),
     }
 }
 

@@ -49,7 +49,7 @@ pub struct MachineSpec {
 pub enum Disk {
     /// A machine that only proves itself.
     None,
-    /// The device is there; what is behind it comes later.
+    /// The device is there, with a disk to rehearse on; what a box has comes later.
     Later,
     /// A qcow2 file.
     Image(PathBuf),
@@ -154,6 +154,8 @@ pub enum Road {
     Cold,
     /// It was loaded from a template.
     Restored,
+    /// It had come to run by either road before it was wanted.
+    Pooled,
 }
 
 impl fmt::Display for Road {
@@ -161,6 +163,7 @@ impl fmt::Display for Road {
         f.write_str(match self {
             Road::Cold => "cold",
             Road::Restored => "restored",
+            Road::Pooled => "pooled",
         })
     }
 }
@@ -172,6 +175,12 @@ pub trait Machine {
     fn pid(&self) -> u32;
 
     fn accelerator(&self) -> Accelerator;
+
+    /// Has a machine without a disk of its own come to rest, and stand still.
+    async fn park(&mut self) -> Result<()>;
+
+    /// Has a parked machine run on, with the disk and the logs of `spec`.
+    async fn resume(&mut self, spec: &MachineSpec) -> Result<()>;
 
     /// Waits until something ends the machine or stops it for good. Cancel-safe.
     async fn ended(&mut self) -> MachineEnd;

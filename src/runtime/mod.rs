@@ -17,7 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::boxes::config::BoxConfig;
 use crate::boxes::{
     self, BoxHandle, BoxInfo, BoxOptions, Context, Counter, Counters, ExecOptions, Observer,
-    Output, Settings,
+    Output, Parked, Pool, PoolOptions, Settings,
 };
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
@@ -32,6 +32,7 @@ pub struct RuntimeOptions {
     accelerator: Option<AcceleratorChoice>,
     template_max_age: Option<Duration>,
     template_max_bytes: Option<u64>,
+    pool: PoolOptions,
 }
 
 /// How old a template may become, unless set. Machines made from one template have the same
@@ -81,6 +82,17 @@ impl RuntimeOptions {
     pub fn template_space(&mut self, bytes: u64) {
         self.template_max_bytes = Some(bytes);
     }
+
+    /// How many machines wait for boxes, 0 to 64; none unless set.
+    pub fn pool_size(&mut self, machines: u32) -> Result<()> {
+        self.pool.size(machines)
+    }
+
+    /// What the machines have that wait for boxes, within the bounds of a box; what a box has by
+    /// default unless set. A box that is to have anything else does not get one.
+    pub fn pool_machine(&mut self, cpus: u32, memory_mib: u32) -> Result<()> {
+        self.pool.machine(cpus, memory_mib)
+    }
 }
 
 fn path_option(field: &str, path: PathBuf) -> Result<PathBuf> {
@@ -129,8 +141,10 @@ impl Runtime {
             },
         };
         let counters = Counters::default();
-        let context = Arc::new(Context { home, store, settings, counters, tasks });
+        let pool = Pool::new(options.pool.clone());
+        let context = Arc::new(Context { home, store, settings, counters, pool, tasks });
         boxes::sweep(&context)?;
+        boxes::fill_pool(&context);
         let boxes = Mutex::default();
         Ok(Runtime { inner: Arc::new(Inner { context, boxes, _lock: lock }) })
     }
@@ -138,6 +152,11 @@ impl Runtime {
     /// How often something was done since this runtime was opened.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.inner.context.counters.get(counter)
+    }
+
+    /// How many machines wait for boxes now.
+    pub fn pool_ready(&self) -> usize {
+        self.inner.context.pool.ready()
     }
 
     /// The home's directory, absolute.
@@ -252,12 +271,16 @@ impl Runtime {
         removed.map(|()| output)
     }
 
-    /// Stops all boxes that this program has started, each with `grace`, all at once. Returns the first
-    /// error after trying all.
+    /// Stops all boxes that this program has started, each with `grace`, all at once, and gives up
+    /// the machines that wait for others. Returns the first error after trying all.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
+        let parked = self.inner.context.pool.close();
         let boxes: Vec<BoxHandle> = self.inner.boxes().values().cloned().collect();
         let stops = boxes.iter().map(|handle| handle.stop_owned(grace));
-        futures_util::future::join_all(stops).await.into_iter().collect()
+        let stops = futures_util::future::join_all(stops);
+        let ends = futures_util::future::join_all(parked.into_iter().map(Parked::end));
+        let (stopped, _) = tokio::join!(stops, ends);
+        stopped.into_iter().collect()
     }
 }
 
@@ -275,6 +298,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.context.pool.close();
         let boxes = std::mem::take(&mut *self.boxes());
         boxes.values().for_each(BoxHandle::abandon);
     }

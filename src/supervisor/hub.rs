@@ -136,7 +136,7 @@ impl Hub {
             }
             Some(to_supervisor::Body::Credit(credit)) => self.grant(id, credit),
             // A second launch makes no sense; what is unknown comes from a later library.
-            Some(to_supervisor::Body::Launch(_)) | None => {}
+            Some(to_supervisor::Body::Launch(_) | to_supervisor::Body::Park(_)) | None => {}
         }
         Ok(Outcome::Continue)
     }
@@ -166,7 +166,7 @@ impl Hub {
                 (Kind::Shutdown, request::Op::Shutdown(shutdown))
             }
             Some(op @ (request::Op::Ping(_) | request::Op::SetClock(_))) => (Kind::Other, op),
-            Some(request::Op::Init(_)) | None => {
+            Some(request::Op::Init(_) | request::Op::Rehearse(_)) | None => {
                 let failure = fail(FailureKind::Invalid, "a request this supervisor does not know");
                 respond(clients, client, id, Some(failure));
                 return outcome;

@@ -11,6 +11,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+use super::park::{self, Parked};
 use super::peer::{Arrival, CREATOR, Clients, Queue};
 use super::socket::{self, PidFile};
 use crate::channel::guest::{self, Session};
@@ -53,52 +54,70 @@ pub struct Launched<M> {
     pub _pid_file: PidFile,
 }
 
+/// What the creating program wants.
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+pub enum Order {
+    Launch(LaunchSpec),
+    /// A machine whose box is not known yet.
+    Park(MachineSpec),
+}
+
 /// A launch that was asked for.
-pub struct Launcher {
-    spec: LaunchSpec,
+pub struct Launcher<M> {
+    pub spec: LaunchSpec,
+    /// A machine that waits for it.
+    pub parked: Option<Parked<M>>,
 }
 
 /// Fresh bytes for the guest's random pool: as much as its generators are seeded with, twice.
 const ENTROPY: usize = 64;
 
 /// The disk is the first virtio block device.
-const ROOT_DEVICE: &str = "/dev/vda";
+pub const ROOT_DEVICE: &str = "/dev/vda";
+pub const ROOT_TYPE: &str = "ext4";
 
-impl Launcher {
-    /// Waits for the creating program's first message.
-    pub async fn receive(clients: &mut Clients) -> Result<Launcher> {
-        let bytes = match clients.next_connected().await {
-            Arrival::Message(_, message) => match message.body {
-                Some(to_supervisor::Body::Launch(bytes)) => bytes,
-                _ => return Err(Error::new(Code::Rpc, "the first message is not a launch")),
-            },
+/// The supervisor's own messages, in the box's directory.
+pub const SUPERVISOR_LOG: &str = "logs/shim.log";
+
+impl Order {
+    /// Waits for the creating program's next message. Cancel-safe.
+    pub async fn receive(clients: &mut Clients) -> Result<Order> {
+        let malformed = |e: serde_json::Error| {
+            let text = format!("specification: {e}; install library and boxlite-shim together");
+            Error::new(Code::Rpc, text)
+        };
+        let body = match clients.next_connected().await {
+            Arrival::Message(_, message) => message.body,
             Arrival::Gone(_) => {
                 return Err(Error::new(Code::Cancelled, "the creating program went away"));
             }
         };
-        let spec = serde_json::from_slice(&bytes).map_err(|e| {
-            Error::new(
-                Code::Rpc,
-                format!("launch specification: {e}; install library and boxlite-shim together"),
-            )
-        })?;
-        Ok(Launcher { spec })
+        Ok(match body {
+            Some(to_supervisor::Body::Launch(bytes)) => {
+                Order::Launch(serde_json::from_slice(&bytes).map_err(malformed)?)
+            }
+            Some(to_supervisor::Body::Park(bytes)) => {
+                Order::Park(serde_json::from_slice(&bytes).map_err(malformed)?)
+            }
+            _ => return Err(Error::new(Code::Rpc, "neither a launch nor a machine is asked for")),
+        })
     }
+}
 
+impl<M: Machine> Launcher<M> {
     /// Launches the machine and makes it the box.
-    pub async fn launch<E: Engine>(
+    pub async fn launch<E: Engine<Machine = M>>(
         self,
         engine: &E,
         clients: &mut Clients,
-    ) -> Result<Launched<E::Machine>> {
-        let spec = self.spec;
+    ) -> Result<Launched<M>> {
+        let Launcher { spec, parked } = self;
         let mut stages = Stages::new(clients);
         let pid_file = PidFile::create(&spec.box_dir)?;
         let listener = socket::listen(&spec.box_dir)?;
         stages.done("supervisor");
 
-        let first = async |guest: &mut Session| init(guest, &spec.identity).await;
-        let launch = engine.launch(&spec.machine, &mut stages, first);
+        let launch = run(engine, &spec, parked, &mut stages);
         let launched = tokio::select! {
             launched = launch => launched?,
             () = abandoned(clients), if !spec.detached => {
@@ -135,8 +154,34 @@ fn now() -> Time {
     Time { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() }
 }
 
+/// Has a machine run that is the box: the one that waits for it, else another.
+async fn run<E: Engine>(
+    engine: &E,
+    spec: &LaunchSpec,
+    parked: Option<Parked<E::Machine>>,
+    stages: &mut Stages,
+) -> Result<engine::Launched<E::Machine, Response>> {
+    let first = async |guest: &mut Session| init(guest, &spec.identity).await;
+    let mut detours = Vec::new();
+    if let Some(parked) = parked {
+        if let Err(error) = park::keep_log(&spec.box_dir) {
+            detours.push(format!("keep the supervisor's log: {error}"));
+        }
+        match parked.become_box(spec, stages, first).await {
+            Ok(mut launched) => {
+                launched.detours = detours;
+                return Ok(launched);
+            }
+            Err(error) => detours.push(format!("use a waiting machine: {error}")),
+        }
+    }
+    let mut launched = engine.launch(&spec.machine, stages, first).await?;
+    launched.detours.splice(..0, detours);
+    Ok(launched)
+}
+
 /// Waits for the creating program to go away. What it sends before the box runs is too early.
-async fn abandoned(clients: &mut Clients) {
+pub async fn abandoned(clients: &mut Clients) {
     loop {
         if let Arrival::Gone(CREATOR) = clients.next_connected().await {
             return;
@@ -155,7 +200,7 @@ async fn init(guest: &mut Session, identity: &Identity) -> Result<Response> {
         time: Some(now()),
         entropy: entropy.into(),
         root_device: ROOT_DEVICE.into(),
-        root_type: "ext4".into(),
+        root_type: ROOT_TYPE.into(),
         resolv_conf: identity.resolv_conf.clone(),
         hosts: identity.hosts.clone(),
     };
@@ -180,13 +225,13 @@ fn refused(failure: &Failure) -> Error {
 }
 
 /// Times the steps and reports each to the creating program.
-struct Stages {
+pub struct Stages {
     began: Instant,
     creator: Option<Queue>,
 }
 
 impl Stages {
-    fn new(clients: &Clients) -> Stages {
+    pub fn new(clients: &Clients) -> Stages {
         Stages { began: Instant::now(), creator: clients.queue(CREATOR) }
     }
 

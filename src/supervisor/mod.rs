@@ -11,12 +11,14 @@
 //! - [`launch`]: from a specification to a machine that is the box
 //! - [`creator`]: the process that created the box
 //! - [`hub`]: who asked what, and where which stream goes
+//! - [`park`]: a machine that waits for its box
 //! - [`peer`]: the tasks that read and write one connection
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
 mod creator;
 mod hub;
 pub mod launch;
+mod park;
 mod peer;
 pub mod socket;
 
@@ -30,7 +32,7 @@ use crate::engine::{Engine, Machine, MachineEnd};
 use crate::error::{Code, Error, Result};
 use creator::Creator;
 use hub::{Hub, Outcome};
-use launch::{Launched, Launcher};
+use launch::{Launched, Launcher, Order};
 use peer::{Arrival, Clients};
 
 pub use launch::LaunchSpec;
@@ -46,14 +48,32 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
     let creator = Creator::behind(&control)
         .map_err(|e| Error::io(Code::Internal, "watch the creating program", &e))?;
     let mut clients = Clients::new(control)?;
-    let launcher = Launcher::receive(&mut clients).await?;
-    let end = match launcher.launch(&engine, &mut clients).await {
-        Ok(launched) => serve(launched, &mut clients, &creator).await,
-        Err(error) => Err(error),
-    };
+    let end = async {
+        let Some(launcher) = await_launch(&engine, &mut clients, &creator).await? else {
+            return Ok(());
+        };
+        let launched = launcher.launch(&engine, &mut clients).await?;
+        serve(launched, &mut clients, &creator).await
+    }
+    .await;
     clients.send_all(&FromSupervisor { body: Some(from_supervisor::Body::Ended(farewell(&end))) });
     clients.flush(FAREWELL_PATIENCE).await;
     end
+}
+
+/// Waits for the box to be known, with a machine if that is asked for. None if nobody has a box.
+async fn await_launch<E: Engine>(
+    engine: &E,
+    clients: &mut Clients,
+    creator: &Creator,
+) -> Result<Option<Launcher<E::Machine>>> {
+    match Order::receive(clients).await? {
+        Order::Launch(spec) => Ok(Some(Launcher { spec, parked: None })),
+        Order::Park(machine) => {
+            let taken = park::park(engine, machine, clients, creator).await?;
+            Ok(taken.map(|(spec, parked)| Launcher { spec, parked: Some(parked) }))
+        }
+    }
 }
 
 fn farewell(end: &Result<()>) -> Ended {

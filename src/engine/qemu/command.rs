@@ -22,6 +22,8 @@ pub const CONSOLE_FD: i32 = 5;
 pub const MEMORY_FD: i32 = 6;
 /// Where the state of the devices is written to, or read from.
 pub const STATE_FD: i32 = 7;
+/// The disk to rehearse on.
+pub const SCRATCH_FD: i32 = 8;
 
 /// What a machine is started for. The guest sees the same machine in each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +46,9 @@ pub enum Processor {
     },
 }
 
-/// The name of the disk's node in QEMU's block layer.
+/// The names of the disk's node in QEMU's block layer, and of what is in its place before.
 pub const DISK_NODE: &str = "disk";
+pub const SCRATCH_NODE: &str = "scratch";
 
 /// The name of the disk's device.
 pub const DISK: &str = "root";
@@ -97,12 +100,12 @@ pub fn arguments(
     line.option("-chardev", format!("socket,id=channel,fd={CHANNEL_FD}"));
     line.option("-device", "virtio-serial-device,max_ports=4");
     line.option("-device", "virtserialport,nr=1,chardev=channel,name=boxlite.agent");
-    if let Some(disk) = block_device(&spec.disk, purpose)? {
+    if let Some((node, disk)) = block_device(&spec.disk, purpose)? {
         line.option("-blockdev", disk.to_string());
         // A write that fails stops the machine instead of reaching the guest: nothing is lost
         // when the host's disk is full.
         let policy = "werror=stop,rerror=report,discard=on";
-        line.option("-device", format!("virtio-blk-device,id={DISK},drive={DISK_NODE},{policy}"));
+        line.option("-device", format!("virtio-blk-device,id={DISK},drive={node},{policy}"));
     }
     line.option("-object", "rng-random,id=entropy,filename=/dev/urandom");
     line.option("-device", "virtio-rng-device,rng=entropy");
@@ -149,11 +152,30 @@ fn memory(spec: &MachineSpec, purpose: Purpose) -> Option<String> {
     ))
 }
 
-fn block_device(disk: &Disk, purpose: Purpose) -> Result<Option<serde_json::Value>> {
+/// Whether a machine needs a disk to rehearse on.
+pub fn rehearses(disk: &Disk, purpose: Purpose) -> bool {
+    *disk == Disk::Later && purpose != Purpose::Prepare
+}
+
+/// What is behind the disk's device, with its node's name.
+fn block_device(
+    disk: &Disk,
+    purpose: Purpose,
+) -> Result<Option<(&'static str, serde_json::Value)>> {
     Ok(match disk {
         Disk::None => None,
-        Disk::Image(path) if purpose != Purpose::Prepare => Some(image(path)?),
-        Disk::Later | Disk::Image(_) => Some(placeholder()),
+        Disk::Image(path) if purpose != Purpose::Prepare => Some((DISK_NODE, image(path)?)),
+        disk if rehearses(disk, purpose) => Some((SCRATCH_NODE, scratch())),
+        Disk::Later | Disk::Image(_) => Some((DISK_NODE, placeholder())),
+    })
+}
+
+fn scratch() -> serde_json::Value {
+    json!({
+        "driver": "raw",
+        "node-name": SCRATCH_NODE,
+        "discard": "unmap",
+        "file": { "driver": "file", "filename": format!("/proc/self/fd/{SCRATCH_FD}") },
     })
 }
 
@@ -162,7 +184,8 @@ fn placeholder() -> serde_json::Value {
     json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true })
 }
 
-fn image(path: &Path) -> Result<serde_json::Value> {
+/// A box's disk.
+pub fn image(path: &Path) -> Result<serde_json::Value> {
     let filename = path.to_str().ok_or_else(|| {
         Error::new(Code::Storage, "a disk's path must be valid UTF-8 for QEMU")
             .object(path.display().to_string())

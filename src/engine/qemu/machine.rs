@@ -19,13 +19,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::command::{
-    self, CHANNEL_FD, CONSOLE_FD, MEMORY_FD, MONITOR_FD, Processor, Purpose, STATE_FD,
+    self, CHANNEL_FD, CONSOLE_FD, DISK_NODE, MEMORY_FD, MONITOR_FD, Processor, Purpose, SCRATCH_FD,
+    STATE_FD,
 };
 use super::monitor::{self, Monitor, Notice};
 use super::template::Template;
+use super::{prepare, scratch};
 use crate::channel::guest::{self, Session};
 use crate::engine::log::CappedLog;
-use crate::engine::{Accelerator, Machine, MachineEnd, MachineSpec};
+use crate::engine::{Accelerator, Disk, Machine, MachineEnd, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// How long after its channel has broken a machine may take to end.
@@ -33,6 +35,9 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long QEMU may take to save or load a machine: milliseconds, on a host that has time.
 const REPORT_PATIENCE: Duration = Duration::from_secs(60);
+/// Where the logs are kept: what the guest writes to its console, and what QEMU says.
+const CONSOLE_LOG: &str = "console.log";
+const MESSAGES_LOG: &str = "qemu.log";
 
 /// How many lines of each log an error quotes.
 const QUOTED_LINES: usize = 12;
@@ -96,7 +101,10 @@ impl QemuMachine {
         processor: Processor,
         origin: Origin<'_>,
     ) -> Result<QemuMachine> {
-        let argv = command::arguments(spec, processor, origin.purpose())?;
+        let purpose = origin.purpose();
+        let argv = command::arguments(spec, processor, purpose)?;
+        let scratch =
+            if command::rehearses(&spec.disk, purpose) { Some(scratch::disk()?) } else { None };
         let binary = CString::new(spec.binary.as_os_str().as_bytes())
             .map_err(|_| Error::new(Code::Engine, "QEMU's path contains a NUL byte"))?;
         let sockets = |e: std::io::Error| Error::io(Code::Engine, "create sockets for QEMU", &e);
@@ -107,10 +115,11 @@ impl QemuMachine {
         let null =
             File::open("/dev/null").map_err(|e| Error::io(Code::Engine, "open /dev/null", &e))?;
         let log = |name: &str| spec.logs.as_ref().map(|logs| logs.join(name));
-        let console = Log::follow(log("console.log").as_deref(), console)?;
-        let messages = Log::follow(log("qemu.log").as_deref(), messages)?;
+        let console = Log::follow(log(CONSOLE_LOG).as_deref(), console)?;
+        let messages = Log::follow(log(MESSAGES_LOG).as_deref(), messages)?;
         let mut command = Command::new(binary, argv);
-        for (file, number) in origin.files() {
+        let scratch = scratch.iter().map(|file| (file, SCRATCH_FD));
+        for (file, number) in origin.files().into_iter().chain(scratch) {
             command = command.fd(file.as_fd(), number);
         }
         let child = command
@@ -280,6 +289,22 @@ impl Machine for QemuMachine {
         }
     }
 
+    async fn park(&mut self) -> Result<()> {
+        prepare::settle(self).await;
+        self.monitor.stop().await
+    }
+
+    async fn resume(&mut self, spec: &MachineSpec) -> Result<()> {
+        let Disk::Image(disk) = &spec.disk else {
+            return Err(Error::new(Code::Internal, "a parked machine gets no disk"));
+        };
+        if let Some(logs) = &spec.logs {
+            self.process.console.keep(&logs.join(CONSOLE_LOG))?;
+            self.process.messages.keep(&logs.join(MESSAGES_LOG))?;
+        }
+        self.monitor.resume_with(command::image(disk)?, DISK_NODE).await
+    }
+
     async fn kill(&mut self) {
         // Only a process that is gone already refuses this.
         let _ = self.process.child.signal(libc::SIGKILL);
@@ -320,16 +345,19 @@ struct Log {
 
 impl Log {
     fn follow(path: Option<&Path>, stream: StdUnixStream) -> Result<Log> {
-        let mut log = CappedLog::default();
-        if let Some(path) = path {
-            let what = || format!("open {}", path.display());
-            log.keep(path).map_err(|e| Error::io(Code::Storage, what(), &e))?;
-        }
         let stream = into_tokio(stream)
             .map_err(|e| Error::io(Code::Engine, "follow what QEMU writes", &e))?;
-        let log = Arc::new(Mutex::new(log));
+        let log = Arc::new(Mutex::new(CappedLog::default()));
         let task = tokio::spawn(copy(stream, log.clone()));
-        Ok(Log { log, task: Some(task) })
+        let followed = Log { log, task: Some(task) };
+        path.map_or(Ok(()), |path| followed.keep(path))?;
+        Ok(followed)
+    }
+
+    /// Keeps in a file what was written, as far as it is remembered, and what will be.
+    fn keep(&self, path: &Path) -> Result<()> {
+        let kept = self.log.lock().unwrap_or_else(PoisonError::into_inner).keep(path);
+        kept.map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))
     }
 
     fn last_lines(&self) -> String {

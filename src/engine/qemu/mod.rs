@@ -9,6 +9,7 @@
 //! - [`prepare`]: making templates, and machines from them
 //! - [`probe`]: whether hardware virtualisation really works here
 //! - [`prune`]: which templates go
+//! - [`scratch`]: the disk of a machine that has none yet
 //! - [`template`]: templates on disk
 
 mod clock;
@@ -20,6 +21,7 @@ mod monitor;
 mod prepare;
 mod probe;
 mod prune;
+mod scratch;
 mod template;
 
 use std::path::{Path, PathBuf};

@@ -7,14 +7,16 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use futures_util::StreamExt;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use qapi::ExecuteError;
 use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp::{self, Event, IoOperationType, MigrationCapability, MigrationStatus, QmpCommand};
+use qapi::{Command, Empty, ExecuteError};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::STATE_FD;
+use super::command::{DISK, SCRATCH_NODE, STATE_FD};
 use crate::error::{Code, Error, Result};
 
 type Service = QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>;
@@ -36,6 +38,8 @@ pub struct Monitor {
     socket: StdUnixStream,
     greeting: oneshot::Receiver<Service>,
     service: Option<Service>,
+    /// Whether commands are accepted.
+    negotiated: bool,
 }
 
 /// Follows the monitor from a task of its own until QEMU is gone.
@@ -51,7 +55,7 @@ pub fn open(stream: StdUnixStream) -> io::Result<(Monitor, mpsc::UnboundedReceiv
         // The monitor ends with QEMU, whose end is noticed as such.
         let _ = follow(stream, ready, sender).await;
     });
-    Ok((Monitor { socket, greeting, service: None }, notices))
+    Ok((Monitor { socket, greeting, service: None, negotiated: false }, notices))
 }
 
 async fn follow(
@@ -101,6 +105,15 @@ impl Monitor {
         service.ok_or_else(|| Error::new(Code::Engine, "QEMU closed its monitor"))
     }
 
+    /// As [`Monitor::greeted`], and makes the first exchange if it was not made.
+    async fn ready(&mut self) -> Result<&Service> {
+        if !self.negotiated {
+            execute(self.greeted().await?, negotiation()).await?;
+            self.negotiated = true;
+        }
+        self.greeted().await
+    }
+
     /// Begins to read the state of the devices; the machine then runs on. A notice tells when.
     ///
     /// The commands go out without waiting for each other's answers: this is on the way of every
@@ -114,6 +127,7 @@ impl Monitor {
             execute(service, migration_setup()),
             execute(service, load)
         )?;
+        self.negotiated = true;
         Ok(())
     }
 
@@ -121,8 +135,7 @@ impl Monitor {
     /// when that is done; the machine then stands still.
     pub async fn save(&mut self, state: &File) -> Result<()> {
         let socket = self.socket.try_clone().map_err(|e| descriptor_failed(&e))?;
-        let service = self.greeted().await?;
-        execute(service, negotiation()).await?;
+        let service = self.ready().await?;
         execute(service, migration_setup()).await?;
         send_descriptor(&socket, state).map_err(|e| descriptor_failed(&e))?;
         execute(service, qmp::getfd { fdname: "state".to_owned() }).await?;
@@ -130,11 +143,50 @@ impl Monitor {
         execute(service, qmp::migrate { uri, channels: None, detach: None, resume: None }).await?;
         Ok(())
     }
+
+    /// Has the machine stand still.
+    pub async fn stop(&mut self) -> Result<()> {
+        execute(self.ready().await?, qmp::stop {}).await.map(drop)
+    }
+
+    /// Puts a disk, as a command line would name it, in the place of the one to rehearse on, and has
+    /// the machine run on. On the way of a start, as loading is: if one of these fails, the machine
+    /// that runs on then is of no use to anybody.
+    pub async fn resume_with(&mut self, disk: Value, node: &str) -> Result<()> {
+        let service = self.ready().await?;
+        let exchange = qmp::qom_set {
+            path: format!("/machine/peripheral/{DISK}"),
+            property: "drive".to_owned(),
+            value: node.into(),
+        };
+        let old = qmp::blockdev_del { node_name: SCRATCH_NODE.to_owned() };
+        futures_util::try_join!(
+            execute(service, AddNode(disk)),
+            execute(service, exchange),
+            execute(service, old),
+            execute(service, qmp::cont {})
+        )?;
+        Ok(())
+    }
 }
 
 async fn execute<C: QmpCommand>(service: &Service, command: C) -> Result<C::Ok> {
     let outcome = service.execute(command).await;
     outcome.map_err(|e: ExecuteError| Error::new(Code::Engine, format!("QMP {}: {e}", C::NAME)))
+}
+
+/// `blockdev-add` with what a command line takes: the types of [`qmp`] are those of one QEMU, and
+/// know no other's options.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct AddNode(Value);
+
+impl QmpCommand for AddNode {}
+
+impl Command for AddNode {
+    type Ok = Empty;
+    const NAME: &'static str = "blockdev-add";
+    const ALLOW_OOB: bool = false;
 }
 
 /// The first command of a connection.

@@ -136,7 +136,7 @@ const REST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Waits until the guest's kernel has done what it does in its first second: what it does now, no
 /// machine made from the template has to do again.
-async fn settle(machine: &QemuMachine) {
+pub async fn settle(machine: &QemuMachine) {
     let patience = Instant::now() + REST_PATIENCE;
     while Instant::now() < patience {
         let before = machine.processor_time();

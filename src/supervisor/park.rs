@@ -1,0 +1,150 @@
+//! A machine that waits for its box.
+//!
+//! It has come to run by the fastest road that works, has rehearsed what a box does when it starts,
+//! and stands still: it costs memory, and no processor. There are no files of it. When its box is
+//! known it becomes that box; if that does not work, the box is started as any other.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use boxlite_protocol::message::{
+    FromSupervisor, Parked as Announcement, Rehearse, Request, Response, ToGuest, ToHost,
+    from_supervisor, request, to_guest, to_host,
+};
+use futures_util::{SinkExt, StreamExt};
+
+use super::creator::Creator;
+use super::launch::{self, LaunchSpec, Order, ROOT_DEVICE, ROOT_TYPE, Stages};
+use super::peer::{CREATOR, Clients};
+use crate::channel::guest::{self, Session};
+use crate::engine::{self, Engine, Machine, MachineSpec, Progress, Road};
+use crate::error::{Code, Error, Result};
+
+/// A machine that stands still.
+pub struct Parked<M> {
+    machine: M,
+    guest: Session,
+}
+
+/// Parks a machine and waits until its box is known. None if nobody wants it any more.
+pub async fn park<E: Engine>(
+    engine: &E,
+    spec: MachineSpec,
+    clients: &mut Clients,
+    creator: &Creator,
+) -> Result<Option<(LaunchSpec, Parked<E::Machine>)>> {
+    let mut stages = Stages::new(clients);
+    let (mut parked, detours) = tokio::select! {
+        prepared = prepare(engine, &spec, &mut stages) => prepared?,
+        () = launch::abandoned(clients) => return Ok(None),
+        () = creator.gone() => return Ok(None),
+    };
+    let body = Some(from_supervisor::Body::Parked(Announcement { detours }));
+    clients.send(CREATOR, FromSupervisor { body });
+    let order = tokio::select! {
+        biased;
+        order = Order::receive(clients) => order,
+        () = creator.gone() => return Ok(None),
+        end = parked.machine.ended() => {
+            let words = parked.machine.last_words();
+            return Err(Error::new(Code::Engine, format!("a waiting machine ended: {end:?}{words}")));
+        }
+    };
+    match order {
+        Ok(Order::Launch(spec)) => Ok(Some((spec, parked))),
+        Ok(Order::Park(_)) => Err(Error::new(Code::Rpc, "a machine is parked already")),
+        Err(error) if error.code() == Code::Cancelled => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn prepare<E: Engine>(
+    engine: &E,
+    spec: &MachineSpec,
+    progress: &mut dyn Progress,
+) -> Result<(Parked<E::Machine>, Vec<String>)> {
+    let launched = engine.launch(spec, progress, rehearse).await?;
+    let engine::Launched { mut machine, session: guest, answer: (), detours, .. } = launched;
+    machine.park().await?;
+    Ok((Parked { machine, guest }, detours))
+}
+
+/// Has the agent do what it does for a box, and undo it. What the rehearsed command writes is of no
+/// interest.
+async fn rehearse(guest: &mut Session) -> Result<()> {
+    let disk = Rehearse { device: ROOT_DEVICE.into(), kind: ROOT_TYPE.into() };
+    let request = Request { id: 0, op: Some(request::Op::Rehearse(disk)) };
+    let body = Some(to_guest::Body::Request(request));
+    guest.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))?;
+    loop {
+        match guest.next().await {
+            Some(Ok(ToHost { body: Some(to_host::Body::Response(response)) })) => {
+                let Response { failure, .. } = response;
+                let Some(failure) = failure else { return Ok(()) };
+                return Err(Error::new(Code::Portal, failure.message).errno(failure.errno));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(e)) => return Err(guest::broken(&e)),
+            None => {
+                let text = "the guest closed its channel during a rehearsal";
+                return Err(Error::new(Code::Portal, text));
+            }
+        }
+    }
+}
+
+impl<M: Machine> Parked<M> {
+    /// Makes the machine the box, or ends it. `first` is the exchange with its agent that does so.
+    pub async fn become_box(
+        mut self,
+        spec: &LaunchSpec,
+        progress: &mut dyn Progress,
+        first: impl AsyncFn(&mut Session) -> Result<Response>,
+    ) -> Result<engine::Launched<M, Response>> {
+        let limit = spec.machine.boot_timeout / 4;
+        let became = tokio::time::timeout(limit, self.hand_over(&spec.machine, progress, first));
+        let error = match became.await {
+            Ok(Ok(answer)) => {
+                let Parked { machine, guest: session } = self;
+                let (road, detours) = (Road::Pooled, Vec::new());
+                return Ok(engine::Launched { machine, session, answer, road, detours });
+            }
+            Ok(Err(error)) => error,
+            Err(_) => Error::new(Code::Timeout, format!("it said nothing for {limit:?}")),
+        };
+        // It may have opened the disk: nobody else may before it is gone.
+        self.machine.kill().await;
+        Err(error)
+    }
+
+    async fn hand_over(
+        &mut self,
+        spec: &MachineSpec,
+        progress: &mut dyn Progress,
+        first: impl AsyncFn(&mut Session) -> Result<Response>,
+    ) -> Result<Response> {
+        self.machine.resume(spec).await?;
+        progress.done("hand-over");
+        let answer = tokio::select! {
+            biased;
+            answer = first(&mut self.guest) => answer?,
+            end = self.machine.ended() => {
+                return Err(Error::new(Code::Engine, format!("the machine ended: {end:?}")));
+            }
+        };
+        if let Some(failure) = &answer.failure {
+            return Err(Error::new(Code::Portal, failure.message.clone()));
+        }
+        progress.done("setup");
+        Ok(answer)
+    }
+}
+
+/// From now on this process's own messages are kept with the box.
+pub fn keep_log(box_dir: &Path) -> std::io::Result<()> {
+    let path = box_dir.join(launch::SUPERVISOR_LOG);
+    let log = OpenOptions::new().create(true).append(true).open(path)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    Ok(())
+}
