@@ -37,9 +37,11 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 enum State {
     /// A machine, not yet a box.
     Blank,
-    /// As before, and a command of a rehearsal runs, whose end is the answer to a request.
+    /// As before, and commands of a rehearsal run, one after the other; the last one's end is the
+    /// answer to a request.
     Rehearsing {
         request: u64,
+        left: usize,
     },
     Box,
     /// Ending: the requests to answer, and when patience with the processes ends.
@@ -259,14 +261,27 @@ impl Agent {
         if !matches!(self.state, State::Blank) {
             return Err(failure(FailureKind::State, "not the time to rehearse", 0));
         }
-        let exec = rehearsal::begin(request)?;
-        if let Err(refused) = self.start(exec) {
-            // Why it went wrong matters more than what is left: nobody uses this machine.
-            let _ = rehearsal::end();
-            return Err(refused);
-        }
-        self.state = State::Rehearsing { request: id };
+        rehearsal::begin(request)?;
+        self.state = State::Rehearsing { request: id, left: rehearsal::TIMES };
         Ok(())
+    }
+
+    /// The next command of a rehearsal, or its end. A host has no use for a machine where one failed.
+    fn go_on_rehearsing(&mut self, request: u64, left: usize) -> io::Result<()> {
+        let started =
+            if left > 0 { self.start(rehearsal::command()).map(|()| true) } else { Ok(false) };
+        self.state = match started {
+            Ok(true) => State::Rehearsing { request, left: left - 1 },
+            Ok(false) => {
+                self.respond(request, rehearsal::end());
+                State::Blank
+            }
+            Err(refused) => {
+                self.respond(request, Err(refused));
+                State::Blank
+            }
+        };
+        self.port.flush()
     }
 
     fn start(&mut self, request: Exec) -> Result<(), Failure> {
@@ -416,11 +431,9 @@ impl Agent {
         let (requests, deadline, killed) = match &mut self.state {
             State::Ending { requests, deadline, killed } => (requests, deadline, killed),
             State::Leaving { .. } => return self.leave(),
-            State::Rehearsing { request } if self.processes.is_empty() => {
-                let request = *request;
-                self.state = State::Blank;
-                self.respond(request, rehearsal::end());
-                return self.port.flush();
+            State::Rehearsing { request, left } if self.processes.is_empty() => {
+                let (request, left) = (*request, *left);
+                return self.go_on_rehearsing(request, left);
             }
             State::Blank | State::Rehearsing { .. } | State::Box | State::Over => return Ok(()),
         };

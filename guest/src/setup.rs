@@ -45,7 +45,7 @@ pub fn become_box(init: &Init) -> Result<(), Failure> {
     nix::unistd::sethostname(&init.hostname)
         .map_err(|e| internal(&format!("set the host name '{}'", init.hostname), &e.into()))?;
     mount_root(init)?;
-    write_identity(Path::new("/"), init).map_err(|e| internal("write the box's identity files", &e))
+    write_identity(init).map_err(|e| internal("write the box's identity files", &e))
 }
 
 /// Sets the wall clock.
@@ -151,18 +151,16 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Writes the files that say which box this is, below a root directory.
-pub fn write_identity(root: &Path, init: &Init) -> io::Result<()> {
-    let directory = root.join("etc");
-    create_dir(&directory)?;
-    for (name, text) in [
-        ("hostname", format!("{}\n", init.hostname)),
-        ("machine-id", format!("{}\n", init.machine_id)),
-        ("hosts", init.hosts.clone()),
-        ("resolv.conf", init.resolv_conf.clone()),
+fn write_identity(init: &Init) -> io::Result<()> {
+    create_dir("/etc")?;
+    for (path, text) in [
+        ("/etc/hostname", format!("{}\n", init.hostname)),
+        ("/etc/machine-id", format!("{}\n", init.machine_id)),
+        ("/etc/hosts", init.hosts.clone()),
+        ("/etc/resolv.conf", init.resolv_conf.clone()),
     ] {
         if !text.trim().is_empty() {
-            write_file(&directory.join(name), &text)?;
+            write_file(path, &text)?;
         }
     }
     Ok(())
@@ -170,7 +168,7 @@ pub fn write_identity(root: &Path, init: &Init) -> io::Result<()> {
 
 /// Writes a file of the box, in place of whatever the image has there (a link is not followed:
 /// it may point at a file that something else in the image owns).
-fn write_file(path: &Path, text: &str) -> io::Result<()> {
+fn write_file(path: &str, text: &str) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(m) if m.is_file() && fs::read(path).is_ok_and(|old| old == text.as_bytes()) => {
             return Ok(());

@@ -64,7 +64,7 @@ impl Engine for Qemu {
             },
         };
         let mut launch = Launch { spec, processor, progress, detours: Vec::new() };
-        let (road, (machine, session, answer)) = match launch.from_template(&first).await {
+        let (road, (machine, session, answer)) = match launch.by_template(&first).await {
             Some(restored) => (Road::Restored, restored),
             None => (Road::Cold, launch.cold(&first).await?),
         };
@@ -94,7 +94,7 @@ impl Launch<'_> {
     }
 
     /// A template that does not work is made anew, once. None if that does not work either.
-    async fn from_template<T>(
+    async fn by_template<T>(
         &mut self,
         first: &impl AsyncFn(&mut Session) -> Result<T>,
     ) -> Option<(QemuMachine, Session, T)> {
