@@ -426,11 +426,11 @@ boxlite_status boxlite_runtime_options_set_template_space_mib(struct boxlite_run
                                                               uint64_t space,
                                                               struct boxlite_error **error);
 
-/// Sets how many machines wait for boxes, 0 to 64; none unless set. A box that gets one starts in a
-/// tenth of the time, or less. They are made while nothing is being started, one at a time, from a
-/// machine template, and have rehearsed what a start does; each stands still, and takes some 100 MiB
-/// of memory meanwhile. One is made only if a box of its size could be started. They are gone with
-/// the runtime, and after boxlite_runtime_shutdown(); nobody waits for one.
+/// Sets how many machines wait for boxes, 0 to 64; none unless set. A box that gets one starts in
+/// a fraction of the time. They are made while nothing is being started, one at a time, from a
+/// machine template, and have rehearsed what a start does; each stands still meanwhile, and takes
+/// some 100 MiB of memory. One is made only if a box of its size could be started. They are gone
+/// with the runtime, and after boxlite_runtime_shutdown(); nobody waits for one.
 boxlite_status boxlite_runtime_options_set_pool_size(struct boxlite_runtime_options *options,
                                                      uint32_t machines,
                                                      struct boxlite_error **error);
@@ -578,9 +578,10 @@ struct boxlite_runtime *boxlite_runtime_ref(struct boxlite_runtime *runtime);
 /// write to files of the home. NULL is fine.
 void boxlite_runtime_free(struct boxlite_runtime *runtime);
 
-/// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM and
-/// grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Machines that wait for
-/// boxes are gone too, and no more are made. The operation has no result; its error is the first of those that could not be stopped.
+/// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM
+/// and grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Machines that
+/// wait for boxes end too, and no more are made. The operation has no result; its error is the
+/// first of those boxes that could not be stopped.
 boxlite_status boxlite_runtime_shutdown(struct boxlite_runtime *runtime,
                                         uint32_t grace_ms,
                                         struct boxlite_op **op,

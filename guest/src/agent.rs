@@ -67,8 +67,14 @@ struct Agent {
     served: u32,
     /// The host has sent more than was looked at.
     backlog: bool,
-    /// The request that the end of a rehearsal's command answers.
-    rehearsing: Option<u64>,
+    rehearsing: Option<Rehearsing>,
+}
+
+/// A rehearsal whose commands run, one after the other.
+struct Rehearsing {
+    /// What the end of the last one answers.
+    request: u64,
+    left: usize,
 }
 
 /// Serves until the box is shut down.
@@ -263,19 +269,27 @@ impl Agent {
         self.start(request)
     }
 
-    /// Begins a rehearsal; its request is answered when its command has ended.
+    /// Begins a rehearsal; its request is answered when the last of its commands has ended.
     fn rehearse(&mut self, id: u64, request: &Rehearse) -> Result<(), Failure> {
-        if !matches!(self.state, State::Blank(_)) || self.rehearsing.is_some() {
-            return Err(failure(FailureKind::State, "not the time to rehearse", 0));
+        match &self.state {
+            State::Blank(blank) if self.rehearsing.is_none() => rehearsal::begin(blank, request)?,
+            _ => return Err(failure(FailureKind::State, "not the time to rehearse", 0)),
         }
-        let exec = rehearsal::begin(request)?;
-        if let Err(refused) = self.start(exec) {
-            // Why it went wrong matters more than what is left: nobody uses this machine.
-            let _ = rehearsal::end();
-            return Err(refused);
-        }
-        self.rehearsing = Some(id);
+        self.rehearsing = Some(Rehearsing { request: id, left: rehearsal::TIMES });
         Ok(())
+    }
+
+    /// The next command of a rehearsal, or its end. A host has no use for a machine where one failed.
+    fn go_on_rehearsing(&mut self) -> io::Result<()> {
+        let Some(Rehearsing { request, left }) = self.rehearsing.take() else { return Ok(()) };
+        if left == 0 {
+            self.respond(request, rehearsal::end());
+        } else if let Err(refused) = self.start(rehearsal::command()) {
+            self.respond(request, Err(refused));
+        } else {
+            self.rehearsing = Some(Rehearsing { request, left: left - 1 });
+        }
+        self.port.flush()
     }
 
     fn start(&mut self, request: Exec) -> Result<(), Failure> {
@@ -425,11 +439,8 @@ impl Agent {
 
     /// Ends a rehearsal whose command has ended. While shutting down: goes on to the next step when processes or patience have ended.
     fn finish(&mut self) -> io::Result<()> {
-        if self.processes.is_empty()
-            && let Some(request) = self.rehearsing.take()
-        {
-            self.respond(request, rehearsal::end());
-            self.port.flush()?;
+        if self.processes.is_empty() {
+            self.go_on_rehearsing()?;
         }
         let (requests, deadline, killed) = match &mut self.state {
             State::Ending { requests, deadline, killed } => (requests, deadline, killed),

@@ -7,26 +7,49 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use boxlite_protocol::WINDOW;
-use boxlite_protocol::message::{Exec, Failure, FailureKind, Init, Rehearse};
+use boxlite_protocol::message::{Exec, Failure, FailureKind, Init, Rehearse, Time};
 use bytes::Bytes;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::ForkResult;
 
 use crate::process::failure;
-use crate::{identity, setup};
+use crate::setup::{self, Blank};
 
 const STAGE: &str = "/rehearsal";
 
-/// The program that is run is this one, copied: not as process 1, it says so and ends.
+/// The program that is run is this one, copied, with this argument.
 const ACTOR: &str = "/init";
+pub const PART: &str = "rehearse";
 
-/// Prepares the stage. Returns the command that is to be run; its exec has the number 0.
-pub fn begin(request: &Rehearse) -> Result<Exec, Failure> {
-    prepare(request).map_err(|e| failed(&e))?;
+/// Code that has run twice has also been linked to what runs after it.
+pub const TIMES: usize = 2;
+
+/// Prepares the stage.
+pub fn begin(blank: &Blank, request: &Rehearse) -> Result<(), Failure> {
+    prepare(blank, request).map_err(|e| failed(&e))
+}
+
+/// The command that is to be run then; its exec has the number 0.
+pub fn command() -> Exec {
     let actor = Bytes::from(format!("{STAGE}{ACTOR}"));
-    Ok(Exec { argv: vec![actor], window: WINDOW, ..Exec::default() })
+    Exec { argv: vec![actor, Bytes::from(PART)], window: WINDOW, ..Exec::default() }
+}
+
+/// What the command does: some of what most commands do.
+pub fn act() -> io::Result<()> {
+    let names = fs::read_dir("/")?.count();
+    // Pages of its own, then shared with a child, then its own again.
+    let mut memory = vec![1u8; 64 * 1024];
+    elsewhere(|| Ok(()))?;
+    memory.fill(2);
+    fs::metadata("/proc/self/exe")?;
+    println!("{names} {}", memory.len());
+    Ok(())
 }
 
 /// Clears the stage, after the command has ended.
@@ -42,23 +65,53 @@ fn failed(error: &io::Error) -> Failure {
     failure(FailureKind::Internal, text, error.raw_os_error().unwrap_or(0))
 }
 
-fn prepare(request: &Rehearse) -> io::Result<()> {
+fn prepare(blank: &Blank, request: &Rehearse) -> io::Result<()> {
+    for _ in 0..TIMES {
+        elsewhere(|| become_nobody(blank, request))?;
+    }
     let Rehearse { device, kind } = request;
     fs::create_dir(STAGE)?;
     setup::mount_disk(device, kind, STAGE)?;
-    nix::unistd::chdir(STAGE)?;
+    fs::copy(ACTOR, format!("{STAGE}{ACTOR}"))?;
+    Ok(())
+}
+
+/// Becomes a box whose disk is the one to rehearse with. Only for a process whose mounts are its own.
+fn become_nobody(blank: &Blank, request: &Rehearse) -> io::Result<()> {
     let nobody = || "rehearsal".to_owned();
+    let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
     let init = Init {
         hostname: nobody(),
         machine_id: nobody(),
         hosts: nobody(),
         resolv_conf: nobody(),
+        time: Some(Time { seconds: now.tv_sec(), nanoseconds: now.tv_nsec() as u32 }),
+        root_device: request.device.clone(),
+        root_type: request.kind.clone(),
+        // No entropy is credited, and none counts that is drawn: a box gets its own.
         ..Init::default()
     };
-    // Twice: files are written where there are none, and read where there are.
-    identity::write(&init)?;
-    identity::write(&init)?;
-    nix::unistd::chdir("/")?;
-    fs::copy(ACTOR, Path::new(STAGE).join(&ACTOR[1..]))?;
-    Ok(())
+    blank.become_box(&init).map_err(|failure| io::Error::other(failure.message))
+}
+
+/// Does something in a process with mounts and a host name of its own, which go with it.
+fn elsewhere(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    // SAFETY: this process has one thread.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            // SAFETY: takes flags, and concerns only the process that was just made.
+            let apart =
+                Errno::result(unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWUTS) });
+            let done = apart.map_err(io::Error::from).and_then(|_| work());
+            if let Err(error) = &done {
+                crate::console(&format!("rehearsal: {error}"));
+            }
+            // SAFETY: ends the process, and runs nothing of its parent's.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        },
+    }
 }

@@ -154,11 +154,11 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_template_space_mib(
     }
 }
 
-/// Sets how many machines wait for boxes, 0 to 64; none unless set. A box that gets one starts in a
-/// tenth of the time, or less. They are made while nothing is being started, one at a time, from a
-/// machine template, and have rehearsed what a start does; each stands still, and takes some 100 MiB
-/// of memory meanwhile. One is made only if a box of its size could be started. They are gone with
-/// the runtime, and after boxlite_runtime_shutdown(); nobody waits for one.
+/// Sets how many machines wait for boxes, 0 to 64; none unless set. A box that gets one starts in
+/// a fraction of the time. They are made while nothing is being started, one at a time, from a
+/// machine template, and have rehearsed what a start does; each stands still meanwhile, and takes
+/// some 100 MiB of memory. One is made only if a box of its size could be started. They are gone
+/// with the runtime, and after boxlite_runtime_shutdown(); nobody waits for one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_pool_size(
     options: *mut boxlite_runtime_options,

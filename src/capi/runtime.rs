@@ -164,9 +164,10 @@ pub unsafe extern "C" fn boxlite_runtime_free(runtime: *mut boxlite_runtime) {
     }
 }
 
-/// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM and
-/// grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Machines that wait for
-/// boxes are gone too, and no more are made. The operation has no result; its error is the first of those that could not be stopped.
+/// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM
+/// and grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Machines that
+/// wait for boxes end too, and no more are made. The operation has no result; its error is the
+/// first of those boxes that could not be stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_shutdown(
     runtime: *mut boxlite_runtime,

@@ -55,7 +55,6 @@ pub struct Launched<M> {
 }
 
 /// What the creating program wants.
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Order {
     Launch(LaunchSpec),
     /// A machine whose box is not known yet.
