@@ -144,6 +144,10 @@ static void each_image_is_seen(boxlite_runtime *runtime)
 
 int main(void)
 {
+    // Where the tools of file systems are.
+    char path[4096];
+    snprintf(path, sizeof path, "%s:/usr/sbin:/sbin", getenv("PATH"));
+    setenv("PATH", path, 1);
     boxlite_runtime *runtime = open_runtime();
     each_size_is_seen(runtime);
     all_of_a_disk_can_be_written(runtime);
