@@ -97,8 +97,10 @@ impl Blank {
 
     /// Makes this machine the box that `init` describes.
     pub fn become_box(&self, init: &Init) -> Result<(), Failure> {
-        add_entropy(&self.random, &init.entropy)
-            .map_err(|e| internal("seed the random pool", &e))?;
+        if !init.entropy.is_empty() {
+            add_entropy(&self.random, &init.entropy)
+                .map_err(|e| internal("seed the random pool", &e))?;
+        }
         if let Some(time) = init.time {
             set_clock(time).map_err(|e| internal("set the clock", &e))?;
         }

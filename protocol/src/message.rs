@@ -88,7 +88,9 @@ pub struct Init {
     pub machine_id: String,
     #[prost(message, optional, tag = "3")]
     pub time: Option<Time>,
-    /// Fresh random bytes from the host, mixed and credited into the kernel's pool.
+    /// Fresh random bytes from the host, mixed and credited into the kernel's pool, from which all
+    /// generators are then seeded anew. Empty: nothing of that is done, and machines made from one
+    /// template give the same random numbers. Only a test wants that.
     #[prost(bytes = "bytes", tag = "4")]
     pub entropy: Bytes,
     /// The block device with the root file system.

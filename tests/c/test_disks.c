@@ -34,9 +34,8 @@ static void restored(boxlite_box *box)
     CHECK(boot_of(box) == BOXLITE_BOOT_RESTORED);
 }
 
-// What the guest reads of its device is what the host has, where a mounted file system changes
-// nothing: in the second half of the first megabyte, which is descriptors of groups or bitmaps, and
-// in what it says of itself that is written once: its identity.
+// The device has this disk's size, and the identity of the file system that is on this disk, which
+// no other image or size shares. The machine template was made with an empty disk of another size.
 static void the_guest_reads_this_disk(boxlite_box *box, uint64_t mib)
 {
     char wanted[64];
@@ -145,6 +144,10 @@ static void each_image_is_seen(boxlite_runtime *runtime)
 
 int main(void)
 {
+    // Where the tools of file systems are.
+    char path[4096];
+    snprintf(path, sizeof path, "%s:/usr/sbin:/sbin", getenv("PATH"));
+    setenv("PATH", path, 1);
     boxlite_runtime *runtime = open_runtime();
     each_size_is_seen(runtime);
     all_of_a_disk_can_be_written(runtime);

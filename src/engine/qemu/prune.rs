@@ -1,6 +1,6 @@
 //! Making room: which templates go when a new one was made.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -63,7 +63,7 @@ fn examine(path: &Path, policy: &TemplatePolicy, kept: &Recipe) -> Option<Candid
 
 /// Removes a template, unless somebody holds it.
 fn remove_unused(path: &Path) -> io::Result<bool> {
-    let _held = match File::open(path.join(DESCRIPTION)) {
+    let _held = match template::open_file(&path.join(DESCRIPTION)) {
         Ok(file) => match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => Some(held),
             Err(_) => return Ok(false),
@@ -79,7 +79,7 @@ fn remove_unused(path: &Path) -> io::Result<bool> {
 /// What the lock of a template that is no more leaves, and a workshop that nobody works in.
 fn drop_leftovers(directory: &Path, key: &str) {
     let lock = directory.join(format!("{key}{LOCK}"));
-    let Ok(file) = File::open(&lock) else { return };
+    let Ok(file) = template::open_file(&lock) else { return };
     let Ok(_held) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return };
     let _ = template::remove(&directory.join(format!("{key}{WORKSHOP}")));
     if !directory.join(key).exists() {

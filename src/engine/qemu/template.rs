@@ -43,6 +43,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A state larger than this is not one.
 const MAX_STATE: u64 = 64 << 20;
+/// And a description larger than this.
+const MAX_DESCRIPTION: u64 = 1 << 20;
 
 /// Less free space than this, and making a template is not begun. One of 512 MiB takes 40 MiB.
 const NEEDED_SPACE: u64 = 128 << 20;
@@ -199,7 +201,7 @@ impl Place {
         if description.age() > self.policy.max_age {
             return Err(wrong("it is too old"));
         }
-        let memory = File::open(path.join(MEMORY)).map_err(|e| damaged(MEMORY, e))?;
+        let memory = open_file(&path.join(MEMORY)).map_err(|e| damaged(MEMORY, e))?;
         if Mark::of(&memory).map_err(|e| damaged(MEMORY, e))? != description.memory {
             return Err(wrong("its memory is not the file that was saved, or was written to"));
         }
@@ -284,7 +286,7 @@ impl Place {
                 made: now(),
                 state_bytes: state.len() as u64,
                 state_sha256: hex(&Sha256::digest(&state)),
-                memory: Mark::of(&File::open(workshop.join(MEMORY))?)?,
+                memory: Mark::of(&open_file(&workshop.join(MEMORY))?)?,
             };
             let text = serde_json::to_vec_pretty(&description)?;
             fs::write(workshop.join(DESCRIPTION), text)?;
@@ -331,13 +333,12 @@ impl MakingLock {
 
 /// Reads what a template was made from.
 pub fn describe(path: &Path) -> io::Result<Description> {
-    Ok(serde_json::from_slice(&fs::read(path.join(DESCRIPTION))?)?)
+    Ok(serde_json::from_slice(&read_file(&open_file(&path.join(DESCRIPTION))?, MAX_DESCRIPTION)?)?)
 }
 
 /// Reads a description and holds its template.
 fn hold(path: &Path) -> io::Result<(Flock<File>, Description)> {
-    let file = File::open(path)?;
-    let mut file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
+    let file = match Flock::lock(open_file(path)?, FlockArg::LockSharedNonblock) {
         Ok(file) => file,
         // Whoever holds it alone is removing it.
         Err((_, Errno::EWOULDBLOCK)) => return Err(io::ErrorKind::NotFound.into()),
@@ -346,13 +347,23 @@ fn hold(path: &Path) -> io::Result<(Flock<File>, Description)> {
     if !is_named(&file, path) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok((file, serde_json::from_str(&text)?))
+    let text = read_file(&file, MAX_DESCRIPTION)?;
+    Ok((file, serde_json::from_slice(&text)?))
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    plain(options.create(true).truncate(false).write(true).mode(0o600), path)
+}
+
+pub fn open_file(path: &Path) -> io::Result<File> {
+    plain(OpenOptions::new().read(true), path)
+}
+
+/// Opens a file, and nothing else that has its name: a pipe would have us wait for ever.
+fn plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a file")) }
 }
 
 /// Whether an open file still is what its path names.
@@ -365,13 +376,16 @@ fn is_named(file: &File, path: &Path) -> bool {
 }
 
 fn read_state(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    if file.metadata()?.len() > MAX_STATE {
+    read_file(&open_file(path)?, MAX_STATE)
+}
+
+fn read_file(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    if file.metadata()?.len() > limit {
         return Err(io::Error::other("too large"));
     }
-    let mut state = Vec::new();
-    file.take(MAX_STATE).read_to_end(&mut state)?;
-    Ok(state)
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A file without a name that holds these bytes.
@@ -515,6 +529,24 @@ mod tests {
             fs::write(t, b"a file").unwrap();
         });
         assert!(file.starts_with("template.json: Not a directory"), "{file}");
+    }
+
+    #[test]
+    fn nothing_else_with_the_name_of_a_file_is_waited_for_or_read() {
+        for name in [DESCRIPTION, MEMORY, STATE] {
+            let pipe = after(|t| {
+                fs::remove_file(t.join(name)).unwrap();
+                nix::unistd::mkfifo(&t.join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+            });
+            assert_eq!(pipe, format!("{name}: not a file"));
+        }
+        let huge = after(|t| open(t.join(DESCRIPTION)).set_len(1 << 40).unwrap());
+        assert_eq!(huge, "template.json: too large");
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), "k");
+        let lock = dir.path().join(format!("{}{LOCK}", place.key));
+        nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(place.lock().is_err());
     }
 
     #[test]
