@@ -19,12 +19,13 @@ void finish(boxlite_op *op, const char *what)
     boxlite_op_free(op);
 }
 
-boxlite_runtime *open_runtime(const char *home)
+boxlite_runtime *open_runtime(const char *home, uint32_t pool_size)
 {
     boxlite_runtime_options *options;
     boxlite_runtime *runtime;
     MUST(boxlite_runtime_options_new(&options, &error));
     MUST(boxlite_runtime_options_set_home(options, home, &error));
+    MUST(boxlite_runtime_options_set_pool_size(options, pool_size, &error));
     MUST(boxlite_runtime_open(options, &runtime, &error));
     boxlite_runtime_options_free(options);
     return runtime;

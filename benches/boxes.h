@@ -26,7 +26,7 @@ void must(boxlite_status status, const char *what);
 
 void finish(boxlite_op *op, const char *what);
 
-boxlite_runtime *open_runtime(const char *home);
+boxlite_runtime *open_runtime(const char *home, uint32_t pool_size);
 boxlite_box *create(boxlite_runtime *runtime, const char *image, bool cold);
 void start(boxlite_box *box);
 boxlite_box_info *inspect(boxlite_box *box);

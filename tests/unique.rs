@@ -52,7 +52,7 @@ fn base_disk(images: &Path, directory: &Path) -> PathBuf {
     let reference = images.join("busybox");
     let image = Resolver::new(place("tmp")).resolve(reference.to_str().unwrap()).unwrap();
     let cache = DiskCache::new(place("images"), place("locks"));
-    cache.ensure_disk(&image, DISK, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+    cache.ensure_disk(&image, DISK, &[], &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
 }
 
 /// Has the guests take their clock for some twenty times as fast as it is, so that a second of theirs

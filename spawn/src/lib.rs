@@ -150,8 +150,8 @@ impl<'fd> Command<'fd> {
         self
     }
 
-    /// Gives the program the scheduling policy that programs have, whatever ours is. Inherited
-    /// unless set.
+    /// If `wanted`, gives the program the scheduling policy that programs have, whatever ours is.
+    /// Inherited unless set.
     pub fn ordinary_scheduling(mut self, wanted: bool) -> Self {
         self.ordinary_scheduling = wanted;
         self

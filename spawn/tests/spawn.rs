@@ -153,7 +153,7 @@ fn a_program_has_the_ordinary_policy_if_asked_though_ours_is_another() {
     };
     // The policy is the 41st field; the name before it has no blanks.
     let show = || sh("cut -d ' ' -f 41 /proc/self/stat");
-    let ordinary = || sh("cut -d ' ' -f 41 /proc/self/stat").ordinary_scheduling();
+    let ordinary = || sh("cut -d ' ' -f 41 /proc/self/stat").ordinary_scheduling(true);
     assert_eq!(policy(show).trim(), libc::SCHED_BATCH.to_string());
     assert_eq!(policy(ordinary).trim(), libc::SCHED_OTHER.to_string());
 }

@@ -36,7 +36,7 @@ impl<'a> Launch<'a> {
         mut self,
         first: &impl AsyncFn(&mut Session) -> Result<T>,
     ) -> Result<Launched<QemuMachine, T>> {
-        let (road, (machine, session, answer)) = match self.from_template(first).await {
+        let (road, (machine, session, answer)) = match self.by_template(first).await {
             Some(restored) => (Road::Restored, restored),
             None => (Road::Cold, self.cold(first).await?),
         };
@@ -58,7 +58,7 @@ impl<'a> Launch<'a> {
     }
 
     /// A template that does not work is made anew, once. None if there is no way.
-    async fn from_template<T>(
+    async fn by_template<T>(
         &mut self,
         first: &impl AsyncFn(&mut Session) -> Result<T>,
     ) -> Option<Running<T>> {
