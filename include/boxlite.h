@@ -414,17 +414,17 @@ boxlite_status boxlite_runtime_options_set_accelerator(struct boxlite_runtime_op
                                                        struct boxlite_error **error);
 
 /// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
-/// unless set. Boxes restored from one template share the addresses in kernel and agent, and nothing
-/// that is secret; see docs/security.md.
-boxlite_status boxlite_runtime_options_set_template_max_age_s(struct boxlite_runtime_options *options,
-                                                              uint64_t seconds,
-                                                              struct boxlite_error **error);
+/// unless set. Boxes restored from one template share the layout of the agent's memory and what their
+/// kernel drew when it booted; see docs/security.md.
+boxlite_status boxlite_runtime_options_set_template_age_s(struct boxlite_runtime_options *options,
+                                                          uint64_t seconds,
+                                                          struct boxlite_error **error);
 
 /// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one is
 /// made, those that were used longest ago are removed, but none that a running box is made from.
-boxlite_status boxlite_runtime_options_set_template_space_mib(struct boxlite_runtime_options *options,
-                                                              uint64_t space,
-                                                              struct boxlite_error **error);
+boxlite_status boxlite_runtime_options_set_templates_mib(struct boxlite_runtime_options *options,
+                                                         uint64_t space,
+                                                         struct boxlite_error **error);
 
 /// Sets how many machines wait for boxes, 0 to 64; none unless set. A box that gets one starts in
 /// a fraction of the time. They are made while nothing is being started, one at a time, from a
@@ -515,7 +515,8 @@ boxlite_status boxlite_box_options_set_start_timeout_ms(struct boxlite_box_optio
                                                         struct boxlite_error **error);
 
 /// Sets whether the box's kernel is booted at each start, instead of being restored from a machine
-/// template. That takes some ten times longer; no two boxes then share any address. False unless set.
+/// template. That takes several times longer; no two boxes then share what is drawn at boot. False
+/// unless set.
 boxlite_status boxlite_box_options_set_cold_boot(struct boxlite_box_options *options,
                                                  bool cold,
                                                  struct boxlite_error **error);
@@ -1036,8 +1037,8 @@ boxlite_status boxlite_op_take_output(struct boxlite_op *op,
                                       struct boxlite_output **output,
                                       struct boxlite_error **error);
 
-/// The name of the stage that is done, or has begun, for people; NULL if this is a count of bytes. Borrowed: good
-/// until the callback returns.
+/// The name of the stage that is done, or has begun, for people; NULL if this is a count of bytes.
+/// Borrowed: good until the callback returns.
 const char *boxlite_progress_stage(const struct boxlite_progress *progress);
 
 /// Whether the stage has just begun: one that takes long and is not gone through every time, as

@@ -144,7 +144,7 @@ impl BoxOptions {
     }
 
     /// Whether the box's kernel is booted at each start, instead of being restored from a template:
-    /// some ten times slower, and nothing of the machine's memory is ever shared with another's.
+    /// several times slower, and nothing that a kernel draws when it boots is shared with another's.
     pub fn cold_boot(&mut self, cold: bool) {
         self.cold_boot = cold;
     }

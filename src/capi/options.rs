@@ -119,10 +119,10 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_accelerator(
 }
 
 /// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
-/// unless set. Boxes restored from one template share the addresses in kernel and agent, and nothing
-/// that is secret; see docs/security.md.
+/// unless set. Boxes restored from one template share the layout of the agent's memory and what their
+/// kernel drew when it booted; see docs/security.md.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_runtime_options_set_template_max_age_s(
+pub unsafe extern "C" fn boxlite_runtime_options_set_template_age_s(
     options: *mut boxlite_runtime_options,
     seconds: u64,
     error: *mut *mut boxlite_error,
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_template_max_age_s(
 /// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one is
 /// made, those that were used longest ago are removed, but none that a running box is made from.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_runtime_options_set_template_space_mib(
+pub unsafe extern "C" fn boxlite_runtime_options_set_templates_mib(
     options: *mut boxlite_runtime_options,
     space: u64,
     error: *mut *mut boxlite_error,
@@ -370,7 +370,8 @@ pub unsafe extern "C" fn boxlite_box_options_set_start_timeout_ms(
 }
 
 /// Sets whether the box's kernel is booted at each start, instead of being restored from a machine
-/// template. That takes some ten times longer; no two boxes then share any address. False unless set.
+/// template. That takes several times longer; no two boxes then share what is drawn at boot. False
+/// unless set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_set_cold_boot(
     options: *mut boxlite_box_options,

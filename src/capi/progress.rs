@@ -34,8 +34,8 @@ impl boxlite_progress {
     }
 }
 
-/// The name of the stage that is done, or has begun, for people; NULL if this is a count of bytes. Borrowed: good
-/// until the callback returns.
+/// The name of the stage that is done, or has begun, for people; NULL if this is a count of bytes.
+/// Borrowed: good until the callback returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_progress_stage(
     progress: *const boxlite_progress,

@@ -35,8 +35,8 @@ pub struct RuntimeOptions {
     pool: PoolOptions,
 }
 
-/// How old a template may become, unless set. Machines made from one template have the same
-/// addresses in kernel and agent: the older it is, the more of them there are.
+/// How old a template may become, unless set. Machines made from one template share what its kernel
+/// drew when it booted: the older it is, the more of them there are.
 const TEMPLATE_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The space for templates, unless set: some forty of the default size.
@@ -70,8 +70,8 @@ impl RuntimeOptions {
     /// How old a machine template may become before it is made anew, 1 s or more; a day unless set.
     pub fn template_max_age(&mut self, age: Duration) -> Result<()> {
         if age < Duration::from_secs(1) {
-            let text = "template_max_age_s: must be at least 1";
-            return Err(Error::new(Code::InvalidArgument, text).object("template_max_age_s"));
+            let text = "template_age_s: must be at least 1";
+            return Err(Error::new(Code::InvalidArgument, text).object("template_age_s"));
         }
         self.template_max_age = Some(age);
         Ok(())

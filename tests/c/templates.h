@@ -27,9 +27,9 @@ static inline boxlite_runtime *open_limited(uint64_t max_age, uint64_t space)
     OK(boxlite_runtime_options_new(&options, &error));
     OK(boxlite_runtime_options_set_home(options, home, &error));
     if (max_age)
-        OK(boxlite_runtime_options_set_template_max_age_s(options, max_age, &error));
+        OK(boxlite_runtime_options_set_template_age_s(options, max_age, &error));
     if (space)
-        OK(boxlite_runtime_options_set_template_space_mib(options, space, &error));
+        OK(boxlite_runtime_options_set_templates_mib(options, space, &error));
     OK(boxlite_runtime_open(options, &runtime, &error));
     boxlite_runtime_options_free(options);
     return runtime;
