@@ -414,8 +414,8 @@ boxlite_status boxlite_runtime_options_set_accelerator(struct boxlite_runtime_op
                                                        struct boxlite_error **error);
 
 /// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
-/// unless set. Boxes restored from one template share the layout of the agent's memory and what their
-/// kernel drew when it booted; see docs/security.md.
+/// unless set. Boxes restored from one template share the layout of the agent's memory and what
+/// their kernel drew when it booted; see docs/security.md.
 boxlite_status boxlite_runtime_options_set_template_age_s(struct boxlite_runtime_options *options,
                                                           uint64_t seconds,
                                                           struct boxlite_error **error);

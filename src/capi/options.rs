@@ -119,8 +119,8 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_accelerator(
 }
 
 /// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
-/// unless set. Boxes restored from one template share the layout of the agent's memory and what their
-/// kernel drew when it booted; see docs/security.md.
+/// unless set. Boxes restored from one template share the layout of the agent's memory and what
+/// their kernel drew when it booted; see docs/security.md.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_template_age_s(
     options: *mut boxlite_runtime_options,
