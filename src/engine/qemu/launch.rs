@@ -49,6 +49,8 @@ impl<'a> Launch<'a> {
     ) -> Result<Running<T>> {
         let limit = self.spec.boot_timeout;
         let mut machine = QemuMachine::start(self.spec, self.processor, Origin::Boot)?;
+        // That QEMU ends, or stands still, shows in the channel too.
+        let _ = tokio::time::timeout(limit, machine.monitor().listen()).await;
         self.progress.done("machine");
         let mut session = machine.open_channel(limit).await?;
         self.progress.done("boot");

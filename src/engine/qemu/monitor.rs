@@ -114,6 +114,11 @@ impl Monitor {
         self.greeted().await
     }
 
+    /// Has QEMU report events, which it does not before the first command.
+    pub async fn listen(&mut self) -> Result<()> {
+        execute(self.greeted().await?, negotiation()).await.map(drop)
+    }
+
     /// Begins to read the state of the devices; the machine then runs on. A notice tells when.
     ///
     /// The commands go out without waiting for each other's answers: this is on the way of every
