@@ -1,12 +1,34 @@
 // A disk with room for boxes but for no machine template: boxes boot, and are restored once there
-// is room. Needs root, for a small file system.
+// is room. And a home in memory, where no template can be. Needs root, for file systems of its own.
 #include "templates.h"
 #include <sys/mount.h>
 
 static void unmount(void)
 {
+    char image[sizeof home + 8];
     umount2(home, MNT_DETACH);
     rmdir(home);
+    snprintf(image, sizeof image, "%s.img", home);
+    unlink(image);
+}
+
+static bool mount_home(const char *command)
+{
+    strcpy(home, "/tmp/boxlite-test-XXXXXX");
+    CHECK(mkdtemp(home));
+    setenv("HOME_", home, 1);
+    return system(command) == 0;
+}
+
+// Leaves so many MiB free.
+static void leave(int mib)
+{
+    char command[256];
+    snprintf(command, sizeof command,
+             "rm -f $HOME_/filler; fallocate -l $(($(df --output=avail -k $HOME_ | tail -1) - %d))k"
+             " $HOME_/filler",
+             mib * 1024);
+    host(command);
 }
 
 // Who has just failed to make a template is not followed at once by everybody else: the lock file
@@ -17,16 +39,9 @@ static void a_minute_later(void)
     host("touch -d '2 minutes ago' $HOME_/templates/*.lock");
 }
 
-int main(void)
+static void on_a_disk(void)
 {
-    strcpy(home, "/tmp/boxlite-test-XXXXXX");
-    CHECK(mkdtemp(home));
-    if (mount("tmpfs", home, "tmpfs", 0, "size=120m") != 0) {
-        fprintf(stderr, "skipped: mounting needs root\n");
-        rmdir(home);
-        return 77;
-    }
-    atexit(unmount);
+    leave(110);
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *box = new_box(runtime), *other = new_box(runtime);
     warnings w = {""};
@@ -41,7 +56,7 @@ int main(void)
     CHECK(count_templates("", NULL) == 0 && count_templates(".new", NULL) == 0);
 
     // Room alone is not tried at once.
-    host("mount -o remount,size=400m $HOME_; touch $HOME_/templates/*.lock");
+    host("rm $HOME_/filler; touch $HOME_/templates/*.lock");
     w.text[0] = 0;
     CHECK(boot(other) == BOXLITE_BOOT_COLD);
     dispatch_all(runtime);
@@ -55,13 +70,14 @@ int main(void)
 
     // A template that is there is used however full the disk is, and nothing is written for it.
     stop_box(other);
-    host("head -c 200M /dev/zero > $HOME_/filler");
+    leave(80);
     CHECK(boot(other) == BOXLITE_BOOT_RESTORED && templates_made(runtime) == 1);
 
     // Just enough room is enough.
     stop_box(box);
     stop_box(other);
-    host("rm -r \"$T\" $HOME_/filler; mount -o remount,size=$((160 + $(du -sm $HOME_ | cut -f1)))m $HOME_");
+    host("rm -r \"$T\"");
+    leave(150);
     CHECK(boot(box) == BOXLITE_BOOT_RESTORED && templates_made(runtime) == 2);
 
     remove_box(runtime, box);
@@ -71,5 +87,35 @@ int main(void)
     wait_op(op);
     boxlite_runtime_free(runtime);
     EVENTUALLY(count_machines() == 0);
+    unmount();
+}
+
+// There, pages that nobody has written take space too, and the lack of it would end boxes.
+static void in_memory(void)
+{
+    boxlite_runtime *runtime = open_runtime();
+    boxlite_box *box = new_box(runtime);
+    warnings w = {""};
+    listen_to_warnings(runtime, &w);
+    CHECK(boot(box) == BOXLITE_BOOT_COLD);
+    dispatch_all(runtime);
+    CHECK(templates_made(runtime) == 0 && strstr(w.text, "tmpfs"));
+    remove_box(runtime, box);
+    boxlite_runtime_free(runtime);
+    EVENTUALLY(count_machines() == 0);
+    unmount();
+}
+
+int main(void)
+{
+    atexit(unmount);
+    if (!mount_home("truncate -s 600M $HOME_.img && mke2fs -q -F -t ext4 $HOME_.img && "
+                    "mount -o loop $HOME_.img $HOME_")) {
+        fprintf(stderr, "skipped: mounting needs root\n");
+        return 77;
+    }
+    on_a_disk();
+    CHECK(mount_home("mount -t tmpfs tmpfs $HOME_"));
+    in_memory();
     return 0;
 }

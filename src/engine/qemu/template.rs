@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::TMPFS_MAGIC;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -253,11 +254,17 @@ impl Place {
     }
 
     /// Makes room for a new template: an empty directory and a file for its memory.
+    ///
+    /// Not in a tmpfs: there, what is only read of a sparse file takes space too, as much as the
+    /// machine has memory in the end; and where there is none, who reads is ended.
     pub fn begin(&self, _lock: &MakingLock, memory_bytes: u64) -> Result<(File, File)> {
         let workshop = self.workshop();
         let begin = || {
             remove(&workshop)?;
             DirBuilder::new().mode(0o700).create(&workshop)?;
+            if nix::sys::statfs::statfs(&workshop)?.filesystem_type() == TMPFS_MAGIC {
+                return Err(io::Error::other("a tmpfs holds no templates"));
+            }
             let space = nix::sys::statvfs::statvfs(&workshop)?;
             if space.blocks_available() * space.fragment_size() < NEEDED_SPACE {
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
