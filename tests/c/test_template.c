@@ -149,7 +149,7 @@ static void an_old_one_is_made_anew(void)
 {
     boxlite_runtime_options *options;
     OK(boxlite_runtime_options_new(&options, &error));
-    FAILS(boxlite_runtime_options_set_template_age_s(options, 0, &error), BOXLITE_INVALID_ARGUMENT, "max_age");
+    FAILS(boxlite_runtime_options_set_template_age_s(options, 0, &error), BOXLITE_INVALID_ARGUMENT, "template_age_s");
     boxlite_runtime_options_free(options);
 
     boxlite_runtime_free(open_runtime());

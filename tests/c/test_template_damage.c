@@ -36,7 +36,7 @@ static const struct {
     {"memory that is empty", "truncate -s 0 \"$T/ram\"", "memory is not the file that was saved"},
     {"a copy of the memory", "cp -p \"$T/ram\" \"$T/copy\"; mv \"$T/copy\" \"$T/ram\"", "memory is not the file that was saved"},
     {"no memory", "rm \"$T/ram\"", "ram: No such file"},
-    {"memory that is a directory", "rm \"$T/ram\"; mkdir \"$T/ram\"", "memory is not the file that was saved"},
+    {"memory that is a directory", "rm \"$T/ram\"; mkdir \"$T/ram\"", "ram: not a file"},
     {"memory that somebody emptied, described as if it were right",
      "truncate -s 0 \"$T/ram\"; truncate -s 512M \"$T/ram\"" DESCRIBE_MEMORY, "restore"},
     {"a byte of the state", FLIP("state", "1000"), "another checksum"},
