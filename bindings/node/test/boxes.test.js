@@ -38,7 +38,7 @@ describe('a box', () => {
     assert.equal(info.status, 'running');
     assert.match(info.accelerator, /^(kvm|tcg)$/);
     assert.ok(info.pid > 0);
-    assert.ok(info.stages.some(({ name, microseconds }) => name === 'boot' && microseconds > 0));
+    assert.ok(info.stages.some(({ name, microseconds }) => name === 'restore' && microseconds > 0));
     await box.run(shell('echo kept > /file'));
     await box.stop({ graceMs: 100 });
     assert.equal((await box.inspect()).status, 'stopped');

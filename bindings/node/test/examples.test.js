@@ -31,7 +31,7 @@ test('hello.js prints what a command prints, and ends as it ends', async (t) => 
   const { code, stdout, stderr } = await run(t, hello, [image, 'sh', '-c', 'echo hello; echo err >&2; exit 3']);
   assert.equal(code, 3);
   assert.equal(stdout.toString(), 'hello\n');
-  assert.match(stderr, /^start: boot +[\d.]+ ms$/m);
+  assert.match(stderr, /^start: restore +[\d.]+ ms$/m);
   assert.match(stderr, /^err$/m);
   assert.match(stderr, /^hello: exit code 3$/m);
 });
