@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 
 use super::command::Processor;
-use super::machine::{Origin, QemuMachine};
+use super::machine::{Origin, QemuMachine, silent};
 use super::monitor::Notice;
 use super::prepare;
 use super::template::{Place, Template};
@@ -49,8 +49,7 @@ impl<'a> Launch<'a> {
     ) -> Result<Running<T>> {
         let limit = self.spec.boot_timeout;
         let mut machine = QemuMachine::start(self.spec, self.processor, Origin::Boot)?;
-        // That QEMU ends, or stands still, shows in the channel too.
-        let _ = tokio::time::timeout(limit, machine.monitor().listen()).await;
+        machine.listen(limit).await?;
         self.progress.done("machine");
         let mut session = machine.open_channel(limit).await?;
         self.progress.done("boot");
@@ -119,7 +118,12 @@ impl<'a> Launch<'a> {
         // What is sent now waits in the channel until the machine is loaded, and runs on.
         let answer = {
             let mut exchange = pin!(first(&mut session));
-            let early = load(&mut machine, exchange.as_mut()).await?;
+            let early = tokio::time::timeout(limit, load(&mut machine, exchange.as_mut())).await;
+            let early = match early {
+                Ok(Ok(early)) => early,
+                Ok(Err(failure)) => return Err(machine.explain(failure).await),
+                Err(_) => return Err(machine.explain(silent(limit)).await),
+            };
             self.progress.done("restore");
             match early {
                 Some(answer) => answer,

@@ -85,6 +85,12 @@ impl Origin<'_> {
     }
 }
 
+/// What is said of a machine that says nothing.
+pub fn silent(limit: Duration) -> Error {
+    let text = format!("the guest did not come up within {:.1} s", limit.as_secs_f32());
+    Error::new(Code::Timeout, text)
+}
+
 /// The process and what it writes.
 struct Process {
     child: Child,
@@ -183,18 +189,30 @@ impl QemuMachine {
                 Err(failure) => failure,
             },
             end = self.ended() => return Err(self.ended_early(&end)),
-            () = tokio::time::sleep(limit) => {
-                let text = format!("the guest did not come up within {:.1} s", limit.as_secs_f32());
-                Error::new(Code::Timeout, text)
-            }
+            () = tokio::time::sleep(limit) => silent(limit),
         };
-        // A channel that breaks is how the end of the machine shows first.
-        if failure.code() == Code::Portal
+        Err(self.explain(failure).await)
+    }
+
+    /// Waits until QEMU reports what happens to the machine.
+    pub async fn listen(&mut self, limit: Duration) -> Result<()> {
+        let failure = match tokio::time::timeout(limit, self.monitor.ready()).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(_) => silent(limit),
+        };
+        Err(self.explain(failure).await)
+    }
+
+    /// What a failure comes from, and what guest and QEMU said last: a channel or a monitor that
+    /// breaks is how the end of the machine shows first.
+    pub async fn explain(&mut self, failure: Error) -> Error {
+        if failure.code() != Code::Timeout
             && let Ok(end) = tokio::time::timeout(END_PATIENCE, self.ended()).await
         {
-            return Err(self.ended_early(&end));
+            return self.ended_early(&end);
         }
-        Err(Error::new(failure.code(), self.failed(failure.message()).message()))
+        Error::new(failure.code(), self.failed(failure.message()).message())
     }
 
     fn ended_early(&self, end: &MachineEnd) -> Error {
@@ -208,11 +226,13 @@ impl QemuMachine {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(patience) => {
-                    return Err(self.failed("QEMU did not report that it is done"));
+                    return Err(Error::new(Code::Engine, "QEMU did not report that it is done"));
                 }
                 Some(notice) = self.notices.recv() => match notice {
                     notice if notice == wanted => return Ok(()),
-                    Notice::MigrationFailed => return Err(self.failed("QEMU gave up")),
+                    Notice::MigrationFailed => {
+                        return Err(Error::new(Code::Engine, "QEMU gave up saving or loading"));
+                    }
                     _ => {}
                 },
                 end = self.process.ended() => return Err(self.ended_early(&end)),
@@ -229,7 +249,7 @@ impl QemuMachine {
     }
 
     /// An error with what guest and QEMU said last.
-    pub fn failed(&self, what: &str) -> Error {
+    fn failed(&self, what: &str) -> Error {
         Error::new(Code::Engine, format!("{what}{}", self.last_words()))
     }
 }

@@ -105,18 +105,14 @@ impl Monitor {
         service.ok_or_else(|| Error::new(Code::Engine, "QEMU closed its monitor"))
     }
 
-    /// As [`Monitor::greeted`], and makes the first exchange if it was not made.
-    async fn ready(&mut self) -> Result<&Service> {
+    /// As [`Monitor::greeted`], and makes the first exchange if it was not made. Before it, QEMU
+    /// takes no command and reports no event.
+    pub async fn ready(&mut self) -> Result<&Service> {
         if !self.negotiated {
             execute(self.greeted().await?, negotiation()).await?;
             self.negotiated = true;
         }
         self.greeted().await
-    }
-
-    /// Has QEMU report events, which it does not before the first command.
-    pub async fn listen(&mut self) -> Result<()> {
-        execute(self.greeted().await?, negotiation()).await.map(drop)
     }
 
     /// Begins to read the state of the devices; the machine then runs on. A notice tells when.

@@ -7,6 +7,7 @@
 //! read.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -107,11 +108,17 @@ async fn make(
     let mut session = machine.open_channel(spec.boot_timeout).await?;
     machine.alive(spec.boot_timeout, rehearse(&mut session)).await?;
     settle(&machine).await;
-    machine.monitor().save(&state).await?;
-    machine.reported(Notice::Migrated).await?;
+    if let Err(failure) = save(&mut machine, &state).await {
+        return Err(machine.explain(failure).await);
+    }
     // Only when the process is gone has it written for the last time.
     machine.kill().await;
     place.finish(lock)
+}
+
+async fn save(machine: &mut QemuMachine, state: &File) -> Result<()> {
+    machine.monitor().save(state).await?;
+    machine.reported(Notice::Migrated).await
 }
 
 /// A first round trip, which no machine made from this one has to do for the first time. Nothing

@@ -1,0 +1,56 @@
+// A pool in a home that holds no templates (a tmpfs): its machine was booted, and waits like any
+// other. The box that gets it notices a full host disk. Needs root, to mount the home.
+#include "check.h"
+#include <sys/mount.h>
+
+static void unmount(void)
+{
+    umount2(home, MNT_DETACH);
+    rmdir(home);
+}
+
+static boxlite_runtime *open_pool(void)
+{
+    boxlite_runtime_options *options;
+    boxlite_runtime *runtime;
+    OK(boxlite_runtime_options_new(&options, &error));
+    OK(boxlite_runtime_options_set_home(options, home, &error));
+    OK(boxlite_runtime_options_set_pool_size(options, 1, &error));
+    OK(boxlite_runtime_open(options, &runtime, &error));
+    boxlite_runtime_options_free(options);
+    return runtime;
+}
+
+int main(void)
+{
+    strcpy(home, "/tmp/boxlite-test-XXXXXX");
+    CHECK(mkdtemp(home));
+    if (mount("tmpfs", home, "tmpfs", 0, "size=120m") != 0) {
+        fprintf(stderr, "skipped: mounting needs root\n");
+        rmdir(home);
+        return 77;
+    }
+    atexit(unmount);
+    boxlite_runtime *runtime = open_pool();
+    EVENTUALLY(boxlite_runtime_pool_ready(runtime) == 1);
+
+    boxlite_box *box = new_box(runtime);
+    PRINTS(box, "echo kept > /file; sync; cat /file", "kept\n");
+    CHECK(boxlite_runtime_counter(runtime, BOXLITE_COUNTER_POOLED_STARTS) == 1);
+    CHECK(boxlite_runtime_counter(runtime, BOXLITE_COUNTER_TEMPLATES_MADE) == 0);
+
+    boxlite_exec *exec = start(box, "dd if=/dev/urandom of=/big bs=1M count=300; sync; echo not reached");
+    int32_t code;
+    FAILS(boxlite_exec_wait(exec, 300000, &code, &error), BOXLITE_RESOURCE_EXHAUSTED, "disk is full");
+    boxlite_exec_free(exec);
+
+    // The database needs space too.
+    CHECK(mount("tmpfs", home, "tmpfs", MS_REMOUNT, "size=400m") == 0);
+    remove_box(runtime, box);
+    boxlite_op *shutdown;
+    OK(boxlite_runtime_shutdown(runtime, 0, &shutdown, &error));
+    wait_op(shutdown);
+    boxlite_runtime_free(runtime);
+    EVENTUALLY(count_machines() == 0);
+    return 0;
+}
