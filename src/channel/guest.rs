@@ -1,13 +1,16 @@
-//! Opening a session with a guest's agent: the guest speaks first.
+//! A session with a guest's agent: opening it, where the guest speaks first, and asking one thing
+//! at a time, before whoever serves a box reads all that comes.
 
 use std::io;
 
 use boxlite_protocol::VERSION;
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::handshake::Greeting;
-use boxlite_protocol::message::{Hello, ToGuest, ToHost, to_host};
+use boxlite_protocol::message::{
+    Failure, Hello, Request, Response, ToGuest, ToHost, request, to_guest, to_host,
+};
 use bytes::BytesMut;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, FramedParts};
@@ -59,6 +62,48 @@ pub async fn open(mut stream: UnixStream) -> Result<(Session, Hello)> {
 /// Goes on with a session that was opened before, and in which nothing is under way.
 pub fn resume(stream: UnixStream) -> Session {
     Framed::new(stream, Codec::default())
+}
+
+/// The number of a request while it is the only one.
+const ONLY: u64 = 0;
+
+/// Sends a request; its response will have this number.
+pub async fn send(session: &mut Session, id: u64, op: request::Op) -> Result<()> {
+    let body = Some(to_guest::Body::Request(Request { id, op: Some(op) }));
+    session.send(&ToGuest { body }).await.map_err(|e| broken(&e))
+}
+
+/// Sends a request and takes the response, which has to be the next that comes. A failure that the
+/// agent tells of is a response too.
+pub async fn call(session: &mut Session, op: request::Op) -> Result<Response> {
+    send(session, ONLY, op).await?;
+    let response = next_response(session).await?;
+    response.ok_or_else(|| Error::new(Code::Portal, "the guest's agent answered out of turn"))
+}
+
+/// Sends a request and takes the response, passing over what comes before it.
+pub async fn call_among_others(session: &mut Session, op: request::Op) -> Result<Response> {
+    send(session, ONLY, op).await?;
+    loop {
+        if let Some(response) = next_response(session).await? {
+            return Ok(response);
+        }
+    }
+}
+
+/// The agent's next message: a response, or None for anything else.
+async fn next_response(session: &mut Session) -> Result<Option<Response>> {
+    match session.next().await {
+        Some(Ok(ToHost { body: Some(to_host::Body::Response(response)) })) => Ok(Some(response)),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(e)) => Err(broken(&e)),
+        None => Err(Error::new(Code::Portal, "the guest closed its channel before it answered")),
+    }
+}
+
+/// The agent would not do what it was asked for.
+pub fn refused(failure: Failure) -> Error {
+    Error::new(Code::Portal, failure.message).errno(failure.errno)
 }
 
 /// The guest sent what is not the protocol.

@@ -1,6 +1,6 @@
 //! The host's side of the protocol.
 //!
-//! - [`guest`]: opening a session with a guest's agent (used by the supervisor)
+//! - [`guest`]: a session with a guest's agent (used by the engine and the supervisor)
 //! - [`client`]: a program's connection to a box's supervisor (used by the library)
 //! - [`exec`]: the program's end of one command's streams
 

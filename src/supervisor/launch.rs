@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use boxlite_protocol::message::{
-    Failure, FailureKind, FromSupervisor, Init, Request, Response, Stage, Time, ToGuest, ToHost,
-    from_supervisor, request, to_guest, to_host, to_supervisor,
+    Failure, FailureKind, FromSupervisor, Init, Response, Stage, Time, from_supervisor, request,
+    to_supervisor,
 };
-use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
@@ -143,9 +142,7 @@ const UNASKED: u64 = u64::MAX;
 /// Sets the clock once more: the first time went out before a restored machine could read it. No
 /// command can come before this, so nobody has to wait for it.
 async fn set_clock(guest: &mut Session) -> Result<()> {
-    let request = Request { id: UNASKED, op: Some(request::Op::SetClock(now())) };
-    let body = Some(to_guest::Body::Request(request));
-    guest.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))
+    guest::send(guest, UNASKED, request::Op::SetClock(now())).await
 }
 
 fn now() -> Time {
@@ -203,15 +200,7 @@ async fn init(guest: &mut Session, identity: &Identity) -> Result<Response> {
         resolv_conf: identity.resolv_conf.clone(),
         hosts: identity.hosts.clone(),
     };
-    let request = Request { id: 0, op: Some(request::Op::Init(init)) };
-    let body = Some(to_guest::Body::Request(request));
-    guest.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))?;
-    match guest.next().await {
-        Some(Ok(ToHost { body: Some(to_host::Body::Response(response)) })) => Ok(response),
-        Some(Ok(_)) => Err(Error::new(Code::Portal, "the guest's agent answered out of turn")),
-        Some(Err(e)) => Err(guest::broken(&e)),
-        None => Err(Error::new(Code::Portal, "the guest closed its channel during set-up")),
-    }
+    guest::call(guest, request::Op::Init(init)).await
 }
 
 /// Why the agent would not.

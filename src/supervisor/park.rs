@@ -8,10 +8,8 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use boxlite_protocol::message::{
-    FromSupervisor, Parked as Announcement, Rehearse, Request, Response, ToGuest, ToHost,
-    from_supervisor, request, to_guest, to_host,
+    FromSupervisor, Parked as Announcement, Rehearse, Response, from_supervisor, request,
 };
-use futures_util::{SinkExt, StreamExt};
 
 use super::creator::Creator;
 use super::launch::{self, LaunchSpec, Order, ROOT_DEVICE, ROOT_TYPE, Stages};
@@ -73,24 +71,8 @@ async fn prepare<E: Engine>(
 /// interest.
 async fn rehearse(guest: &mut Session) -> Result<()> {
     let disk = Rehearse { device: ROOT_DEVICE.into(), kind: ROOT_TYPE.into() };
-    let request = Request { id: 0, op: Some(request::Op::Rehearse(disk)) };
-    let body = Some(to_guest::Body::Request(request));
-    guest.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))?;
-    loop {
-        match guest.next().await {
-            Some(Ok(ToHost { body: Some(to_host::Body::Response(response)) })) => {
-                let Response { failure, .. } = response;
-                let Some(failure) = failure else { return Ok(()) };
-                return Err(Error::new(Code::Portal, failure.message).errno(failure.errno));
-            }
-            Some(Ok(_)) => {}
-            Some(Err(e)) => return Err(guest::broken(&e)),
-            None => {
-                let text = "the guest closed its channel during a rehearsal";
-                return Err(Error::new(Code::Portal, text));
-            }
-        }
-    }
+    let answer = guest::call_among_others(guest, request::Op::Rehearse(disk)).await?;
+    answer.failure.map_or(Ok(()), |failure| Err(guest::refused(failure)))
 }
 
 impl<M: Machine> Parked<M> {

@@ -11,10 +11,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use boxlite_protocol::message::{
-    Empty, Request, Response, ToGuest, ToHost, request, to_guest, to_host,
-};
-use futures_util::{SinkExt, StreamExt};
+use boxlite_protocol::message::{Empty, request};
 
 use super::command::{self, Processor, Purpose};
 use super::identity;
@@ -124,15 +121,8 @@ async fn save(machine: &mut QemuMachine, state: &File) -> Result<()> {
 /// A first round trip, which no machine made from this one has to do for the first time. Nothing
 /// is under way in the session when this returns: another host can go on with it.
 async fn rehearse(session: &mut Session) -> Result<()> {
-    let op = Some(request::Op::Ping(Empty {}));
-    let body = Some(to_guest::Body::Request(Request { id: 0, op }));
-    session.send(&ToGuest { body }).await.map_err(|e| guest::broken(&e))?;
-    match session.next().await {
-        Some(Ok(ToHost {
-            body: Some(to_host::Body::Response(Response { failure: None, .. })),
-        })) => Ok(()),
-        _ => Err(Error::new(Code::Portal, "the agent did not answer a ping")),
-    }
+    let answer = guest::call(session, request::Op::Ping(Empty {})).await?;
+    answer.failure.map_or(Ok(()), |failure| Err(guest::refused(failure)))
 }
 
 /// A guest is at rest when it uses less than this of a processor.
