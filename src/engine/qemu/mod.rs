@@ -2,6 +2,7 @@
 //!
 //! - [`command`]: the command line, from a specification
 //! - [`clock`]: the host's counter, which a translated guest shares
+//! - [`files`]: files that somebody else may have put there
 //! - [`identity`]: which host, and which files
 //! - [`launch`]: the roads to a running machine
 //! - [`machine`]: the running process
@@ -9,11 +10,13 @@
 //! - [`prepare`]: making templates, and machines from them
 //! - [`probe`]: whether hardware virtualisation really works here
 //! - [`prune`]: which templates go
+//! - [`recipe`]: what a template is made from, and its name
 //! - [`scratch`]: the disk of a machine that has none yet
 //! - [`template`]: templates on disk
 
 mod clock;
 pub mod command;
+mod files;
 mod identity;
 mod launch;
 mod machine;
@@ -21,6 +24,7 @@ mod monitor;
 mod prepare;
 mod probe;
 mod prune;
+mod recipe;
 mod scratch;
 mod template;
 

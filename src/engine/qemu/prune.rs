@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::template::{self, DESCRIPTION, LOCK, Recipe, WORKSHOP};
+use super::files::{open_file, remove};
+use super::recipe::Recipe;
+use super::template::{self, DESCRIPTION, LOCK, WORKSHOP};
 use crate::engine::TemplatePolicy;
 
 /// A template that may go.
@@ -29,7 +31,7 @@ pub fn prune(policy: &TemplatePolicy, kept: &Recipe) -> io::Result<()> {
             drop_leftovers(&policy.directory, key);
         } else if name.contains(template::HIDDEN) {
             // Somebody was ended while removing it.
-            let _ = template::remove(&path);
+            let _ = remove(&path);
         } else if !name.ends_with(WORKSHOP) && name != kept.key() {
             match examine(&path, policy, kept) {
                 Some(candidate) => candidates.push(candidate),
@@ -63,7 +65,7 @@ fn examine(path: &Path, policy: &TemplatePolicy, kept: &Recipe) -> Option<Candid
 
 /// Removes a template, unless somebody holds it.
 fn remove_unused(path: &Path) -> io::Result<bool> {
-    let _held = match template::open_file(&path.join(DESCRIPTION)) {
+    let _held = match open_file(&path.join(DESCRIPTION)) {
         Ok(file) => match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => Some(held),
             Err(_) => return Ok(false),
@@ -79,9 +81,9 @@ fn remove_unused(path: &Path) -> io::Result<bool> {
 /// What the lock of a template that is no more leaves, and a workshop that nobody works in.
 fn drop_leftovers(directory: &Path, key: &str) {
     let lock = directory.join(format!("{key}{LOCK}"));
-    let Ok(file) = template::open_file(&lock) else { return };
+    let Ok(file) = open_file(&lock) else { return };
     let Ok(_held) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return };
-    let _ = template::remove(&directory.join(format!("{key}{WORKSHOP}")));
+    let _ = remove(&directory.join(format!("{key}{WORKSHOP}")));
     if !directory.join(key).exists() {
         // Who waits for it looks whether it still has its name.
         let _ = fs::remove_file(&lock);

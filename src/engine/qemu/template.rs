@@ -21,7 +21,7 @@
 //! removed is what nobody holds. (A machine keeps what it has mapped in any case.)
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -32,12 +32,11 @@ use nix::sys::statfs::TMPFS_MAGIC;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::files::{in_memory, is_named, open_file, open_lock, read_file, remove};
 use super::prune::prune;
+use super::recipe::{Recipe, hex};
 use crate::engine::TemplatePolicy;
 use crate::error::{Code, Error, Result};
-
-/// Changes when templates of an older library cannot be used any more.
-const FORMAT: u32 = 1;
 
 /// After making a template has failed, nobody tries again for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -59,41 +58,6 @@ const PROVEN: &str = "proven";
 pub const LOCK: &str = ".lock";
 pub const WORKSHOP: &str = ".new";
 pub const HIDDEN: &str = ".old-";
-
-/// Everything that shapes a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipe {
-    pub format: u32,
-    pub host_boot: String,
-    pub qemu: String,
-    pub kernel: String,
-    pub initramfs: String,
-    /// The command line that the machine is made with: accelerator, processors, memory, devices,
-    /// the kernel's arguments.
-    pub arguments: Vec<String>,
-}
-
-impl Recipe {
-    pub fn new(
-        host_boot: String,
-        [qemu, kernel, initramfs]: [String; 3],
-        arguments: Vec<String>,
-    ) -> Recipe {
-        Recipe { format: FORMAT, host_boot, qemu, kernel, initramfs, arguments }
-    }
-
-    /// The name of this recipe's template.
-    pub fn key(&self) -> String {
-        let mut hash = Sha256::new();
-        let parts = [&self.host_boot, &self.qemu, &self.kernel, &self.initramfs];
-        hash.update(self.format.to_le_bytes());
-        for part in parts.into_iter().chain(&self.arguments) {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        hex(&hash.finalize()[..16])
-    }
-}
 
 /// What is written beside a template.
 #[derive(Debug, Serialize, Deserialize)]
@@ -358,63 +322,8 @@ fn hold(path: &Path) -> io::Result<(Flock<File>, Description)> {
     Ok((file, serde_json::from_slice(&text)?))
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    plain(options.create(true).truncate(false).write(true).mode(0o600), path)
-}
-
-pub fn open_file(path: &Path) -> io::Result<File> {
-    plain(OpenOptions::new().read(true), path)
-}
-
-/// Opens a file, and nothing else that has its name: a pipe would have us wait for ever.
-fn plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a file")) }
-}
-
-/// Whether an open file still is what its path names.
-fn is_named(file: &File, path: &Path) -> bool {
-    let same = || {
-        let (ours, named) = (file.metadata()?, fs::symlink_metadata(path)?);
-        io::Result::Ok((ours.dev(), ours.ino()) == (named.dev(), named.ino()))
-    };
-    same().unwrap_or(false)
-}
-
 fn read_state(path: &Path) -> io::Result<Vec<u8>> {
     read_file(&open_file(path)?, MAX_STATE)
-}
-
-fn read_file(file: &File, limit: u64) -> io::Result<Vec<u8>> {
-    if file.metadata()?.len() > limit {
-        return Err(io::Error::other("too large"));
-    }
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// A file without a name that holds these bytes.
-fn in_memory(bytes: &[u8]) -> io::Result<File> {
-    let fd = rustix::fs::memfd_create(c"boxlite-state", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(fd);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Removes whatever there is.
-pub fn remove(path: &Path) -> io::Result<()> {
-    let outcome = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match outcome {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Takes a template's name away, then its files.
@@ -432,13 +341,10 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::os::unix::fs::FileExt;
 
     fn policy(directory: &Path) -> TemplatePolicy {
