@@ -182,6 +182,17 @@ static inline int32_t finish(boxlite_exec *exec, bytes *out, bytes *err)
     return code;
 }
 
+// The output of a script in a box; the caller frees it.
+static inline char *output_of(boxlite_box *box, const char *script)
+{
+    bytes out = {0}, err = {0};
+    int32_t code = finish(start(box, script), &out, &err);
+    if (code != 0 || !out.data)
+        FAIL("%s: code %d, stderr '%s'", script, (int)code, err.data ? (char *)err.data : "");
+    free(err.data);
+    return (char *)out.data;
+}
+
 // Runs a script and compares what it prints on stdout.
 #define PRINTS(box, script, wanted)                                                                \
     do {                                                                                           \

@@ -166,15 +166,4 @@ static inline void listen_to_warnings(boxlite_runtime *runtime, warnings *w)
     OK(boxlite_runtime_on_log(runtime, BOXLITE_LOG_WARN, note_warning, w, NULL, &error));
 }
 
-// The output of a script in a box; the caller frees it.
-static inline char *output_of(boxlite_box *box, const char *script)
-{
-    bytes out = {0}, err = {0};
-    int32_t code = finish(start(box, script), &out, &err);
-    if (code != 0 || !out.data)
-        FAIL("%s: code %d, stderr '%s'", script, (int)code, err.data ? (char *)err.data : "");
-    free(err.data);
-    return (char *)out.data;
-}
-
 #endif

@@ -65,6 +65,16 @@ static void the_file_system_is_clean(boxlite_box *box)
     drop_disk();
 }
 
+// In the next life, on a clean disk, what was written is there.
+static void the_next_life_prints(boxlite_box *box, const char *script, const char *wanted)
+{
+    stop_box(box);
+    the_file_system_is_clean(box);
+    restored(box);
+    PRINTS(box, script, wanted);
+    stop_box(box);
+}
+
 static void each_size_is_seen(boxlite_runtime *runtime)
 {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -75,11 +85,7 @@ static void each_size_is_seen(boxlite_runtime *runtime)
         drop_disk();
         the_file_system_is_as_large(box, sizes[i]);
         PRINTS(box, "head -c 20000000 /dev/urandom > /file; sync; md5sum < /file > /sum; echo ok", "ok\n");
-        stop_box(box);
-        the_file_system_is_clean(box);
-        restored(box);
-        PRINTS(box, "md5sum < /file | cmp - /sum && echo same", "same\n");
-        stop_box(box);
+        the_next_life_prints(box, "md5sum < /file | cmp - /sum && echo same", "same\n");
         remove_box(runtime, box);
     }
     // The size of its disk makes no machine another.
@@ -97,11 +103,8 @@ static void all_of_a_disk_can_be_written(boxlite_runtime *runtime)
            "25\n");
     // To the last block, and beyond: refused, and no harm.
     PRINTS(box, "dd if=/dev/zero of=/rest bs=64k 2>&1 | grep -o 'No space left on device'; sync; echo over", "No space left on device\nover\n");
-    stop_box(box);
-    the_file_system_is_clean(box);
-    restored(box);
-    PRINTS(box, "md5sum -c /sums | grep -c OK; rm /rest; df -P -k / | awk 'NR == 2 { print ($4 > 10000) }'", "25\n1\n");
-    stop_box(box);
+    the_next_life_prints(
+        box, "md5sum -c /sums | grep -c OK; rm /rest; df -P -k / | awk 'NR == 2 { print ($4 > 10000) }'", "25\n1\n");
     the_file_system_is_clean(box);
     remove_box(runtime, box);
     CHECK(detours(runtime) == 0);

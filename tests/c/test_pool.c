@@ -100,16 +100,6 @@ static void start_as(boxlite_box *box, int32_t boot)
     boxlite_box_info_free(info);
 }
 
-static char *output_of(boxlite_box *box, const char *script)
-{
-    bytes out = {0}, err = {0};
-    int32_t code = finish(start(box, script), &out, &err);
-    if (code != 0 || !out.data)
-        FAIL("%s: code %d, stderr '%s'", script, (int)code, err.data ? (char *)err.data : "");
-    free(err.data);
-    return (char *)out.data;
-}
-
 static void a_pool_is_within_bounds(void)
 {
     boxlite_runtime_options *options;
