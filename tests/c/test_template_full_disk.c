@@ -1,5 +1,6 @@
 // A disk with room for boxes but for no machine template: boxes boot, and are restored once there
-// is room. And a home in memory, where no template can be. Needs root, for file systems of its own.
+// is room. A disk that is filled under restored boxes. And a home in memory, where no template can be.
+// Needs root, for file systems of its own.
 #include "templates.h"
 #include <sys/mount.h>
 
@@ -37,6 +38,16 @@ static void a_minute_later(void)
 {
     CHECK(count_templates(".lock", NULL) == 1);
     host("touch -d '2 minutes ago' $HOME_/templates/*.lock");
+}
+
+// Frees the runtime, and sees that nothing runs any more; the home stays.
+static void shut_down(boxlite_runtime *runtime)
+{
+    boxlite_op *op;
+    OK(boxlite_runtime_shutdown(runtime, 0, &op, &error));
+    wait_op(op);
+    boxlite_runtime_free(runtime);
+    EVENTUALLY(count_machines() == 0);
 }
 
 static void on_a_disk(void)
@@ -82,12 +93,42 @@ static void on_a_disk(void)
 
     remove_box(runtime, box);
     remove_box(runtime, other);
-    boxlite_op *op;
-    OK(boxlite_runtime_shutdown(runtime, 0, &op, &error));
-    wait_op(op);
-    boxlite_runtime_free(runtime);
+    shut_down(runtime);
+}
+
+// A box that was restored is told of a disk that somebody else fills while it writes, as one that
+// was booted is.
+static void under_a_restored_box(void)
+{
+    host("rm $HOME_/filler");
+    boxlite_runtime *runtime = open_runtime();
+    boxlite_box *box = new_box(runtime), *other = new_box(runtime);
+    CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
+    PRINTS(box, "echo kept > /file; sync; cat /file", "kept\n");
+
+    // New blocks without end: what is on the host's disk already can be written again for ever.
+    boxlite_exec *exec = start(box, "i=0; while dd if=/dev/urandom of=/big$i bs=1M count=4 2>/dev/null; sync; "
+                                    "do echo $i; i=$((i + 1)); done");
+    bytes written = {0};
+    int32_t code;
+    OK(boxlite_exec_on_stdout(exec, append, &written, NULL, &error));
+    DISPATCH_UNTIL(runtime, written.length > 0);
+    host("dd if=/dev/zero of=$HOME_/filler bs=64k 2>/dev/null; true");
+    FAILS(boxlite_exec_wait(exec, 300000, &code, &error), BOXLITE_RESOURCE_EXHAUSTED, "disk is full");
+    boxlite_exec_free(exec);
+    free(written.data);
     EVENTUALLY(count_machines() == 0);
-    unmount();
+    EVENTUALLY(status_of(box) == BOXLITE_BOX_FAILED);
+
+    // With space again, others start as ever, and this one is what it was.
+    host("rm $HOME_/filler");
+    CHECK(boot(other) == BOXLITE_BOOT_RESTORED);
+    CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
+    PRINTS(box, "rm -f /big*; cat /file", "kept\n");
+    CHECK(templates_made(runtime) == 0 && detours(runtime) == 0);
+    remove_box(runtime, box);
+    remove_box(runtime, other);
+    shut_down(runtime);
 }
 
 // There, pages that nobody has written take space too, and the lack of it would end boxes.
@@ -115,6 +156,8 @@ int main(void)
         return 77;
     }
     on_a_disk();
+    under_a_restored_box();
+    unmount();
     CHECK(mount_home("mount -t tmpfs tmpfs $HOME_"));
     in_memory();
     return 0;
