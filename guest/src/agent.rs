@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use boxlite_protocol::message::{
-    Exec, Failure, FailureKind, Rehearse, Request, Response, Shutdown, Signal, ToGuest, request,
+    Disk, Exec, Failure, FailureKind, Request, Response, Shutdown, Signal, ToGuest, request,
     to_guest, to_host,
 };
 use boxlite_spawn::Exit;
@@ -247,6 +247,10 @@ impl Agent {
                 Ok(()) => return Ok(()),
                 refused => refused,
             },
+            Some(request::Op::MountRoot(disk)) => match &mut self.state {
+                State::Blank(blank) => blank.mount_root(&disk),
+                _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
+            },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
             None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
         };
@@ -270,9 +274,9 @@ impl Agent {
     }
 
     /// Begins a rehearsal; its request is answered when the last of its commands has ended.
-    fn rehearse(&mut self, id: u64, request: &Rehearse) -> Result<(), Failure> {
+    fn rehearse(&mut self, id: u64, request: &Disk) -> Result<(), Failure> {
         match &self.state {
-            State::Blank(blank) if self.rehearsing.is_none() => rehearsal::begin(blank, request)?,
+            State::Blank(blank) if self.rehearsing.is_none() && !blank.has_root() => rehearsal::begin(blank, request)?,
             _ => return Err(failure(FailureKind::State, "not the time to rehearse", 0)),
         }
         self.rehearsing = Some(Rehearsing { request: id, left: rehearsal::TIMES });

@@ -17,6 +17,7 @@ mod rehearsal;
 mod setup;
 mod stdin;
 mod users;
+mod warm;
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -21,7 +21,7 @@ use crate::port::Port;
 use crate::stdin::Stdin;
 use crate::users::Cache;
 
-const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What became of an attempt to move bytes.
 #[derive(Debug, PartialEq, Eq)]

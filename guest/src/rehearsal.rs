@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 
 use boxlite_protocol::WINDOW;
-use boxlite_protocol::message::{Exec, Failure, FailureKind, Init, Rehearse, Time};
+use boxlite_protocol::message::{Disk, Exec, Failure, FailureKind, Init, Time};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -30,7 +30,7 @@ pub const PART: &str = "rehearse";
 pub const TIMES: usize = 2;
 
 /// Prepares the stage.
-pub fn begin(blank: &Blank, request: &Rehearse) -> Result<(), Failure> {
+pub fn begin(blank: &Blank, request: &Disk) -> Result<(), Failure> {
     prepare(blank, request).map_err(|e| failed(&e))
 }
 
@@ -65,11 +65,11 @@ fn failed(error: &io::Error) -> Failure {
     failure(FailureKind::Internal, text, error.raw_os_error().unwrap_or(0))
 }
 
-fn prepare(blank: &Blank, request: &Rehearse) -> io::Result<()> {
+fn prepare(blank: &Blank, request: &Disk) -> io::Result<()> {
     for _ in 0..TIMES {
         elsewhere(|| become_nobody(blank, request))?;
     }
-    let Rehearse { device, kind } = request;
+    let Disk { device, kind } = request;
     fs::create_dir(STAGE)?;
     setup::mount_disk(device, kind, STAGE)?;
     fs::copy(ACTOR, format!("{STAGE}{ACTOR}"))?;
@@ -77,7 +77,7 @@ fn prepare(blank: &Blank, request: &Rehearse) -> io::Result<()> {
 }
 
 /// Becomes a box whose disk is the one to rehearse with. Only for a process whose mounts are its own.
-fn become_nobody(blank: &Blank, request: &Rehearse) -> io::Result<()> {
+fn become_nobody(blank: &Blank, request: &Disk) -> io::Result<()> {
     let nobody = || "rehearsal".to_owned();
     let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
     let init = Init {

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use boxlite_protocol::message::{Failure, FailureKind, Init, Time};
+use boxlite_protocol::message::{Disk, Failure, FailureKind, Init, Time};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
@@ -21,8 +21,8 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use nix::unistd::Gid;
 
-use crate::identity;
 use crate::process::failure;
+use crate::{identity, warm};
 
 const NEW_ROOT: &str = "/newroot";
 
@@ -88,11 +88,28 @@ pub fn touch_memory() {
 pub struct Blank {
     /// Where the random pool is fed.
     random: File,
+    /// The disk that is the root already.
+    root: Option<Disk>,
 }
 
 impl Blank {
     pub fn new() -> io::Result<Blank> {
-        Ok(Blank { random: OpenOptions::new().write(true).open("/dev/random")? })
+        Ok(Blank { random: OpenOptions::new().write(true).open("/dev/random")?, root: None })
+    }
+
+    pub fn has_root(&self) -> bool {
+        self.root.is_some()
+    }
+
+    /// Makes a disk the root before it is known whose.
+    pub fn mount_root(&mut self, disk: &Disk) -> Result<(), Failure> {
+        if self.has_root() {
+            return Err(failure(FailureKind::State, "a disk is mounted already", libc::EBUSY));
+        }
+        enter_root(disk)?;
+        self.root = Some(disk.clone());
+        warm::read_ahead();
+        Ok(())
     }
 
     /// Makes this machine the box that `init` describes.
@@ -106,7 +123,15 @@ impl Blank {
         }
         nix::unistd::sethostname(&init.hostname)
             .map_err(|e| internal(&format!("set the host name '{}'", init.hostname), &e.into()))?;
-        mount_root(init)?;
+        let disk = Disk { device: init.root_device.clone(), kind: init.root_type.clone() };
+        match &self.root {
+            None => enter_root(&disk)?,
+            Some(root) if *root == disk => {}
+            Some(root) => {
+                let text = format!("{} is mounted, not {}", root.device, disk.device);
+                return Err(failure(FailureKind::State, text, libc::EBUSY));
+            }
+        }
         identity::write(init).map_err(|e| internal("write the box's identity files", &e.into()))
     }
 }
@@ -161,11 +186,11 @@ fn add_entropy(random: &File, bytes: &[u8]) -> io::Result<()> {
 /// empty, and most boxes need little of it.
 const EXT4: &str = "noinit_itable,no_prefetch_block_bitmaps";
 
-fn mount_root(init: &Init) -> Result<(), Failure> {
+fn enter_root(disk: &Disk) -> Result<(), Failure> {
     let fail = |what: &str, e: nix::Error| {
         failure(FailureKind::Mount, format!("{what}: {}", e.desc()), e as i32)
     };
-    let (device, kind) = (init.root_device.as_str(), init.root_type.as_str());
+    let Disk { device, kind } = disk;
     mount_disk(device, kind, NEW_ROOT)
         .map_err(|e| fail(&format!("mount {device} as {kind}"), e))?;
     nix::unistd::chdir(NEW_ROOT).map_err(|e| fail("enter the new root", e))?;

@@ -40,7 +40,7 @@ pub mod to_guest {
 pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub op: Option<request::Op>,
 }
 
@@ -70,7 +70,11 @@ pub mod request {
         /// Does what the start of a box does, and undoes it. Any number of times before Init. What
         /// the rehearsed command writes is sent as an exec's output is.
         #[prost(message, tag = "8")]
-        Rehearse(Rehearse),
+        Rehearse(Disk),
+        /// Makes a disk the root, ahead of Init, which then leaves it at that. Of what nearly every
+        /// command reads, as much as there is gets read.
+        #[prost(message, tag = "9")]
+        MountRoot(Disk),
     }
 }
 
@@ -107,9 +111,9 @@ pub struct Init {
     pub hosts: String,
 }
 
-/// A disk to rehearse with.
+/// A disk of the machine.
 #[derive(Clone, PartialEq, Message)]
-pub struct Rehearse {
+pub struct Disk {
     /// Its block device.
     #[prost(string, tag = "1")]
     pub device: String,

@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use boxlite_protocol::message::{
-    FromSupervisor, Parked as Announcement, Rehearse, Response, from_supervisor, request,
+    Disk, FromSupervisor, Parked as Announcement, Response, from_supervisor, request,
 };
 
 use super::creator::Creator;
@@ -70,7 +70,7 @@ async fn prepare<E: Engine>(
 /// Has the agent do what it does for a box, and undo it. What the rehearsed command writes is of no
 /// interest.
 async fn rehearse(guest: &mut Session) -> Result<()> {
-    let disk = Rehearse { device: ROOT_DEVICE.into(), kind: ROOT_TYPE.into() };
+    let disk = Disk { device: ROOT_DEVICE.into(), kind: ROOT_TYPE.into() };
     let answer = guest::call_among_others(guest, request::Op::Rehearse(disk)).await?;
     answer.failure.map_or(Ok(()), |failure| Err(guest::refused(failure)))
 }
