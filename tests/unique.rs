@@ -82,6 +82,7 @@ fn machine(libexec: &Path, directory: &Path, disk: PathBuf) -> MachineSpec {
             directory: directory.join("templates"),
             max_age: Duration::from_secs(3600),
             max_bytes: 1 << 30,
+            disks: false,
         }),
     }
 }

@@ -276,7 +276,9 @@ impl Agent {
     /// Begins a rehearsal; its request is answered when the last of its commands has ended.
     fn rehearse(&mut self, id: u64, request: &Disk) -> Result<(), Failure> {
         match &self.state {
-            State::Blank(blank) if self.rehearsing.is_none() && !blank.has_root() => rehearsal::begin(blank, request)?,
+            State::Blank(blank) if self.rehearsing.is_none() && !blank.has_root() => {
+                rehearsal::begin(blank, request)?
+            }
             _ => return Err(failure(FailureKind::State, "not the time to rehearse", 0)),
         }
         self.rehearsing = Some(Rehearsing { request: id, left: rehearsal::TIMES });

@@ -52,14 +52,25 @@ pub enum Counter {
     RestoredStarts = 1,
     /// Boxes that got a machine which was waiting for one.
     PooledStarts = 2,
-    /// Templates made.
+    /// Machine templates made.
     TemplatesMade = 3,
     /// Times that a faster way to start a box did not work, each with a warning in the log.
     Detours = 4,
+    /// Disk templates made: those that have a disk mounted.
+    DiskTemplatesMade = 5,
 }
 
 impl Counter {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
+
+    /// What a start counts besides itself when it has done a stage.
+    pub fn of_stage(name: &str) -> Option<Counter> {
+        match name {
+            "template" => Some(Counter::TemplatesMade),
+            "disk template" => Some(Counter::DiskTemplatesMade),
+            _ => None,
+        }
+    }
 }
 
 impl Counters {

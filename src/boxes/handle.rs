@@ -384,9 +384,7 @@ impl Inner {
             Boot::Pooled => Counter::PooledStarts,
             Boot::Cold | Boot::Unknown => Counter::ColdStarts,
         });
-        if stages.iter().any(|s| s.name == "template") {
-            counters.add(Counter::TemplatesMade);
-        }
+        stages.iter().filter_map(|s| Counter::of_stage(&s.name)).for_each(|c| counters.add(c));
         for detour in &running.detours {
             counters.add(Counter::Detours);
             tracing::warn!("box {} took longer to start: {detour}", self.config.id);

@@ -188,12 +188,12 @@ async fn park(context: &Arc<Context>) -> Result<Parked> {
     let held = start::spawn_supervisor(&context.settings.libexec, &log)?;
     let mut parked = Parked { spec, since: Instant::now(), held: Some(held) };
     if let Some((socket, _)) = &mut parked.held {
-        let made_template = |stage: &str| {
-            if stage == "template" {
-                context.counters.add(Counter::TemplatesMade);
+        let done = |stage: &str| {
+            if let Some(counter) = Counter::of_stage(stage) {
+                context.counters.add(counter);
             }
         };
-        for detour in client::park(socket, json, made_template).await? {
+        for detour in client::park(socket, json, done).await? {
             context.counters.add(Counter::Detours);
             tracing::warn!("a machine for the pool took longer to start: {detour}");
         }

@@ -154,6 +154,25 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_templates_mib(
     }
 }
 
+/// Sets whether the disk of an image gets a machine template of its own, with that disk mounted, when
+/// a box of it is started for the first time: yes unless set. Every later first start of a box with
+/// the same image, disk size, processors and memory is faster by nearly half. Each such template takes
+/// half a second to make, and some 60 MiB of the space that templates may take.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_disk_templates(
+    options: *mut boxlite_runtime_options,
+    wanted: bool,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            pointer::borrow_mut(options, "options")?.0.disk_templates(wanted);
+            Ok(())
+        })
+    }
+}
+
 /// Sets how many machines wait for boxes, 0 to 64; none unless set. A box that gets one starts in
 /// a fraction of the time. They are made while nothing is being started, one at a time, from a
 /// machine template, and have rehearsed what a start does; each stands still meanwhile, and takes

@@ -213,6 +213,8 @@ pub enum boxlite_counter {
     BOXLITE_COUNTER_TEMPLATES_MADE = 3,
     /// Times that a faster way to start a box did not work; the log has a warning on each.
     BOXLITE_COUNTER_DETOURS = 4,
+    /// Disk templates made: machine templates that have the disk of an image mounted.
+    BOXLITE_COUNTER_DISK_TEMPLATES_MADE = 5,
 }
 
 /// How often this runtime has done something since it was opened, by a boxlite_counter; 0 for one
@@ -228,6 +230,7 @@ pub unsafe extern "C" fn boxlite_runtime_counter(
         2 => Counter::PooledStarts,
         3 => Counter::TemplatesMade,
         4 => Counter::Detours,
+        5 => Counter::DiskTemplatesMade,
         _ => return 0,
     };
     // SAFETY: a live handle or NULL.

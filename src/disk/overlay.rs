@@ -77,18 +77,54 @@ pub fn create(
     backing_format: DiskFormat,
     virtual_size: u64,
 ) -> Result<()> {
-    let header = header(backing, backing_format, virtual_size)?;
-    check_written(&header, backing)?;
-    let tables = l1_clusters(virtual_size);
+    let (start, length) = empty(backing, backing_format, virtual_size)?;
+    check_written(&start, backing)?;
     let pending = PendingFile::create(path)?;
     let mut file = pending.file();
-    let written = file
-        .write_all(&header)
-        .and_then(|()| file.write_all(&reference_counts(FIXED_CLUSTERS + tables)))
-        // The first-level table is empty: zeros.
-        .and_then(|()| file.set_len((FIXED_CLUSTERS + tables) * CLUSTER as u64));
+    let written = file.write_all(&start).and_then(|()| file.set_len(length));
     written.map_err(|e| Error::io(Code::Storage, format!("write {}", path.display()), &e))?;
     pending.commit(IfExists::Fail)
+}
+
+/// What an empty overlay starts with, and its length; the rest, which is the first-level table, is
+/// zeros.
+fn empty(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<(Vec<u8>, u64)> {
+    let mut start = header(backing, format, virtual_size)?;
+    let clusters = FIXED_CLUSTERS + l1_clusters(virtual_size);
+    start.extend(reference_counts(clusters));
+    Ok((start, clusters * CLUSTER as u64))
+}
+
+/// What an overlay says about itself that is on a raw file, and as [`create`] left it: nobody has
+/// opened it to write since. None for any other.
+pub fn untouched(path: &Path) -> Result<Option<OverlayInfo>> {
+    let info = info(path)?;
+    let Some(backing) = &info.backing_path else { return Ok(None) };
+    let Ok((start, length)) = empty(backing, DiskFormat::Raw, info.virtual_size) else {
+        return Ok(None);
+    };
+    let read = || {
+        let file = File::open(path)?;
+        if file.metadata()?.len() != length {
+            return Ok(None);
+        }
+        // The tables of the largest disk have 32 MiB.
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        let (found, rest) = bytes.split_at(start.len());
+        Ok((found == start && rest.iter().all(|byte| *byte == 0)).then(|| info.clone()))
+    };
+    read().map_err(|e: std::io::Error| {
+        Error::io(Code::Storage, format!("read {}", path.display()), &e)
+    })
+}
+
+/// Has the file at `path` be these bytes, which are an overlay, from now on: all of them or none.
+pub fn replace(path: &Path, overlay: &[u8]) -> Result<()> {
+    let pending = PendingFile::create(path)?;
+    let written = pending.file().write_all(overlay);
+    written.map_err(|e| Error::io(Code::Storage, format!("write {}", path.display()), &e))?;
+    pending.commit(IfExists::Replace)
 }
 
 /// Reads what the qcow2 file at `path` says. The file may be anything: it is not trusted.
@@ -327,6 +363,40 @@ mod tests {
             assert_eq!(error.code(), Code::InvalidArgument);
         }
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_overlay_is_untouched_until_anything_in_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.qcow2");
+        let make = |format, size| {
+            let _ = std::fs::remove_file(&path);
+            create(&path, Path::new("/base"), format, size).unwrap();
+        };
+        for size in [1 << 20, 10 << 30, 1 << 40] {
+            make(DiskFormat::Raw, size);
+            assert_eq!(untouched(&path).unwrap(), Some(info(&path).unwrap()));
+        }
+        let length = std::fs::metadata(&path).unwrap().len();
+        for at in [90, 1000, 65_536, 131_080, length - 1, length] {
+            make(DiskFormat::Raw, 1 << 40);
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(&[1], at).unwrap();
+            // One that is broken is an error, and not untouched either.
+            assert!(!matches!(untouched(&path), Ok(Some(_))), "byte {at}");
+        }
+        make(DiskFormat::Qcow2, 1 << 30);
+        assert_eq!(untouched(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_replaced_overlay_is_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.qcow2");
+        create(&path, Path::new("/base"), DiskFormat::Raw, 1 << 30).unwrap();
+        replace(&path, b"another").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"another");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub struct MachineSpec {
     pub templates: Option<TemplatePolicy>,
 }
 
+/// What the guest calls its disk, and what file system is on it.
+pub const ROOT_DEVICE: &str = "/dev/vda";
+pub const ROOT_TYPE: &str = "ext4";
+
 /// A machine's disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -63,6 +67,9 @@ pub struct TemplatePolicy {
     pub max_age: Duration,
     /// All templates together; those used longest ago go first. One in use always stays.
     pub max_bytes: u64,
+    /// Whether disks that nobody has written to get templates of their own, one for all over the
+    /// same backing file.
+    pub disks: bool,
 }
 
 /// What executes a guest's instructions.

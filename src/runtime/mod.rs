@@ -32,6 +32,7 @@ pub struct RuntimeOptions {
     accelerator: Option<AcceleratorChoice>,
     template_max_age: Option<Duration>,
     template_max_bytes: Option<u64>,
+    no_disk_templates: bool,
     pool: PoolOptions,
 }
 
@@ -81,6 +82,13 @@ impl RuntimeOptions {
     /// were used longest ago are removed first, those in use never.
     pub fn template_space(&mut self, bytes: u64) {
         self.template_max_bytes = Some(bytes);
+    }
+
+    /// Whether a disk that no box has written to yet gets a template of its own, with it mounted, for
+    /// all new boxes of the same image and disk size; so it is unless set. Each takes as much space as
+    /// a machine template and half the time to make, and saves nearly half the time of a first start.
+    pub fn disk_templates(&mut self, wanted: bool) {
+        self.no_disk_templates = !wanted;
     }
 
     /// How many machines wait for boxes, 0 to 64; none unless set.
@@ -138,6 +146,7 @@ impl Runtime {
                 directory: home.templates(),
                 max_age: options.template_max_age.unwrap_or(TEMPLATE_MAX_AGE),
                 max_bytes: options.template_max_bytes.unwrap_or(TEMPLATE_MAX_BYTES),
+                disks: !options.no_disk_templates,
             },
         };
         let counters = Counters::default();

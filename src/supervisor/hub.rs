@@ -166,7 +166,8 @@ impl Hub {
                 (Kind::Shutdown, request::Op::Shutdown(shutdown))
             }
             Some(op @ (request::Op::Ping(_) | request::Op::SetClock(_))) => (Kind::Other, op),
-            Some(request::Op::Init(_) | request::Op::Rehearse(_)) | None => {
+            Some(request::Op::Init(_) | request::Op::Rehearse(_) | request::Op::MountRoot(_))
+            | None => {
                 let failure = fail(FailureKind::Invalid, "a request this supervisor does not know");
                 respond(clients, client, id, Some(failure));
                 return outcome;

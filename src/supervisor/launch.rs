@@ -14,7 +14,7 @@ use super::park::{self, Parked};
 use super::peer::{Arrival, CREATOR, Clients, Queue};
 use super::socket::{self, PidFile};
 use crate::channel::guest::{self, Session};
-use crate::engine::{self, Engine, Machine, MachineSpec, Progress, Road};
+use crate::engine::{self, Engine, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, Road};
 use crate::error::{Code, Error, Result};
 
 /// Everything a supervisor is told. Written and read by the same build of the library.
@@ -69,10 +69,6 @@ pub struct Launcher<M> {
 
 /// Fresh bytes for the guest's random pool: as much as its generators are seeded with, twice.
 const ENTROPY: usize = 64;
-
-/// The disk is the first virtio block device.
-pub const ROOT_DEVICE: &str = "/dev/vda";
-pub const ROOT_TYPE: &str = "ext4";
 
 /// The supervisor's own messages, in the box's directory.
 pub const SUPERVISOR_LOG: &str = "logs/shim.log";

@@ -12,10 +12,10 @@ use boxlite_protocol::message::{
 };
 
 use super::creator::Creator;
-use super::launch::{self, LaunchSpec, Order, ROOT_DEVICE, ROOT_TYPE, Stages};
+use super::launch::{self, LaunchSpec, Order, Stages};
 use super::peer::{CREATOR, Clients};
 use crate::channel::guest::{self, Session};
-use crate::engine::{self, Engine, Machine, MachineSpec, Progress, Road};
+use crate::engine::{self, Engine, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, Road};
 use crate::error::{Code, Error, Result};
 
 /// A machine that stands still.

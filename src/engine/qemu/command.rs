@@ -34,6 +34,8 @@ pub enum Purpose {
     Prepare,
     /// To be loaded from what was saved: of the file it has a private copy, page by page.
     Restore,
+    /// To be loaded, and saved again: the file for its memory holds what was saved, and is its own.
+    Derive,
 }
 
 /// What executes the guest's instructions, with what the guest has to be told about it.
@@ -87,7 +89,7 @@ pub fn arguments(
         line.option("-object", memory);
         line.option("-machine", format!("memory-backend={MEMORY}"));
     }
-    if purpose == Purpose::Restore {
+    if matches!(purpose, Purpose::Restore | Purpose::Derive) {
         line.option("-incoming", "defer");
     }
     line.path("-kernel", &spec.kernel);
@@ -143,7 +145,7 @@ const MEMORY: &str = "ram";
 fn memory(spec: &MachineSpec, purpose: Purpose) -> Option<String> {
     let share = match purpose {
         Purpose::Boot => return None,
-        Purpose::Prepare => "on",
+        Purpose::Prepare | Purpose::Derive => "on",
         Purpose::Restore => "off",
     };
     Some(format!(

@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::SeekFrom;
+
 /// A file to lock, made if there is none.
 pub fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -51,6 +53,31 @@ pub fn in_memory(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// Gives `to`, which is empty, the length of `from`, and what it holds where it holds anything.
+pub fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
+    let length = from.metadata()?.len();
+    to.set_len(length)?;
+    let mut at = 0;
+    loop {
+        let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // Nothing but a hole is left.
+            Err(rustix::io::Errno::NXIO) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        at = rustix::fs::seek(from, SeekFrom::Hole(start))?;
+        let (mut from_at, mut to_at) = (start, start);
+        while from_at < at {
+            let left = usize::try_from(at - from_at).unwrap_or(usize::MAX);
+            let some =
+                rustix::fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), left)?;
+            if some == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
 /// Removes whatever there is.
 pub fn remove(path: &Path) -> io::Result<()> {
     let outcome = match fs::symlink_metadata(path) {
@@ -61,5 +88,35 @@ pub fn remove(path: &Path) -> io::Result<()> {
     match outcome {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_sparse_copy_has_the_same_bytes_and_the_same_holes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let mut options = OpenOptions::new();
+            options.create_new(true).read(true).write(true);
+            options.open(directory.path().join(name)).unwrap()
+        };
+        for (n, places) in [&[][..], &[0], &[1 << 20, 5 << 20], &[(8 << 20) - 3]].iter().enumerate()
+        {
+            let (from, to) = (file(&format!("{n}.from")), file(&format!("{n}.to")));
+            from.set_len(8 << 20).unwrap();
+            places.iter().for_each(|at| from.write_all_at(b"abc", *at).unwrap());
+            copy_sparse(&from, &to).unwrap();
+            let all = |file: &File| {
+                let mut bytes = vec![0; 8 << 20];
+                file.read_exact_at(&mut bytes, 0).unwrap();
+                bytes
+            };
+            assert!(all(&from) == all(&to) && to.metadata().unwrap().len() == 8 << 20);
+            assert!(to.metadata().unwrap().blocks() <= from.metadata().unwrap().blocks());
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! The roads to a running machine: from a template, or a plain boot.
 
-use std::pin::{Pin, pin};
-
 use super::command::Processor;
-use super::machine::{Origin, QemuMachine, silent};
-use super::monitor::Notice;
-use super::prepare;
+use super::load::load;
+use super::machine::{Origin, QemuMachine};
+use super::prepare::{self, Preparation};
 use super::template::{Place, Template};
 use crate::channel::guest::Session;
-use crate::engine::{Launched, MachineSpec, Progress, Road};
+use crate::disk::overlay;
+use crate::engine::{Disk, Launched, MachineSpec, Progress, Road, TemplatePolicy};
 use crate::error::{Code, Result};
 
 /// A launch under way.
@@ -58,53 +57,84 @@ impl<'a> Launch<'a> {
         Ok((machine, session, answer))
     }
 
-    /// A template that does not work is made anew, once. None if there is no way.
+    /// By the template for the disk if nobody has written to that, else by the one for the machine;
+    /// if that does not work it is made anew, once. None if there is no way.
     async fn by_template<T>(
         &mut self,
         first: &impl AsyncFn(&mut Session) -> Result<T>,
     ) -> Option<Running<T>> {
+        let policy = self.spec.templates.as_ref()?;
+        if let Some(found) = self.disk_template(policy).await {
+            match self.attempt(found, first).await {
+                Ok(running) => return Some(running),
+                Err(Blame::Host) => return None,
+                Err(Blame::Template) => {}
+            }
+        }
         for _ in 0..2 {
-            let (place, template) = match self.find_template().await? {
+            let found = match self.preparation(policy).machine().await {
                 Ok(found) => found,
                 Err(error) => {
                     self.detours.push(error.to_string());
                     return None;
                 }
             };
-            let proven = template.proven;
-            let error = match self.restore(template, first).await {
-                Ok(restored) => {
-                    if !proven {
-                        place.prove();
-                    }
-                    return Some(restored);
-                }
-                Err(error) => error,
-            };
-            self.detours.push(format!("restore a machine: {error}"));
-            // One that worked before has not changed: the host's load is to blame for silence.
-            if proven && error.code() == Code::Timeout {
-                return None;
-            }
-            if let Err(error) = place.discard() {
-                self.detours.push(format!("a machine template cannot be removed: {error}"));
-                return None;
+            match self.attempt(found, first).await {
+                Ok(running) => return Some(running),
+                Err(Blame::Host) => return None,
+                Err(Blame::Template) => {}
             }
         }
         None
     }
 
-    /// None if none is wanted.
-    async fn find_template(&mut self) -> Option<Result<(Place, Template)>> {
-        let policy = self.spec.templates.as_ref()?;
-        let place = match prepare::place(policy, self.spec, self.processor) {
-            Ok(place) => place,
-            Err(error) => return Some(Err(error)),
+    /// The template for the disk, which then has in it what the machine in the template wrote.
+    async fn disk_template(&mut self, policy: &TemplatePolicy) -> Option<(Place, Template)> {
+        let Disk::Image(path) = &self.spec.disk else { return None };
+        if !policy.disks {
+            return None;
+        }
+        // Whoever opens a disk to run a box says best what is wrong with it.
+        let disk = overlay::untouched(path).ok()??;
+        let mut found = self.preparation(policy).with_disk(&disk).await;
+        if let Ok((_, Template { disk: Some(written), .. })) = &found
+            && let Err(error) = overlay::replace(path, written)
+        {
+            found = Err(error);
+        }
+        found.map_err(|error| self.detours.push(error.to_string())).ok()
+    }
+
+    fn preparation<'b>(&'b mut self, policy: &'b TemplatePolicy) -> Preparation<'b> {
+        let Launch { spec, processor, progress, detours } = self;
+        Preparation { spec, policy, processor: *processor, progress: &mut **progress, detours }
+    }
+
+    async fn attempt<T>(
+        &mut self,
+        (place, template): (Place, Template),
+        first: &impl AsyncFn(&mut Session) -> Result<T>,
+    ) -> std::result::Result<Running<T>, Blame> {
+        let proven = template.proven;
+        let error = match self.restore(template, first).await {
+            Ok(restored) => {
+                if !proven {
+                    place.prove();
+                }
+                return Ok(restored);
+            }
+            Err(error) => error,
         };
-        let (progress, detours) = (&mut *self.progress, &mut self.detours);
-        let template =
-            prepare::template(&place, self.spec, self.processor, progress, detours).await;
-        Some(template.map(|template| (place, template)))
+        self.detours.push(format!("restore a machine: {error}"));
+        // One that worked before has not changed: the host's load is to blame for silence.
+        if proven && error.code() == Code::Timeout {
+            return Err(Blame::Host);
+        }
+        if let Err(error) = place.discard() {
+            self.detours.push(format!("a machine template cannot be removed: {error}"));
+            return Err(Blame::Host);
+        }
+        Err(Blame::Template)
     }
 
     async fn restore<T>(
@@ -115,42 +145,17 @@ impl<'a> Launch<'a> {
         // There has to be time left to boot.
         let limit = self.spec.boot_timeout / 2;
         let (mut machine, mut session) = prepare::restore(self.spec, self.processor, template)?;
-        // What is sent now waits in the channel until the machine is loaded, and runs on.
-        let answer = {
-            let mut exchange = pin!(first(&mut session));
-            let early = tokio::time::timeout(limit, load(&mut machine, exchange.as_mut())).await;
-            let early = match early {
-                Ok(Ok(early)) => early,
-                Ok(Err(failure)) => return Err(machine.explain(failure).await),
-                Err(_) => return Err(machine.explain(silent(limit)).await),
-            };
-            self.progress.done("restore");
-            match early {
-                Some(answer) => answer,
-                None => machine.alive(limit, exchange).await?,
-            }
-        };
+        let loaded = || self.progress.done("restore");
+        let answer = load(&mut machine, limit, first(&mut session), loaded).await?;
         self.progress.done("setup");
         Ok((machine, session, answer))
     }
 }
 
-/// Loads a machine while the first exchange with its agent is under way; the answer, if it came
-/// before QEMU's own word.
-async fn load<T>(
-    machine: &mut QemuMachine,
-    exchange: Pin<&mut impl Future<Output = Result<T>>>,
-) -> Result<Option<T>> {
-    let mut loaded = pin!(async {
-        machine.monitor().load().await?;
-        machine.reported(Notice::Migrated).await
-    });
-    tokio::select! {
-        biased;
-        loaded = &mut loaded => loaded.map(|()| None),
-        answer = exchange => {
-            loaded.await?;
-            answer.map(Some)
-        }
-    }
+/// Why a machine could not be restored.
+enum Blame {
+    /// The template, which is gone now.
+    Template,
+    /// Something that another template would not mend.
+    Host,
 }

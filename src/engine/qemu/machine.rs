@@ -62,6 +62,11 @@ pub enum Origin<'a> {
         memory: &'a File,
     },
     Restore(Template),
+    /// The same, with a copy of its memory to write to.
+    Derive {
+        template: Template,
+        memory: &'a File,
+    },
 }
 
 impl Origin<'_> {
@@ -70,6 +75,7 @@ impl Origin<'_> {
             Origin::Boot => Purpose::Boot,
             Origin::Prepare { .. } => Purpose::Prepare,
             Origin::Restore(_) => Purpose::Restore,
+            Origin::Derive { .. } => Purpose::Derive,
         }
     }
 
@@ -80,6 +86,9 @@ impl Origin<'_> {
             Origin::Prepare { memory } => vec![(memory, MEMORY_FD)],
             Origin::Restore(template) => {
                 vec![(&template.memory, MEMORY_FD), (&template.state, STATE_FD)]
+            }
+            Origin::Derive { template, memory } => {
+                vec![(memory, MEMORY_FD), (&template.state, STATE_FD)]
             }
         }
     }
@@ -155,7 +164,7 @@ impl QemuMachine {
             notices,
             stopped: None,
             _template: match origin {
-                Origin::Restore(template) => Some(template),
+                Origin::Restore(template) | Origin::Derive { template, .. } => Some(template),
                 Origin::Boot | Origin::Prepare { .. } => None,
             },
         })

@@ -5,6 +5,7 @@
 //! - [`files`]: files that somebody else may have put there
 //! - [`identity`]: which host, and which files
 //! - [`launch`]: the roads to a running machine
+//! - [`load`]: loading a saved machine
 //! - [`machine`]: the running process
 //! - [`monitor`]: its control channel (QMP)
 //! - [`prepare`]: making templates, and machines from them
@@ -19,6 +20,7 @@ pub mod command;
 mod files;
 mod identity;
 mod launch;
+mod load;
 mod machine;
 mod monitor;
 mod prepare;

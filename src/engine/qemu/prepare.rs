@@ -5,63 +5,138 @@
 //! privately, page by page as it writes, loads the state of the devices, and runs on from there, in
 //! the same session with its agent, and with another disk in the place of the one that nobody has
 //! read.
+//!
+//! A box's disk, before its first start, is what all boxes of its image have. So there are templates
+//! that have it mounted: made from one without, and kept with what was written to the disk meanwhile,
+//! which then is a box's disk.
 
 use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use boxlite_protocol::message::{Empty, request};
+use boxlite_protocol::message::{Empty, Response, request};
 
 use super::command::{self, Processor, Purpose};
+use super::files::copy_sparse;
 use super::identity;
+use super::load::load;
 use super::machine::{Origin, QemuMachine};
 use super::monitor::Notice;
 use super::recipe::Recipe;
 use super::template::{Absence, MakingLock, Place, Template};
 use crate::channel::guest::{self, Session};
-use crate::engine::{Machine, MachineSpec, Progress, TemplatePolicy};
+use crate::disk::overlay::{self, DiskFormat, OverlayInfo};
+use crate::engine::{Disk, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 
 const MIB: u64 = 1 << 20;
 
-/// The template for a machine: the one that is there, or a new one.
-pub async fn template(
-    place: &Place,
-    spec: &MachineSpec,
-    processor: Processor,
-    progress: &mut dyn Progress,
-    detours: &mut Vec<String>,
-) -> Result<Template> {
-    if let Ok(template) = place.find() {
-        return Ok(template);
+/// What templates there are of.
+struct Kind {
+    name: &'static str,
+    /// The stage of a start in which one is made.
+    stage: &'static str,
+}
+
+const MACHINE: Kind = Kind { name: "machine template", stage: "template" };
+const DISK: Kind = Kind { name: "disk template", stage: "disk template" };
+
+/// The templates of one machine.
+pub struct Preparation<'a> {
+    pub spec: &'a MachineSpec,
+    pub policy: &'a TemplatePolicy,
+    pub processor: Processor,
+    pub progress: &'a mut dyn Progress,
+    /// What went wrong that a start goes on after.
+    pub detours: &'a mut Vec<String>,
+}
+
+enum Claim {
+    Found(Template),
+    Make(MakingLock),
+}
+
+impl Preparation<'_> {
+    /// The template for the machine: the one that is there, or a new one.
+    pub async fn machine(&mut self) -> Result<(Place, Template)> {
+        let place = Place::new(self.policy.clone(), recipe(self.spec, self.processor)?);
+        let template = match self.claim(&place, &MACHINE).await? {
+            Claim::Found(template) => template,
+            Claim::Make(lock) => {
+                let made = make(&place, &lock, self.spec, self.processor).await;
+                self.conclude(&place, &lock, made, &MACHINE)?
+            }
+        };
+        Ok((place, template))
     }
-    progress.began("preparing machine template");
-    let lock = lock(place, spec.boot_timeout).await?;
-    // Somebody else may have made it while this one waited.
-    match place.find() {
-        Ok(template) => return Ok(template),
-        Err(Absence::Missing) => {}
-        Err(Absence::Unusable(why)) => {
-            detours.push(format!("the machine template was unusable and is made anew: {why}"));
+
+    /// The template for the machine with a disk that nobody has written to; made from the one for
+    /// the machine.
+    pub async fn with_disk(&mut self, disk: &OverlayInfo) -> Result<(Place, Template)> {
+        let identity = disk.backing_path.as_deref().map_or(Ok(String::new()), identify)?;
+        let disk_identity = format!("{identity} {} bytes", disk.virtual_size);
+        let recipe = Recipe { disk: Some(disk_identity), ..recipe(self.spec, self.processor)? };
+        let place = Place::new(self.policy.clone(), recipe);
+        let template = match self.claim(&place, &DISK).await? {
+            Claim::Found(template) => template,
+            Claim::Make(lock) => {
+                let made = match self.machine().await {
+                    Ok((_, origin)) => {
+                        derive(&place, &lock, self.spec, self.processor, disk, origin).await
+                    }
+                    Err(error) => Err(error),
+                };
+                self.conclude(&place, &lock, made, &DISK)?
+            }
+        };
+        Ok((place, template))
+    }
+
+    /// The template that is there, or the right to make it.
+    async fn claim(&mut self, place: &Place, kind: &Kind) -> Result<Claim> {
+        if let Ok(template) = place.find() {
+            return Ok(Claim::Found(template));
         }
+        let Kind { name, .. } = kind;
+        self.progress.began(&format!("preparing {name}"));
+        let lock = lock(place, self.spec.boot_timeout).await?;
+        // Somebody else may have made it while this one waited.
+        match place.find() {
+            Ok(template) => return Ok(Claim::Found(template)),
+            Err(Absence::Missing) => {}
+            Err(Absence::Unusable(why)) => {
+                self.detours.push(format!("the {name} was unusable and is made anew: {why}"));
+            }
+        }
+        if lock.failed_lately() {
+            return Err(Error::new(Code::Engine, format!("preparing a {name} has just failed")));
+        }
+        Ok(Claim::Make(lock))
     }
-    if lock.failed_lately() {
-        return Err(Error::new(Code::Engine, "preparing a machine template has just failed"));
+
+    fn conclude(
+        &mut self,
+        place: &Place,
+        lock: &MakingLock,
+        made: Result<()>,
+        kind: &Kind,
+    ) -> Result<Template> {
+        let Kind { name, stage } = kind;
+        if let Err(error) = made {
+            place.give_up(lock);
+            return Err(error.context(format!("prepare a {name}")));
+        }
+        lock.succeeded();
+        // One that could not be removed takes space, no more.
+        if let Err(error) = place.make_room() {
+            self.detours.push(format!("old machine templates cannot be removed: {error}"));
+        }
+        self.progress.done(stage);
+        place.find().map_err(|absence| {
+            Error::new(Code::Engine, format!("a new {name} is not usable: {absence:?}"))
+        })
     }
-    if let Err(error) = make(place, &lock, spec, processor).await {
-        place.give_up(&lock);
-        return Err(error.context("prepare a machine template"));
-    }
-    lock.succeeded();
-    // One that could not be removed takes space, no more.
-    if let Err(error) = place.make_room() {
-        detours.push(format!("old machine templates cannot be removed: {error}"));
-    }
-    progress.done("template");
-    place.find().map_err(|absence| {
-        Error::new(Code::Engine, format!("a new machine template is not usable: {absence:?}"))
-    })
 }
 
 /// Waits for the lock without keeping the supervisor from anything else. Who holds it makes a
@@ -79,19 +154,19 @@ async fn lock(place: &Place, limit: Duration) -> Result<MakingLock> {
     }
 }
 
-/// Where the template for a machine has its place.
-pub fn place(policy: &TemplatePolicy, spec: &MachineSpec, processor: Processor) -> Result<Place> {
+/// What shapes a machine that has no disk yet.
+fn recipe(spec: &MachineSpec, processor: Processor) -> Result<Recipe> {
     let arguments = command::arguments(spec, processor, Purpose::Prepare)?;
     let text = |a: CString| String::from_utf8_lossy(a.as_bytes()).into_owned();
-    let identity = |path: &Path| {
-        identity::of_file(path)
-            .map_err(|e| Error::io(Code::Engine, format!("examine {}", path.display()), &e))
-    };
-    let files = [identity(&spec.binary)?, identity(&spec.kernel)?, identity(&spec.initramfs)?];
+    let files = [identify(&spec.binary)?, identify(&spec.kernel)?, identify(&spec.initramfs)?];
     let host_boot =
         identity::host_boot().map_err(|e| Error::io(Code::Engine, "read the boot id", &e))?;
-    let recipe = Recipe::new(host_boot, files, arguments.into_iter().map(text).collect());
-    Ok(Place::new(policy.clone(), recipe))
+    Ok(Recipe::new(host_boot, files, arguments.into_iter().map(text).collect()))
+}
+
+fn identify(path: &Path) -> Result<String> {
+    identity::of_file(path)
+        .map_err(|e| Error::io(Code::Engine, format!("examine {}", path.display()), &e))
 }
 
 async fn make(
@@ -105,13 +180,49 @@ async fn make(
     let mut machine = QemuMachine::start(spec, processor, origin)?;
     let mut session = machine.open_channel(spec.boot_timeout).await?;
     machine.alive(spec.boot_timeout, rehearse(&mut session)).await?;
+    keep(machine, &state).await?;
+    place.finish(lock)
+}
+
+/// Has a machine that was just loaded mount its disk, and saves it again.
+async fn derive(
+    place: &Place,
+    lock: &MakingLock,
+    spec: &MachineSpec,
+    processor: Processor,
+    disk: &OverlayInfo,
+    template: Template,
+) -> Result<()> {
+    let (memory, state) = place.begin(lock, u64::from(spec.memory_mib) * MIB)?;
+    copy_sparse(&template.memory, &memory)
+        .map_err(|e| Error::io(Code::Storage, "copy the memory of a machine template", &e))?;
+    let backing = disk.backing_path.as_deref().unwrap_or(Path::new(""));
+    overlay::create(&place.new_disk(), backing, DiskFormat::Raw, disk.virtual_size)?;
+    let spec = MachineSpec { disk: Disk::Image(place.new_disk()), ..spec.clone() };
+    let origin = Origin::Derive { template, memory: &memory };
+    let mut machine = QemuMachine::start(&spec, processor, origin)?;
+    let mut session = guest::resume(machine.take_channel()?);
+    let mount = async {
+        let root = boxlite_protocol::message::Disk {
+            device: ROOT_DEVICE.to_owned(),
+            kind: ROOT_TYPE.to_owned(),
+        };
+        accepted(guest::call(&mut session, request::Op::MountRoot(root)).await?)
+    };
+    load(&mut machine, spec.boot_timeout, mount, || {}).await?;
+    keep(machine, &state).await?;
+    place.finish(lock)
+}
+
+/// Saves a machine that does nothing any more, and ends it.
+async fn keep(mut machine: QemuMachine, state: &File) -> Result<()> {
     settle(&machine).await;
-    if let Err(failure) = save(&mut machine, &state).await {
+    if let Err(failure) = save(&mut machine, state).await {
         return Err(machine.explain(failure).await);
     }
     // Only when the process is gone has it written for the last time.
     machine.kill().await;
-    place.finish(lock)
+    Ok(())
 }
 
 async fn save(machine: &mut QemuMachine, state: &File) -> Result<()> {
@@ -122,7 +233,10 @@ async fn save(machine: &mut QemuMachine, state: &File) -> Result<()> {
 /// A first round trip, which no machine made from this one has to do for the first time. Nothing
 /// is under way in the session when this returns: another host can go on with it.
 async fn rehearse(session: &mut Session) -> Result<()> {
-    let answer = guest::call(session, request::Op::Ping(Empty {})).await?;
+    accepted(guest::call(session, request::Op::Ping(Empty {})).await?)
+}
+
+fn accepted(answer: Response) -> Result<()> {
     answer.failure.map_or(Ok(()), |failure| Err(guest::refused(failure)))
 }
 
@@ -175,6 +289,7 @@ mod tests {
             directory: dir.path().join("templates"),
             max_age: Duration::MAX,
             max_bytes: 0,
+            disks: true,
         };
         let spec = MachineSpec {
             cpus: 1,
@@ -190,7 +305,9 @@ mod tests {
             templates: Some(policy.clone()),
         };
         let tcg = Processor::Tcg { tsc_khz: 2_000_000 };
-        let path = |spec: &MachineSpec, processor| place(&policy, spec, processor).unwrap().path();
+        let path = |spec: &MachineSpec, processor| {
+            Place::new(policy.clone(), recipe(spec, processor).unwrap()).path()
+        };
         let usual = path(&spec, tcg);
 
         // A box's own disk, logs and patience make no difference.

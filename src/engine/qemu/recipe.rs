@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Changes when templates of an older library cannot be used any more.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that shapes a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub struct Recipe {
     /// The command line that the machine is made with: accelerator, processors, memory, devices,
     /// the kernel's arguments.
     pub arguments: Vec<String>,
+    /// The disk that it has mounted, and its size; none where that comes later.
+    pub disk: Option<String>,
 }
 
 impl Recipe {
@@ -26,7 +28,7 @@ impl Recipe {
         [qemu, kernel, initramfs]: [String; 3],
         arguments: Vec<String>,
     ) -> Recipe {
-        Recipe { format: FORMAT, host_boot, qemu, kernel, initramfs, arguments }
+        Recipe { format: FORMAT, host_boot, qemu, kernel, initramfs, arguments, disk: None }
     }
 
     /// The name of this recipe's template.
@@ -34,7 +36,7 @@ impl Recipe {
         let mut hash = Sha256::new();
         let parts = [&self.host_boot, &self.qemu, &self.kernel, &self.initramfs];
         hash.update(self.format.to_le_bytes());
-        for part in parts.into_iter().chain(&self.arguments) {
+        for part in parts.into_iter().chain(&self.disk).chain(&self.arguments) {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }

@@ -6,13 +6,14 @@
 //! <key>/template.json   what it was made from, and how to tell that it is intact
 //! <key>/state           the state of the devices, as QEMU writes it
 //! <key>/ram             the guest's memory, a sparse file
+//! <key>/disk            what it has written to its disk, if it has one: an overlay
 //! <key>/proven          there once a machine made from it has answered
 //! <key>.lock            held while it is made
 //! <key>.new/            being made
 //! ```
 //!
-//! It is never changed once it has its name. The state is small, and its hash is checked whenever
-//! it is loaded; what is loaded is the very bytes that were checked. The memory is too large for
+//! It is never changed once it has its name. State and disk are small, and their hashes are checked
+//! whenever they are used; what is used is the very bytes that were checked. The memory is too large for
 //! that, so the file itself has to be the one that was written, and not written to since: inode,
 //! size and both times, of which the change time cannot be set by anybody. That holds as long as
 //! the host runs, and a template is used no longer than that: the host's boot is part of its key.
@@ -41,8 +42,8 @@ use crate::error::{Code, Error, Result};
 /// After making a template has failed, nobody tries again for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// A state larger than this is not one.
-const MAX_STATE: u64 = 64 << 20;
+/// A state or a disk larger than this is not one.
+const MAX_SMALL: u64 = 64 << 20;
 /// And a description larger than this.
 const MAX_DESCRIPTION: u64 = 1 << 20;
 
@@ -52,6 +53,7 @@ const NEEDED_SPACE: u64 = 128 << 20;
 pub const DESCRIPTION: &str = "template.json";
 const STATE: &str = "state";
 const MEMORY: &str = "ram";
+const DISK: &str = "disk";
 const PROVEN: &str = "proven";
 
 /// What the names of other things than templates end with, or contain.
@@ -65,8 +67,8 @@ pub struct Description {
     pub recipe: Recipe,
     /// Seconds since 1970.
     made: u64,
-    state_bytes: u64,
-    state_sha256: String,
+    state: Seal,
+    disk: Option<Seal>,
     memory: Mark,
 }
 
@@ -74,6 +76,27 @@ impl Description {
     /// How long ago it was made; a time to come (the clock was set back) counts as long ago.
     pub fn age(&self) -> Duration {
         now().checked_sub(self.made).map_or(Duration::MAX, Duration::from_secs)
+    }
+}
+
+/// Tells some bytes from all others.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Seal {
+    bytes: u64,
+    sha256: String,
+}
+
+impl Seal {
+    fn of(bytes: &[u8]) -> Seal {
+        Seal { bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) }
+    }
+
+    /// What of it is broken by these bytes.
+    fn broken(&self, bytes: &[u8]) -> Option<&'static str> {
+        if bytes.len() as u64 != self.bytes {
+            return Some("size");
+        }
+        (hex(&Sha256::digest(bytes)) != self.sha256).then_some("checksum")
     }
 }
 
@@ -105,6 +128,8 @@ pub struct Template {
     pub memory: File,
     /// The checked bytes, at their beginning.
     pub state: File,
+    /// The checked bytes of a disk that the machine has written to.
+    pub disk: Option<Vec<u8>>,
     /// A machine made from it has answered, and it has not changed since: if another is silent, the
     /// template is not to blame.
     pub proven: bool,
@@ -150,6 +175,11 @@ impl Place {
         self.policy.directory.join(format!("{}{WORKSHOP}", self.key))
     }
 
+    /// Where the disk of a template that has one belongs while it is made.
+    pub fn new_disk(&self) -> PathBuf {
+        self.workshop().join(DISK)
+    }
+
     /// The template, if there is one that is intact and not too old.
     pub fn find(&self) -> std::result::Result<Template, Absence> {
         let damaged = |what: &str, e: io::Error| match e.kind() {
@@ -170,18 +200,21 @@ impl Place {
         if Mark::of(&memory).map_err(|e| damaged(MEMORY, e))? != description.memory {
             return Err(wrong("its memory is not the file that was saved, or was written to"));
         }
-        let state = read_state(&path.join(STATE)).map_err(|e| damaged(STATE, e))?;
-        if state.len() as u64 != description.state_bytes {
-            return Err(wrong("the state of its devices has another size"));
-        }
-        if hex(&Sha256::digest(&state)) != description.state_sha256 {
-            return Err(wrong("the state of its devices has another checksum"));
-        }
+        let sealed = |name: &str, what: &str, seal: &Seal| {
+            let bytes = read_small(&path.join(name)).map_err(|e| damaged(name, e))?;
+            match seal.broken(&bytes) {
+                None => Ok(bytes),
+                Some(part) => Err(wrong(&format!("{what} has another {part}"))),
+            }
+        };
+        let state = sealed(STATE, "the state of its devices", &description.state)?;
         let state = in_memory(&state).map_err(|e| damaged(STATE, e))?;
+        let disk = description.disk.as_ref();
+        let disk = disk.map(|seal| sealed(DISK, "its disk", seal)).transpose()?;
         // For who looks for the one used longest ago; a time that cannot be set does no harm.
         let _ = in_use.set_times(fs::FileTimes::new().set_modified(SystemTime::now()));
         let proven = path.join(PROVEN).exists();
-        Ok(Template { memory, state, proven, _in_use: in_use })
+        Ok(Template { memory, state, disk, proven, _in_use: in_use })
     }
 
     /// Notes that the template works. Not noted, it is only suspected too soon.
@@ -251,12 +284,12 @@ impl Place {
     pub fn finish(&self, _lock: &MakingLock) -> Result<()> {
         let workshop = self.workshop();
         let finish = || {
-            let state = read_state(&workshop.join(STATE))?;
+            let seal = |name| read_small(&workshop.join(name)).map(|bytes| Seal::of(&bytes));
             let description = Description {
                 recipe: self.recipe.clone(),
                 made: now(),
-                state_bytes: state.len() as u64,
-                state_sha256: hex(&Sha256::digest(&state)),
+                state: seal(STATE)?,
+                disk: self.recipe.disk.as_ref().map(|_| seal(DISK)).transpose()?,
                 memory: Mark::of(&open_file(&workshop.join(MEMORY))?)?,
             };
             let text = serde_json::to_vec_pretty(&description)?;
@@ -322,8 +355,8 @@ fn hold(path: &Path) -> io::Result<(Flock<File>, Description)> {
     Ok((file, serde_json::from_slice(&text)?))
 }
 
-fn read_state(path: &Path) -> io::Result<Vec<u8>> {
-    read_file(&open_file(path)?, MAX_STATE)
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    read_file(&open_file(path)?, MAX_SMALL)
 }
 
 /// Takes a template's name away, then its files.
@@ -352,6 +385,7 @@ mod tests {
             directory: directory.to_owned(),
             max_age: Duration::from_secs(3600),
             max_bytes: 1 << 30,
+            disks: true,
         }
     }
 
@@ -431,7 +465,7 @@ mod tests {
         assert_eq!(flipped, "the state of its devices has another checksum");
         let truncated = after(|t| open(t.join(STATE)).set_len(3).unwrap());
         assert_eq!(truncated, "the state of its devices has another size");
-        let huge = after(|t| open(t.join(STATE)).set_len(MAX_STATE + 1).unwrap());
+        let huge = after(|t| open(t.join(STATE)).set_len(MAX_SMALL + 1).unwrap());
         assert_eq!(huge, "state: too large");
 
         let garbage = after(|t| fs::write(t.join(DESCRIPTION), b"{").unwrap());
