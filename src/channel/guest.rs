@@ -118,6 +118,7 @@ fn closed() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use boxlite_protocol::message::Empty;
     use tokio::io::AsyncWriteExt;
 
     async fn opened(bytes: &[u8]) -> Result<Hello> {
@@ -155,5 +156,41 @@ mod tests {
         tokio_util::codec::Encoder::encode(&mut codec, &message, &mut frame).unwrap();
         wire.extend(&frame);
         assert_eq!(opened(&wire).await.unwrap(), hello);
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_next_or_among_others_as_it_was_asked_for() {
+        let ping = || request::Op::Ping(Empty {});
+        let hello = to_host::Body::Hello(Hello::default());
+        let answer = to_host::Body::Response(Response { id: 7, ..Default::default() });
+        let asked = async |before: Option<to_host::Body>, among_others: bool| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut guest = Framed::new(theirs, Codec::<ToGuest, ToHost>::default());
+            for body in before.into_iter().chain([answer.clone()]) {
+                guest.send(&ToHost { body: Some(body) }).await.unwrap();
+            }
+            let mut session = resume(ours);
+            match among_others {
+                true => call_among_others(&mut session, ping()).await,
+                false => call(&mut session, ping()).await,
+            }
+        };
+        assert_eq!(asked(None, false).await.unwrap().id, 7);
+        assert_eq!(asked(Some(hello.clone()), true).await.unwrap().id, 7);
+        let error = asked(Some(hello), false).await.unwrap_err();
+        assert!(error.message().contains("out of turn"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_says_nothing_more_is_told_as_such() {
+        let (ours, guest) = UnixStream::pair().unwrap();
+        let mut session = resume(ours);
+        let closing = async {
+            let mut guest = Framed::new(guest, Codec::<ToGuest, ToHost>::default());
+            guest.next().await.unwrap().unwrap()
+        };
+        let (answer, _) =
+            tokio::join!(call_among_others(&mut session, request::Op::Ping(Empty {})), closing);
+        assert!(answer.unwrap_err().message().contains("before it answered"));
     }
 }

@@ -113,15 +113,19 @@ static void under_a_restored_box(void)
     int32_t code;
     OK(boxlite_exec_on_stdout(exec, append, &written, NULL, &error));
     DISPATCH_UNTIL(runtime, written.length > 0);
-    host("dd if=/dev/zero of=$HOME_/filler bs=64k 2>/dev/null; true");
+    leave(0);
     FAILS(boxlite_exec_wait(exec, 300000, &code, &error), BOXLITE_RESOURCE_EXHAUSTED, "disk is full");
     boxlite_exec_free(exec);
     free(written.data);
     EVENTUALLY(count_machines() == 0);
-    EVENTUALLY(status_of(box) == BOXLITE_BOX_FAILED);
 
-    // With space again, others start as ever, and this one is what it was.
+    // With space again, that it ended is known; how, only if the database had a block left to write
+    // it down at the time.
     host("rm $HOME_/filler");
+    int32_t status = status_of(box);
+    CHECK(status == BOXLITE_BOX_FAILED || status == BOXLITE_BOX_STOPPED);
+
+    // Others start as ever, and this one does too and is what it was.
     CHECK(boot(other) == BOXLITE_BOOT_RESTORED);
     CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
     PRINTS(box, "rm -f /big*; cat /file", "kept\n");
