@@ -73,6 +73,7 @@ fn machine(libexec: &Path, directory: &Path, disk: PathBuf) -> MachineSpec {
         kernel: libexec.join("vmlinux"),
         initramfs: libexec.join("initramfs"),
         disk: Disk::Image(disk),
+        texts: vec![],
         logs: None,
         // The clock is slowed down under translation only.
         accelerator: AcceleratorChoice::Tcg,
@@ -150,7 +151,7 @@ async fn outputs(
         overlay::create(&disk, base, DiskFormat::Raw, DISK).unwrap();
         let spec = machine(libexec, directory, disk.clone());
         let entropy = entropy();
-        let first = async |session: &mut Session| become_box(session, &entropy).await;
+        let first = async |session: &mut Session, _| become_box(session, &entropy).await;
         let Launched { mut machine, mut session, road, detours, .. } =
             Qemu.launch(&spec, &mut Nobody, first).await.unwrap();
         assert_eq!((road, detours), (Road::Restored, vec![]));

@@ -68,6 +68,8 @@ struct Agent {
     /// The host has sent more than was looked at.
     backlog: bool,
     rehearsing: Option<Rehearsing>,
+    /// What made this machine a box; to close it would take time.
+    _spent: Option<Blank>,
 }
 
 /// A rehearsal whose commands run, one after the other.
@@ -101,6 +103,7 @@ pub fn run() -> io::Result<()> {
         served: 0,
         backlog: false,
         rehearsing: None,
+        _spent: None,
     };
     while !matches!(agent.state, State::Over) {
         agent.turn()?;
@@ -228,13 +231,11 @@ impl Agent {
         let outcome = match request.op {
             Some(request::Op::Ping(_)) => Ok(()),
             Some(request::Op::Init(init)) => match &self.state {
-                State::Blank(blank) => {
-                    let outcome = blank.become_box(&init);
-                    if outcome.is_ok() {
-                        self.state = State::Box;
+                State::Blank(blank) => blank.become_box(&init).map(|()| {
+                    if let State::Blank(blank) = std::mem::replace(&mut self.state, State::Box) {
+                        self._spent = Some(blank);
                     }
-                    outcome
-                }
+                }),
                 _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
             },
             Some(request::Op::Exec(exec)) => self.exec(exec),
@@ -248,7 +249,7 @@ impl Agent {
                 refused => refused,
             },
             Some(request::Op::MountRoot(disk)) => match &mut self.state {
-                State::Blank(blank) => blank.mount_root(&disk),
+                State::Blank(blank) => blank.mount_root(&disk).inspect(|()| self.means.prime()),
                 _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
             },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),

@@ -4,16 +4,20 @@
 //! where they differ.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use boxlite_protocol::message::Init;
+use boxlite_protocol::placeholder;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, PosixFadviseAdvice, open, posix_fadvise};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
-use nix::unistd::{Whence, ftruncate, lseek, mkdir, read, unlink, write as write_some};
+use nix::unistd::{Whence, fsync, ftruncate, lseek, mkdir, read, unlink, write as write_some};
 
 /// Everybody reads them.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
+
+/// A longer file tells more than who a box is.
+const MAX_TEXT: usize = 4096;
 
 /// Writes those that have a text, below the working directory, which is the box's root.
 pub fn write(init: &Init) -> nix::Result<()> {
@@ -23,6 +27,50 @@ pub fn write(init: &Init) -> nix::Result<()> {
     put(c"etc/machine-id", &line(&init.machine_id))?;
     put(c"etc/hosts", init.hosts.as_bytes())?;
     put(c"etc/resolv.conf", init.resolv_conf.as_bytes())
+}
+
+/// Leaves placeholders in the files that are there, for a host to find on the disk.
+pub fn hold_places() {
+    for (number, path) in (0..).zip(placeholder::FILES) {
+        // Where there is none, the file is written when the box is known.
+        if let Err(e) = hold_place(number, path) {
+            crate::console(&format!("{path}: no place is held: {}", e.desc()));
+        }
+    }
+}
+
+fn hold_place(number: u8, path: &str) -> nix::Result<()> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::empty())?;
+    let meta = fstat(&file)?;
+    let length = usize::try_from(meta.st_size).map_err(|_| Errno::EFBIG)?;
+    if meta.st_mode != SFlag::S_IFREG.bits() | MODE.bits() || length > MAX_TEXT {
+        return Err(Errno::EINVAL);
+    }
+    let text = placeholder::make(number, length).ok_or(Errno::EINVAL)?;
+    let mut original = vec![0; length];
+    read(&file, &mut original)?;
+    lseek(&file, 0, Whence::SeekSet)?;
+    write_all(&file, &text)?;
+    fsync(&file)?;
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    if !is_in_memory(&file) {
+        return Ok(());
+    }
+    // Nobody would see what a host writes on the disk: there must be nothing to find.
+    lseek(&file, 0, Whence::SeekSet)?;
+    write_all(&file, &original)?;
+    fsync(&file)?;
+    Err(Errno::EBUSY)
+}
+
+/// Whether the file's text can be had without its disk.
+fn is_in_memory(file: &OwnedFd) -> bool {
+    let mut byte = [0u8; 1];
+    let into = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: one buffer of one byte, which outlives the call.
+    let read = unsafe { libc::preadv2(file.as_raw_fd(), &into, 1, 0, libc::RWF_NOWAIT) };
+    read >= 0 || Errno::last() != Errno::EAGAIN
 }
 
 /// What has the place of a file.

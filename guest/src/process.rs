@@ -64,6 +64,12 @@ impl Means {
             yields: false,
         })
     }
+
+    /// Reads of the box's disk what the first start needs.
+    pub fn prime(&mut self) {
+        // Not read now, it is read then.
+        let _ = self.users.prime();
+    }
 }
 
 impl Process {

@@ -109,6 +109,7 @@ impl Blank {
         enter_root(disk)?;
         self.root = Some(disk.clone());
         warm::read_ahead();
+        identity::hold_places();
         Ok(())
     }
 
@@ -131,6 +132,9 @@ impl Blank {
                 let text = format!("{} is mounted, not {}", root.device, disk.device);
                 return Err(failure(FailureKind::State, text, libc::EBUSY));
             }
+        }
+        if init.inscribed {
+            return Ok(());
         }
         identity::write(init).map_err(|e| internal("write the box's identity files", &e.into()))
     }

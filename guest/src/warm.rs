@@ -21,23 +21,23 @@ const FILES: &[&str] = &[
     "/etc/nsswitch.conf",
     "/etc/passwd",
     "/etc/group",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/machine-id",
-    "/etc/resolv.conf",
 ];
 
 /// No shell and no library that all programs use is larger.
 const MAX_FILE: u64 = 8 << 20;
 
-/// Reads them, and looks into the directories where commands are looked for.
+/// More commands than this are not looked at; each takes a kilobyte of memory.
+const MAX_NAMES: usize = 2048;
+
+/// Reads them, and looks at the commands in the directories where they are looked for.
 pub fn read_ahead() {
     for path in FILES {
         let _ = read(Path::new(path));
     }
-    for directory in String::from_utf8_lossy(DEFAULT_PATH).split(':') {
-        // That it has no such file is remembered too.
-        let _ = fs::metadata(Path::new(directory).join("sh"));
+    let directories = String::from_utf8_lossy(DEFAULT_PATH);
+    let entries = directories.split(':').filter_map(|path| fs::read_dir(path).ok()).flatten();
+    for entry in entries.flatten().take(MAX_NAMES) {
+        let _ = fs::metadata(entry.path());
     }
 }
 

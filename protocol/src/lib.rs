@@ -10,6 +10,7 @@
 //! - [`codec`]: frames on a byte stream
 //! - [`flow`]: credit accounting of one stream, for either end
 //! - [`message`]: the messages themselves
+//! - [`placeholder`]: texts on a disk that keep the place of others
 //!
 //! Nothing here performs I/O or trusts its peer: every length is bounded, every decode can fail.
 
@@ -17,6 +18,7 @@ pub mod codec;
 pub mod flow;
 pub mod handshake;
 pub mod message;
+pub mod placeholder;
 
 /// The version of everything in this crate that an agent and a supervisor must agree on.
 /// They ship together; a difference means a stale initramfs, and is reported as such.

@@ -72,7 +72,7 @@ pub mod request {
         #[prost(message, tag = "8")]
         Rehearse(Disk),
         /// Makes a disk the root, ahead of Init, which then leaves it at that. Of what nearly every
-        /// command reads, as much as there is gets read.
+        /// command reads, as much as there is gets read; and [`crate::placeholder`]s are written.
         #[prost(message, tag = "9")]
         MountRoot(Disk),
     }
@@ -109,6 +109,9 @@ pub struct Init {
     /// The text of `/etc/hosts`; nothing is written when empty.
     #[prost(string, tag = "8")]
     pub hosts: String,
+    /// Whether [`crate::placeholder::FILES`] say all this already.
+    #[prost(bool, tag = "9")]
+    pub inscribed: bool,
 }
 
 /// A disk of the machine.

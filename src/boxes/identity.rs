@@ -4,6 +4,8 @@
 //! texts of the length that a box without a name needs: the first start then overwrites them in
 //! place, where it would have to make three files.
 
+use boxlite_protocol::placeholder::FILES;
+
 use crate::image::Reserved;
 use crate::supervisor::launch::Identity;
 
@@ -19,6 +21,11 @@ impl Identity {
             // Without a network there is nobody to ask for names.
             resolv_conf: String::new(),
         }
+    }
+
+    /// The texts of [`FILES`].
+    pub fn texts(&self) -> Vec<String> {
+        vec![format!("{}\n", self.hostname), format!("{}\n", self.machine_id), self.hosts.clone()]
     }
 }
 
@@ -38,11 +45,8 @@ fn hosts(hostname: &str) -> String {
 /// The files, as the disk of an image has them.
 pub fn reserved() -> Vec<Reserved> {
     let nobody = hostname(&ulid::Ulid::nil().to_string());
-    vec![
-        Reserved { path: "etc/hostname", text: format!("{nobody}\n") },
-        Reserved { path: "etc/machine-id", text: format!("{:032}\n", 0) },
-        Reserved { path: "etc/hosts", text: hosts(&nobody) },
-    ]
+    let texts = [format!("{nobody}\n"), format!("{:032}\n", 0), hosts(&nobody)];
+    FILES.iter().zip(texts).map(|(path, text)| Reserved { path, text }).collect()
 }
 
 #[cfg(test)]

@@ -177,6 +177,7 @@ pub fn machine(context: &Context, cpus: u32, memory_mib: u32) -> Result<MachineS
         kernel: part("vmlinux", "guest kernel")?,
         initramfs: part("initramfs", "guest's initramfs")?,
         disk: Disk::Later,
+        texts: vec![],
         logs: None,
         accelerator: settings.accelerator,
         cache: settings.cache.clone(),
@@ -189,17 +190,19 @@ fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
     let options = &config.options;
     let box_dir = context.home.of_box(&config.id);
     let machine = machine(context, options.cpus, options.memory_mib)?;
+    let identity = Identity::of(config);
     Ok(LaunchSpec {
         box_id: config.id.clone(),
         machine: MachineSpec {
             disk: Disk::Image(context.home.disk(&config.id)),
+            texts: identity.texts(),
             logs: Some(box_dir.join("logs")),
             boot_timeout: Duration::from_millis(options.start_timeout_ms),
             templates: machine.templates.filter(|_| !options.cold_boot),
             ..machine
         },
         box_dir,
-        identity: Identity::of(config),
+        identity,
         detached: false,
     })
 }

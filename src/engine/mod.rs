@@ -29,6 +29,9 @@ pub struct MachineSpec {
     /// The initramfs with the agent.
     pub initramfs: PathBuf,
     pub disk: Disk,
+    /// What [`FILES`](boxlite_protocol::placeholder::FILES) of the disk are to say, where that can be
+    /// written before the machine runs.
+    pub texts: Vec<String>,
     /// Where the guest's console and the engine's own messages are kept; without it, only their
     /// last lines.
     pub logs: Option<PathBuf>,
@@ -126,12 +129,13 @@ pub trait Engine {
     type Machine: Machine;
 
     /// Starts a machine, by the fastest road that works. `first` is the first exchange with its
-    /// agent; an error of it says that there was no answer, and has the next road be tried.
+    /// agent, and is told whether the disk has the specification's texts already; an error of it
+    /// says that there was no answer, and has the next road be tried.
     async fn launch<T>(
         &self,
         spec: &MachineSpec,
         progress: &mut dyn Progress,
-        first: impl AsyncFn(&mut Session) -> Result<T>,
+        first: impl AsyncFn(&mut Session, bool) -> Result<T>,
     ) -> Result<Launched<Self::Machine, T>>;
 }
 

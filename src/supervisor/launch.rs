@@ -153,7 +153,8 @@ async fn run<E: Engine>(
     parked: Option<Parked<E::Machine>>,
     stages: &mut Stages,
 ) -> Result<engine::Launched<E::Machine, Response>> {
-    let first = async |guest: &mut Session| init(guest, &spec.identity).await;
+    let first =
+        async |guest: &mut Session, inscribed: bool| init(guest, &spec.identity, inscribed).await;
     let mut detours = Vec::new();
     if let Some(parked) = parked {
         if let Err(error) = park::keep_log(&spec.box_dir) {
@@ -182,7 +183,7 @@ pub async fn abandoned(clients: &mut Clients) {
 }
 
 /// Makes the machine the box. An error says that there was no answer.
-async fn init(guest: &mut Session, identity: &Identity) -> Result<Response> {
+async fn init(guest: &mut Session, identity: &Identity, inscribed: bool) -> Result<Response> {
     let mut entropy = vec![0; ENTROPY];
     getrandom::fill(&mut entropy)
         .map_err(|e| Error::new(Code::Internal, format!("no random bytes from the host: {e}")))?;
@@ -195,6 +196,7 @@ async fn init(guest: &mut Session, identity: &Identity) -> Result<Response> {
         root_type: ROOT_TYPE.into(),
         resolv_conf: identity.resolv_conf.clone(),
         hosts: identity.hosts.clone(),
+        inscribed,
     };
     guest::call(guest, request::Op::Init(init)).await
 }

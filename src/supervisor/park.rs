@@ -69,7 +69,7 @@ async fn prepare<E: Engine>(
 
 /// Has the agent do what it does for a box, and undo it. What the rehearsed command writes is of no
 /// interest.
-async fn rehearse(guest: &mut Session) -> Result<()> {
+async fn rehearse(guest: &mut Session, _: bool) -> Result<()> {
     let disk = Disk { device: ROOT_DEVICE.into(), kind: ROOT_TYPE.into() };
     let answer = guest::call_among_others(guest, request::Op::Rehearse(disk)).await?;
     answer.failure.map_or(Ok(()), |failure| Err(guest::refused(failure)))
@@ -81,7 +81,7 @@ impl<M: Machine> Parked<M> {
         mut self,
         spec: &LaunchSpec,
         progress: &mut dyn Progress,
-        first: impl AsyncFn(&mut Session) -> Result<Response>,
+        first: impl AsyncFn(&mut Session, bool) -> Result<Response>,
     ) -> Result<engine::Launched<M, Response>> {
         let limit = spec.machine.boot_timeout / 4;
         let became = tokio::time::timeout(limit, self.hand_over(&spec.machine, progress, first));
@@ -103,13 +103,13 @@ impl<M: Machine> Parked<M> {
         &mut self,
         spec: &MachineSpec,
         progress: &mut dyn Progress,
-        first: impl AsyncFn(&mut Session) -> Result<Response>,
+        first: impl AsyncFn(&mut Session, bool) -> Result<Response>,
     ) -> Result<Response> {
         self.machine.resume(spec).await?;
         progress.done("hand-over");
         let answer = tokio::select! {
             biased;
-            answer = first(&mut self.guest) => answer?,
+            answer = first(&mut self.guest, false) => answer?,
             end = self.machine.ended() => {
                 return Err(Error::new(Code::Engine, format!("the machine ended: {end:?}")));
             }

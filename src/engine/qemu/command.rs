@@ -246,6 +246,7 @@ mod tests {
 
     fn line(disk: &str, processor: Processor) -> Vec<String> {
         let spec = MachineSpec {
+            texts: vec![],
             cpus: 2,
             memory_mib: 512,
             binary: "/usr/bin/qemu".into(),

@@ -19,6 +19,9 @@ pub struct Launch<'a> {
     detours: Vec<String>,
 }
 
+/// A template, and where it is.
+type Found = (Place, Template);
+
 /// A machine whose agent has answered.
 type Running<T> = (QemuMachine, Session, T);
 
@@ -33,7 +36,7 @@ impl<'a> Launch<'a> {
 
     pub async fn run<T>(
         mut self,
-        first: &impl AsyncFn(&mut Session) -> Result<T>,
+        first: &impl AsyncFn(&mut Session, bool) -> Result<T>,
     ) -> Result<Launched<QemuMachine, T>> {
         let (road, (machine, session, answer)) = match self.by_template(first).await {
             Some(restored) => (Road::Restored, restored),
@@ -44,7 +47,7 @@ impl<'a> Launch<'a> {
 
     async fn cold<T>(
         &mut self,
-        first: &impl AsyncFn(&mut Session) -> Result<T>,
+        first: &impl AsyncFn(&mut Session, bool) -> Result<T>,
     ) -> Result<Running<T>> {
         let limit = self.spec.boot_timeout;
         let mut machine = QemuMachine::start(self.spec, self.processor, Origin::Boot)?;
@@ -52,7 +55,7 @@ impl<'a> Launch<'a> {
         self.progress.done("machine");
         let mut session = machine.open_channel(limit).await?;
         self.progress.done("boot");
-        let answer = machine.alive(limit, first(&mut session)).await?;
+        let answer = machine.alive(limit, first(&mut session, false)).await?;
         self.progress.done("setup");
         Ok((machine, session, answer))
     }
@@ -61,11 +64,11 @@ impl<'a> Launch<'a> {
     /// if that does not work it is made anew, once. None if there is no way.
     async fn by_template<T>(
         &mut self,
-        first: &impl AsyncFn(&mut Session) -> Result<T>,
+        first: &impl AsyncFn(&mut Session, bool) -> Result<T>,
     ) -> Option<Running<T>> {
         let policy = self.spec.templates.as_ref()?;
-        if let Some(found) = self.disk_template(policy).await {
-            match self.attempt(found, first).await {
+        if let Some((found, inscribed)) = self.disk_template(policy).await {
+            match self.attempt(found, first, inscribed).await {
                 Ok(running) => return Some(running),
                 Err(Blame::Host) => return None,
                 Err(Blame::Template) => {}
@@ -79,7 +82,7 @@ impl<'a> Launch<'a> {
                     return None;
                 }
             };
-            match self.attempt(found, first).await {
+            match self.attempt(found, first, false).await {
                 Ok(running) => return Some(running),
                 Err(Blame::Host) => return None,
                 Err(Blame::Template) => {}
@@ -88,21 +91,22 @@ impl<'a> Launch<'a> {
         None
     }
 
-    /// The template for the disk, which then has in it what the machine in the template wrote.
-    async fn disk_template(&mut self, policy: &TemplatePolicy) -> Option<(Place, Template)> {
+    /// The template for the disk, which then has in it what the machine in the template wrote; and
+    /// whether it has the specification's texts too.
+    async fn disk_template(&mut self, policy: &TemplatePolicy) -> Option<(Found, bool)> {
         let Disk::Image(path) = &self.spec.disk else { return None };
         if !policy.disks {
             return None;
         }
         // Whoever opens a disk to run a box says best what is wrong with it.
         let disk = overlay::untouched(path).ok()??;
-        let mut found = self.preparation(policy).with_disk(&disk).await;
-        if let Ok((_, Template { disk: Some(written), .. })) = &found
-            && let Err(error) = overlay::replace(path, written)
-        {
-            found = Err(error);
-        }
-        found.map_err(|error| self.detours.push(error.to_string())).ok()
+        let found = self.preparation(policy).with_disk(&disk).await;
+        let written = found.and_then(|(place, mut template)| {
+            let inscribed = template.inscribe(&self.spec.texts);
+            overlay::replace(path, &template.disk)?;
+            Ok(((place, template), inscribed))
+        });
+        written.map_err(|error| self.detours.push(error.to_string())).ok()
     }
 
     fn preparation<'b>(&'b mut self, policy: &'b TemplatePolicy) -> Preparation<'b> {
@@ -112,11 +116,12 @@ impl<'a> Launch<'a> {
 
     async fn attempt<T>(
         &mut self,
-        (place, template): (Place, Template),
-        first: &impl AsyncFn(&mut Session) -> Result<T>,
+        (place, template): Found,
+        first: &impl AsyncFn(&mut Session, bool) -> Result<T>,
+        inscribed: bool,
     ) -> std::result::Result<Running<T>, Blame> {
         let proven = template.proven;
-        let error = match self.restore(template, first).await {
+        let error = match self.restore(template, first, inscribed).await {
             Ok(restored) => {
                 if !proven {
                     place.prove();
@@ -140,13 +145,14 @@ impl<'a> Launch<'a> {
     async fn restore<T>(
         &mut self,
         template: Template,
-        first: &impl AsyncFn(&mut Session) -> Result<T>,
+        first: &impl AsyncFn(&mut Session, bool) -> Result<T>,
+        inscribed: bool,
     ) -> Result<Running<T>> {
         // There has to be time left to boot.
         let limit = self.spec.boot_timeout / 2;
         let (mut machine, mut session) = prepare::restore(self.spec, self.processor, template)?;
         let loaded = || self.progress.done("restore");
-        let answer = load(&mut machine, limit, first(&mut session), loaded).await?;
+        let answer = load(&mut machine, limit, first(&mut session, inscribed), loaded).await?;
         self.progress.done("setup");
         Ok((machine, session, answer))
     }

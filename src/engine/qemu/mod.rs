@@ -54,7 +54,7 @@ impl Engine for Qemu {
         &self,
         spec: &MachineSpec,
         progress: &mut dyn Progress,
-        first: impl AsyncFn(&mut Session) -> Result<T>,
+        first: impl AsyncFn(&mut Session, bool) -> Result<T>,
     ) -> Result<Launched<QemuMachine, T>> {
         let processor = match probe::choose(spec).await? {
             Accelerator::Kvm => Processor::Kvm,

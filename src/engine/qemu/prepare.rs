@@ -298,6 +298,7 @@ mod tests {
             kernel: file("kernel"),
             initramfs: file("initramfs"),
             disk: Disk::Later,
+            texts: vec![],
             logs: None,
             accelerator: AcceleratorChoice::Auto,
             cache: dir.path().to_owned(),

@@ -23,10 +23,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use boxlite_protocol::placeholder;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::TMPFS_MAGIC;
@@ -69,6 +71,8 @@ pub struct Description {
     made: u64,
     state: Seal,
     disk: Option<Seal>,
+    /// Where on the disk the place of which text is.
+    texts: Vec<Option<Range<usize>>>,
     memory: Mark,
 }
 
@@ -128,12 +132,34 @@ pub struct Template {
     pub memory: File,
     /// The checked bytes, at their beginning.
     pub state: File,
-    /// The checked bytes of a disk that the machine has written to.
-    pub disk: Option<Vec<u8>>,
+    /// The checked bytes of the disk that the machine has written to; empty if it had none.
+    pub disk: Vec<u8>,
+    texts: Vec<Option<Range<usize>>>,
     /// A machine made from it has answered, and it has not changed since: if another is silent, the
     /// template is not to blame.
     pub proven: bool,
     _in_use: Flock<File>,
+}
+
+impl Template {
+    /// Writes texts in the places that the disk has for them: all of them, or none.
+    pub fn inscribe(&mut self, texts: &[String]) -> bool {
+        let places = (0..).zip(texts).map(|(file, text)| {
+            let place = self.texts.get(usize::from(file)).cloned().flatten()?;
+            let held = placeholder::make(file, text.len())?;
+            (self.disk.get(place.clone()) == Some(&held[..])).then_some(place)
+        });
+        let Some(places) = places.collect::<Option<Vec<_>>>() else { return false };
+        for (place, text) in places.into_iter().zip(texts) {
+            self.disk[place].copy_from_slice(text.as_bytes());
+        }
+        !texts.is_empty()
+    }
+}
+
+/// Where on a disk there are places for texts.
+fn places(disk: &[u8]) -> Vec<Option<Range<usize>>> {
+    (0..).zip(placeholder::FILES).map(|(file, _)| placeholder::find(disk, file)).collect()
 }
 
 /// Why there is no template to use.
@@ -210,11 +236,12 @@ impl Place {
         let state = sealed(STATE, "the state of its devices", &description.state)?;
         let state = in_memory(&state).map_err(|e| damaged(STATE, e))?;
         let disk = description.disk.as_ref();
-        let disk = disk.map(|seal| sealed(DISK, "its disk", seal)).transpose()?;
+        let disk = disk.map_or(Ok(vec![]), |seal| sealed(DISK, "its disk", seal))?;
+        let texts = description.texts;
         // For who looks for the one used longest ago; a time that cannot be set does no harm.
         let _ = in_use.set_times(fs::FileTimes::new().set_modified(SystemTime::now()));
         let proven = path.join(PROVEN).exists();
-        Ok(Template { memory, state, disk, proven, _in_use: in_use })
+        Ok(Template { memory, state, disk, texts, proven, _in_use: in_use })
     }
 
     /// Notes that the template works. Not noted, it is only suspected too soon.
@@ -284,12 +311,15 @@ impl Place {
     pub fn finish(&self, _lock: &MakingLock) -> Result<()> {
         let workshop = self.workshop();
         let finish = || {
-            let seal = |name| read_small(&workshop.join(name)).map(|bytes| Seal::of(&bytes));
+            let read = |name| read_small(&workshop.join(name));
+            let disk = self.recipe.disk.as_ref().map(|_| read(DISK)).transpose()?;
+            let places = disk.as_ref().map(|disk| places(disk));
             let description = Description {
                 recipe: self.recipe.clone(),
                 made: now(),
-                state: seal(STATE)?,
-                disk: self.recipe.disk.as_ref().map(|_| seal(DISK)).transpose()?,
+                state: Seal::of(&read(STATE)?),
+                disk: disk.as_deref().map(Seal::of),
+                texts: places.unwrap_or_default(),
                 memory: Mark::of(&open_file(&workshop.join(MEMORY))?)?,
             };
             let text = serde_json::to_vec_pretty(&description)?;
