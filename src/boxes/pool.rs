@@ -207,6 +207,7 @@ impl Parked {
         let ours = &self.spec;
         let comparable = MachineSpec {
             disk: ours.disk.clone(),
+            texts: ours.texts.clone(),
             logs: ours.logs.clone(),
             boot_timeout: ours.boot_timeout,
             ..wanted.clone()
