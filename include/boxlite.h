@@ -445,6 +445,16 @@ boxlite_status boxlite_runtime_options_set_pool_size(struct boxlite_runtime_opti
                                                      uint32_t machines,
                                                      struct boxlite_error **error);
 
+/// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and the
+/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a machine
+/// has the image's disk mounted: a box of that image and disk size gets one when it starts for the
+/// first time, in half the time of one that is for any image; all other starts go without. An image
+/// that cannot be had is an entry in the log, and no machine waits.
+boxlite_status boxlite_runtime_options_set_pool_image(struct boxlite_runtime_options *options,
+                                                      const char *image,
+                                                      uint64_t disk_size_mib,
+                                                      struct boxlite_error **error);
+
 /// Sets what the machines have that wait for boxes: 1 to 64 virtual CPUs, and 128 to 1048576 MiB of
 /// memory; 1 and 512 unless set, as a box. A box with other numbers, or with a cold boot, starts as
 /// if none waited.

@@ -20,7 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use crate::port::{self, Change, Port};
 use crate::process::{Means, Process, Pumped, failure};
-use crate::rehearsal;
+use crate::rehearsal::{self, Stage};
 use crate::setup::{self, Blank};
 
 const PORT: u64 = u64::MAX;
@@ -76,6 +76,7 @@ struct Agent {
 struct Rehearsing {
     /// What the end of the last one answers.
     request: u64,
+    stage: Stage,
     left: usize,
 }
 
@@ -276,25 +277,25 @@ impl Agent {
 
     /// Begins a rehearsal; its request is answered when the last of its commands has ended.
     fn rehearse(&mut self, id: u64, request: &Disk) -> Result<(), Failure> {
-        match &self.state {
-            State::Blank(blank) if self.rehearsing.is_none() && !blank.has_root() => {
-                rehearsal::begin(blank, request)?
-            }
+        let stage = match &self.state {
+            State::Blank(blank) if self.rehearsing.is_none() => rehearsal::begin(blank, request)?,
             _ => return Err(failure(FailureKind::State, "not the time to rehearse", 0)),
-        }
-        self.rehearsing = Some(Rehearsing { request: id, left: rehearsal::TIMES });
+        };
+        self.rehearsing = Some(Rehearsing { request: id, stage, left: rehearsal::TIMES });
         Ok(())
     }
 
     /// The next command of a rehearsal, or its end. A host has no use for a machine where one failed.
     fn go_on_rehearsing(&mut self) -> io::Result<()> {
-        let Some(Rehearsing { request, left }) = self.rehearsing.take() else { return Ok(()) };
+        let Some(Rehearsing { request, stage, left }) = self.rehearsing.take() else {
+            return Ok(());
+        };
         if left == 0 {
-            self.respond(request, rehearsal::end());
-        } else if let Err(refused) = self.start(rehearsal::command()) {
+            self.respond(request, stage.clear());
+        } else if let Err(refused) = self.start(stage.command()) {
             self.respond(request, Err(refused));
         } else {
-            self.rehearsing = Some(Rehearsing { request, left: left - 1 });
+            self.rehearsing = Some(Rehearsing { request, stage, left: left - 1 });
         }
         self.port.flush()
     }
@@ -444,7 +445,8 @@ impl Agent {
         EpollTimeout::from(millis)
     }
 
-    /// Ends a rehearsal whose command has ended. While shutting down: goes on to the next step when processes or patience have ended.
+    /// Goes on with a rehearsal whose command has ended. While shutting down: goes on to the next
+    /// step when processes or patience have ended.
     fn finish(&mut self) -> io::Result<()> {
         if self.processes.is_empty() {
             self.go_on_rehearsing()?;

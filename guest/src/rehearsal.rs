@@ -3,22 +3,26 @@
 //! Where a processor is emulated, code that runs for the first time is translated first, which takes
 //! ten times as long as running it. So a machine that waits for its box mounts a disk, writes and
 //! reads files of it, and runs a program from it. Nothing of that may be left: no mount, no process,
-//! no block of the disk, which is another one afterwards.
+//! no block of the disk, which is another one afterwards. Where the disk is mounted that the box will
+//! have, nothing is written to it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 
 use boxlite_protocol::WINDOW;
 use boxlite_protocol::message::{Disk, Exec, Failure, FailureKind, Init, Time};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::ForkResult;
 
 use crate::process::failure;
 use crate::setup::{self, Blank};
+use crate::warm;
 
 const STAGE: &str = "/rehearsal";
 
@@ -29,15 +33,41 @@ pub const PART: &str = "rehearse";
 /// Code that has run twice has also been linked to what runs after it.
 pub const TIMES: usize = 2;
 
-/// Prepares the stage.
-pub fn begin(blank: &Blank, request: &Disk) -> Result<(), Failure> {
-    prepare(blank, request).map_err(|e| failed(&e))
+/// Where the commands are run.
+pub enum Stage {
+    /// A disk to rehearse on, mounted.
+    Disk,
+    /// The box's own disk is the root, and nothing may be written to it: the program is in memory.
+    Memory(File),
 }
 
-/// The command that is to be run then; its exec has the number 0.
-pub fn command() -> Exec {
-    let actor = Bytes::from(format!("{STAGE}{ACTOR}"));
-    Exec { argv: vec![actor, Bytes::from(PART)], window: WINDOW, ..Exec::default() }
+/// Prepares the stage.
+pub fn begin(blank: &Blank, request: &Disk) -> Result<Stage, Failure> {
+    let stage = if blank.has_root() { set_in_memory(blank) } else { set_on_disk(blank, request) };
+    stage.map_err(|e| failed(&e))
+}
+
+impl Stage {
+    /// The command that is to be run then; its exec has the number 0.
+    pub fn command(&self) -> Exec {
+        let actor = match self {
+            Stage::Disk => format!("{STAGE}{ACTOR}"),
+            Stage::Memory(program) => format!("/proc/1/fd/{}", program.as_raw_fd()),
+        };
+        let argv = vec![Bytes::from(actor), Bytes::from(PART)];
+        Exec { argv, window: WINDOW, ..Exec::default() }
+    }
+
+    /// Clears the stage, after the last command has ended.
+    pub fn clear(self) -> Result<(), Failure> {
+        match self {
+            Stage::Memory(_) => Ok(()),
+            Stage::Disk => umount2(STAGE, MntFlags::empty())
+                .map_err(io::Error::from)
+                .and_then(|()| fs::remove_dir(STAGE))
+                .map_err(|e| failed(&e)),
+        }
+    }
 }
 
 /// What the command does: some of what most commands do.
@@ -52,20 +82,27 @@ pub fn act() -> io::Result<()> {
     Ok(())
 }
 
-/// Clears the stage, after the command has ended.
-pub fn end() -> Result<(), Failure> {
-    umount2(STAGE, MntFlags::empty())
-        .map_err(io::Error::from)
-        .and_then(|()| fs::remove_dir(STAGE))
-        .map_err(|e| failed(&e))
-}
-
 fn failed(error: &io::Error) -> Failure {
     let text = format!("rehearse: {error}");
     failure(FailureKind::Internal, text, error.raw_os_error().unwrap_or(0))
 }
 
-fn prepare(blank: &Blank, request: &Disk) -> io::Result<()> {
+fn set_in_memory(blank: &Blank) -> io::Result<Stage> {
+    let disk = blank.root().cloned().unwrap_or_default();
+    for _ in 0..TIMES {
+        elsewhere(|| {
+            become_nobody(blank, &disk)?;
+            warm::map_shell()
+        })?;
+    }
+    let mut program = File::from(memfd_create(c"rehearsal", MFdFlags::MFD_CLOEXEC)?);
+    io::copy(&mut File::open("/proc/self/exe")?, &mut program)?;
+    // What is open for writing cannot be executed.
+    let program = File::open(format!("/proc/self/fd/{}", program.as_raw_fd()))?;
+    Ok(Stage::Memory(program))
+}
+
+fn set_on_disk(blank: &Blank, request: &Disk) -> io::Result<Stage> {
     for _ in 0..TIMES {
         elsewhere(|| become_nobody(blank, request))?;
     }
@@ -73,7 +110,7 @@ fn prepare(blank: &Blank, request: &Disk) -> io::Result<()> {
     fs::create_dir(STAGE)?;
     setup::mount_disk(device, kind, STAGE)?;
     fs::copy(ACTOR, format!("{STAGE}{ACTOR}"))?;
-    Ok(())
+    Ok(Stage::Disk)
 }
 
 /// Becomes a box whose disk is the one to rehearse with. Only for a process whose mounts are its own.
@@ -88,6 +125,8 @@ fn become_nobody(blank: &Blank, request: &Disk) -> io::Result<()> {
         time: Some(Time { seconds: now.tv_sec(), nanoseconds: now.tv_nsec() as u32 }),
         root_device: request.device.clone(),
         root_type: request.kind.clone(),
+        // A disk that is a box's already must not be written to.
+        inscribed: blank.has_root(),
         // No entropy is credited, and none counts that is drawn: a box gets its own.
         ..Init::default()
     };

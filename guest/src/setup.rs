@@ -97,6 +97,11 @@ impl Blank {
         Ok(Blank { random: OpenOptions::new().write(true).open("/dev/random")?, root: None })
     }
 
+    /// The disk that is the root.
+    pub fn root(&self) -> Option<&Disk> {
+        self.root.as_ref()
+    }
+
     pub fn has_root(&self) -> bool {
         self.root.is_some()
     }

@@ -6,7 +6,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::path::Path;
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::process::DEFAULT_PATH;
 
@@ -39,6 +42,30 @@ pub fn read_ahead() {
     for entry in entries.flatten().take(MAX_NAMES) {
         let _ = fs::metadata(entry.path());
     }
+}
+
+/// Has the pages of the shell in an address space, as a process that runs it has.
+pub fn map_shell() -> io::Result<()> {
+    let Ok(file) = File::open(FILES[0]) else { return Ok(()) };
+    let length = usize::try_from(file.metadata()?.len().min(MAX_FILE)).unwrap_or(0);
+    let Some(length) = NonZeroUsize::new(length) else { return Ok(()) };
+    let (access, kind) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);
+    // SAFETY: a new mapping, at an address that the kernel chooses.
+    let pages = unsafe { mmap(None, length, access, kind, &file, 0) }?;
+    for at in (0..length.get()).step_by(4096) {
+        // SAFETY: within the mapping, which nothing else refers to; nothing shortens the file, for
+        // nothing but the agent runs.
+        unsafe {
+            let byte = pages.as_ptr().cast::<u8>().add(at);
+            let value = byte.read_volatile();
+            if at % (64 * 4096) == 0 {
+                byte.write_volatile(value);
+            }
+        }
+    }
+    // SAFETY: mapped above.
+    unsafe { munmap(pages, length.get()) }?;
+    Ok(())
 }
 
 fn read(path: &Path) -> io::Result<()> {

@@ -37,7 +37,8 @@ pub async fn create(
     let flag = dropped.0.clone();
     let owner = context.clone();
     let made = context.blocking(move |context| {
-        let config = Creation { context, observer, flag }.run(&options)?;
+        let cancelled = || flag.load(Ordering::Relaxed);
+        let config = Creation { context, observer, cancelled: &cancelled }.run(&options)?;
         Ok(Unclaimed { context: owner, config: Some(config) })
     });
     let (mut made, mut cancelled) = (pin!(made), pin!(cancelled));
@@ -91,10 +92,22 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// The disk of an image, made if need be, and its size in bytes.
+pub fn base_disk(
+    context: &Context,
+    reference: &str,
+    size_mib: u64,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(PathBuf, u64)> {
+    let creation = Creation { context, observer: None, cancelled };
+    let image = creation.resolve(reference)?;
+    Ok((creation.base_disk(&image, size_mib)?, size_mib * MIB))
+}
+
 struct Creation<'a> {
     context: &'a Context,
     observer: Option<Observer>,
-    flag: Arc<AtomicBool>,
+    cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Creation<'_> {
@@ -120,7 +133,7 @@ impl Creation<'_> {
     }
 
     fn check_cancelled(&self) -> Result<()> {
-        if self.flag.load(Ordering::Relaxed) {
+        if (self.cancelled)() {
             return Err(cancelled_error());
         }
         Ok(())

@@ -237,11 +237,13 @@ pub struct PoolOptions {
     pub(super) size: u32,
     pub(super) cpus: u32,
     pub(super) memory_mib: u32,
+    /// The image, and the size of the disk in MiB.
+    pub(super) image: Option<(String, u64)>,
 }
 
 impl Default for PoolOptions {
     fn default() -> PoolOptions {
-        PoolOptions { size: 0, cpus: DEFAULT_CPUS, memory_mib: DEFAULT_MEMORY_MIB }
+        PoolOptions { size: 0, cpus: DEFAULT_CPUS, memory_mib: DEFAULT_MEMORY_MIB, image: None }
     }
 }
 
@@ -257,6 +259,13 @@ impl PoolOptions {
         let cpus = within("cpus", cpus, &CPUS)?;
         self.memory_mib = within("memory_mib", memory_mib, &MEMORY_MIB)?;
         self.cpus = cpus;
+        Ok(())
+    }
+
+    /// The image that they are for, with the size of a box's disk.
+    pub fn image(&mut self, reference: impl Into<String>, disk_size_mib: u64) -> Result<()> {
+        let reference = text("image", reference.into())?;
+        self.image = Some((reference, within("disk_size_mib", disk_size_mib, &DISK_SIZE_MIB)?));
         Ok(())
     }
 }
@@ -285,6 +294,9 @@ mod tests {
         named(pool.size(65), "machines");
         named(pool.machine(0, 1024), "cpus");
         named(pool.machine(2, 1), "memory_mib");
+        named(pool.image("", 64), "image");
+        named(pool.image("image", 1), "disk_size_mib");
+        assert_eq!(pool.image, None);
         assert_eq!((pool.size, pool.cpus, pool.memory_mib), (0, 1, 512));
         pool.size(64).unwrap();
         pool.machine(2, 1024).unwrap();

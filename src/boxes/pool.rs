@@ -16,12 +16,13 @@ use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::admission;
 use super::context::{Context, Counter};
 use super::options::PoolOptions;
 use super::start::{self, Supervisor};
+use super::{admission, create};
 use crate::channel::client;
-use crate::engine::MachineSpec;
+use crate::disk::overlay::{self, OverlayInfo};
+use crate::engine::{Disk, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// A pause after the last start, before a machine is made: what a started box does first goes
@@ -175,9 +176,15 @@ async fn keep(context: Arc<Context>) {
 /// Makes one machine wait.
 async fn park(context: &Arc<Context>) -> Result<Parked> {
     let spec = context.blocking(|context| {
-        let PoolOptions { cpus, memory_mib, .. } = context.pool.options;
-        admission::check(memory_mib, context.home.root())?;
-        start::machine(context, cpus, memory_mib)
+        let PoolOptions { cpus, memory_mib, image, .. } = &context.pool.options;
+        admission::check(*memory_mib, context.home.root())?;
+        let mut spec = start::machine(context, *cpus, *memory_mib)?;
+        if let Some((reference, size_mib)) = image {
+            let closed = || context.pool.state.borrow().closed;
+            let (backing, bytes) = create::base_disk(context, reference, *size_mib, &closed)?;
+            spec.disk = Disk::LaterOver { backing, bytes };
+        }
+        Ok(spec)
     });
     let spec = spec.await?;
     let json = serde_json::to_vec(&spec)
@@ -205,6 +212,14 @@ impl Parked {
     /// Whether it is what a box would be given.
     fn fits(&self, wanted: &MachineSpec) -> bool {
         let ours = &self.spec;
+        if let Disk::LaterOver { backing, bytes } = &ours.disk {
+            let Disk::Image(path) = &wanted.disk else { return false };
+            // One that cannot be read fits none, and is an error when the box starts.
+            let disk = overlay::untouched(path).ok().flatten();
+            if disk != Some(OverlayInfo::over_raw(backing, *bytes)) {
+                return false;
+            }
+        }
         let comparable = MachineSpec {
             disk: ours.disk.clone(),
             texts: ours.texts.clone(),

@@ -188,6 +188,27 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_pool_size(
     unsafe { guard(error, || pointer::borrow_mut(options, "options")?.0.pool_size(machines)) }
 }
 
+/// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and the
+/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a machine
+/// has the image's disk mounted: a box of that image and disk size gets one when it starts for the
+/// first time, in half the time of one that is for any image; all other starts go without. An image
+/// that cannot be had is an entry in the log, and no machine waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_runtime_options_set_pool_image(
+    options: *mut boxlite_runtime_options,
+    image: *const c_char,
+    disk_size_mib: u64,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.pool_image(text::string(image, "image")?, disk_size_mib)
+        })
+    }
+}
+
 /// Sets what the machines have that wait for boxes: 1 to 64 virtual CPUs, and 128 to 1048576 MiB of
 /// memory; 1 and 512 unless set, as a box. A box with other numbers, or with a cold boot, starts as
 /// if none waited.

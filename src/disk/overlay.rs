@@ -67,6 +67,17 @@ pub struct OverlayInfo {
     pub backing_format: Option<String>,
 }
 
+impl OverlayInfo {
+    /// What an overlay on a raw file says.
+    pub fn over_raw(backing: &Path, virtual_size: u64) -> OverlayInfo {
+        OverlayInfo {
+            virtual_size,
+            backing_path: Some(backing.to_owned()),
+            backing_format: Some(DiskFormat::Raw.name().to_owned()),
+        }
+    }
+}
+
 /// Creates an empty overlay of `virtual_size` bytes at `path`, on `backing`.
 ///
 /// The file is complete and durable when this returns. An existing file is
@@ -141,6 +152,14 @@ pub fn info(path: &Path) -> Result<OverlayInfo> {
     let read = read_up_to(&file, &mut buffer).map_err(|e| failed(&e))?;
     buffer.truncate(read);
     parse(&mut buffer).map_err(|why| bad(path, &why))
+}
+
+/// Reads what a qcow2 file says whose bytes these are.
+pub fn info_in(bytes: &[u8]) -> Result<OverlayInfo> {
+    let header = &bytes[..bytes.len().min(CLUSTER)];
+    let parsed =
+        cluster_size(header).map_err(str::to_owned).and_then(|_| parse(&mut header.to_vec()));
+    parsed.map_err(|why| bad(Path::new("an overlay in memory"), &why))
 }
 
 fn bad(path: &Path, why: &str) -> Error {

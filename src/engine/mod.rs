@@ -58,6 +58,8 @@ pub enum Disk {
     None,
     /// The device is there, with a disk to rehearse on; what a box has comes later.
     Later,
+    /// The same, for a box whose disk is over this raw file and was never written to.
+    LaterOver { backing: PathBuf, bytes: u64 },
     /// A qcow2 file.
     Image(PathBuf),
 }
@@ -190,8 +192,9 @@ pub trait Machine {
     /// Has a machine without a disk of its own come to rest, and stand still.
     async fn park(&mut self) -> Result<()>;
 
-    /// Has a parked machine run on, with the disk and the logs of `spec`.
-    async fn resume(&mut self, spec: &MachineSpec) -> Result<()>;
+    /// Has a parked machine run on, with the disk and the logs of `spec`; tells whether the disk has
+    /// the specification's texts.
+    async fn resume(&mut self, spec: &MachineSpec) -> Result<bool>;
 
     /// Waits until something ends the machine or stops it for good. Cancel-safe.
     async fn ended(&mut self) -> MachineEnd;

@@ -101,6 +101,13 @@ impl RuntimeOptions {
     pub fn pool_machine(&mut self, cpus: u32, memory_mib: u32) -> Result<()> {
         self.pool.machine(cpus, memory_mib)
     }
+
+    /// The image and the disk's size in MiB of the boxes that the machines wait for; boxes of all
+    /// images unless set. Such a machine has the disk mounted: a box of that image that was never
+    /// started gets one in half the time, and no other box does.
+    pub fn pool_image(&mut self, reference: impl Into<String>, disk_size_mib: u64) -> Result<()> {
+        self.pool.image(reference, disk_size_mib)
+    }
 }
 
 fn path_option(field: &str, path: PathBuf) -> Result<PathBuf> {

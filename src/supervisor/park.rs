@@ -105,11 +105,11 @@ impl<M: Machine> Parked<M> {
         progress: &mut dyn Progress,
         first: impl AsyncFn(&mut Session, bool) -> Result<Response>,
     ) -> Result<Response> {
-        self.machine.resume(spec).await?;
+        let inscribed = self.machine.resume(spec).await?;
         progress.done("hand-over");
         let answer = tokio::select! {
             biased;
-            answer = first(&mut self.guest, false) => answer?,
+            answer = first(&mut self.guest, inscribed) => answer?,
             end = self.machine.ended() => {
                 return Err(Error::new(Code::Engine, format!("the machine ended: {end:?}")));
             }

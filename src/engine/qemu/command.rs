@@ -156,7 +156,7 @@ fn memory(spec: &MachineSpec, purpose: Purpose) -> Option<String> {
 
 /// Whether a machine needs a disk to rehearse on.
 pub fn rehearses(disk: &Disk, purpose: Purpose) -> bool {
-    *disk == Disk::Later && purpose != Purpose::Prepare
+    matches!(disk, Disk::Later | Disk::LaterOver { .. }) && purpose != Purpose::Prepare
 }
 
 /// What is behind the disk's device, with its node's name.
@@ -167,14 +167,17 @@ fn block_device(
     Ok(match disk {
         Disk::None => None,
         Disk::Image(path) if purpose != Purpose::Prepare => Some((DISK_NODE, image(path)?)),
-        disk if rehearses(disk, purpose) => Some((SCRATCH_NODE, scratch())),
-        Disk::Later | Disk::Image(_) => Some((DISK_NODE, placeholder())),
+        Disk::LaterOver { .. } if rehearses(disk, purpose) => {
+            Some((SCRATCH_NODE, scratch("qcow2")))
+        }
+        disk if rehearses(disk, purpose) => Some((SCRATCH_NODE, scratch("raw"))),
+        Disk::Later | Disk::LaterOver { .. } | Disk::Image(_) => Some((DISK_NODE, placeholder())),
     })
 }
 
-fn scratch() -> serde_json::Value {
+fn scratch(format: &str) -> serde_json::Value {
     json!({
-        "driver": "raw",
+        "driver": format,
         "node-name": SCRATCH_NODE,
         "discard": "unmap",
         "file": { "driver": "file", "filename": format!("/proc/self/fd/{SCRATCH_FD}") },

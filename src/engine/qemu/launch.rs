@@ -6,7 +6,7 @@ use super::machine::{Origin, QemuMachine};
 use super::prepare::{self, Preparation};
 use super::template::{Place, Template};
 use crate::channel::guest::Session;
-use crate::disk::overlay;
+use crate::disk::overlay::{self, OverlayInfo};
 use crate::engine::{Disk, Launched, MachineSpec, Progress, Road, TemplatePolicy};
 use crate::error::{Code, Result};
 
@@ -94,16 +94,21 @@ impl<'a> Launch<'a> {
     /// The template for the disk, which then has in it what the machine in the template wrote; and
     /// whether it has the specification's texts too.
     async fn disk_template(&mut self, policy: &TemplatePolicy) -> Option<(Found, bool)> {
-        let Disk::Image(path) = &self.spec.disk else { return None };
         if !policy.disks {
             return None;
         }
-        // Whoever opens a disk to run a box says best what is wrong with it.
-        let disk = overlay::untouched(path).ok()??;
+        let disk = match &self.spec.disk {
+            Disk::None | Disk::Later => return None,
+            Disk::LaterOver { backing, bytes } => OverlayInfo::over_raw(backing, *bytes),
+            // Whoever opens a disk to run a box says best what is wrong with it.
+            Disk::Image(path) => overlay::untouched(path).ok()??,
+        };
         let found = self.preparation(policy).with_disk(&disk).await;
-        let written = found.and_then(|(place, mut template)| {
-            let inscribed = template.inscribe(&self.spec.texts);
-            overlay::replace(path, &template.disk)?;
+        let written = found.and_then(|(place, template)| {
+            let Disk::Image(path) = &self.spec.disk else { return Ok(((place, template), false)) };
+            let mut bytes = template.disk.clone();
+            let inscribed = template.inscribe(&mut bytes, &self.spec.texts);
+            overlay::replace(path, &bytes)?;
             Ok(((place, template), inscribed))
         });
         written.map_err(|error| self.detours.push(error.to_string())).ok()

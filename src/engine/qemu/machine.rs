@@ -1,5 +1,6 @@
 //! A running QEMU.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,8 +25,9 @@ use super::command::{
 };
 use super::monitor::{self, Monitor, Notice};
 use super::template::Template;
-use super::{prepare, scratch};
+use super::{files, prepare, scratch};
 use crate::channel::guest::{self, Session};
+use crate::disk::overlay;
 use crate::engine::log::CappedLog;
 use crate::engine::{Accelerator, Disk, Machine, MachineEnd, MachineSpec};
 use crate::error::{Code, Error, Result};
@@ -49,8 +51,10 @@ pub struct QemuMachine {
     monitor: Monitor,
     notices: mpsc::UnboundedReceiver<Notice>,
     stopped: Option<MachineEnd>,
+    /// The disk until it has a box's.
+    scratch: Option<File>,
     /// Held, so that nobody removes what the machine is made from.
-    _template: Option<Template>,
+    template: Option<Template>,
 }
 
 /// What a machine is started from.
@@ -94,6 +98,31 @@ impl Origin<'_> {
     }
 }
 
+/// A machine that is for a certain disk, and has not mounted it, is like any other.
+fn unless_mounted<'a>(spec: &'a MachineSpec, origin: &Origin<'_>) -> Cow<'a, MachineSpec> {
+    let mounted = matches!(origin, Origin::Restore(template) if !template.disk.is_empty());
+    match spec.disk {
+        Disk::LaterOver { .. } if !mounted => {
+            Cow::Owned(MachineSpec { disk: Disk::Later, ..spec.clone() })
+        }
+        _ => Cow::Borrowed(spec),
+    }
+}
+
+/// The disk of a machine that gets a box's later: the one that its template has mounted, or an empty
+/// one. None if it gets none.
+fn scratch(disk: &Disk, origin: &Origin<'_>) -> Result<Option<File>> {
+    if !command::rehearses(disk, origin.purpose()) {
+        return Ok(None);
+    }
+    match (disk, origin) {
+        (Disk::LaterOver { .. }, Origin::Restore(template)) => files::in_memory(&template.disk)
+            .map_err(|e| Error::io(Code::Storage, "make a disk for a waiting machine", &e)),
+        _ => scratch::disk(),
+    }
+    .map(Some)
+}
+
 /// What is said of a machine that says nothing.
 pub fn silent(limit: Duration) -> Error {
     let text = format!("the guest did not come up within {:.1} s", limit.as_secs_f32());
@@ -116,10 +145,10 @@ impl QemuMachine {
         processor: Processor,
         origin: Origin<'_>,
     ) -> Result<QemuMachine> {
+        let spec = &*unless_mounted(spec, &origin);
         let purpose = origin.purpose();
         let argv = command::arguments(spec, processor, purpose)?;
-        let scratch =
-            if command::rehearses(&spec.disk, purpose) { Some(scratch::disk()?) } else { None };
+        let scratch = scratch(&spec.disk, &origin)?;
         let binary = CString::new(spec.binary.as_os_str().as_bytes())
             .map_err(|_| Error::new(Code::Engine, "QEMU's path contains a NUL byte"))?;
         let sockets = |e: std::io::Error| Error::io(Code::Engine, "create sockets for QEMU", &e);
@@ -133,8 +162,8 @@ impl QemuMachine {
         let console = Log::follow(log(CONSOLE_LOG).as_deref(), console)?;
         let messages = Log::follow(log(MESSAGES_LOG).as_deref(), messages)?;
         let mut command = Command::new(binary, argv);
-        let scratch = scratch.iter().map(|file| (file, SCRATCH_FD));
-        for (file, number) in origin.files().into_iter().chain(scratch) {
+        let scratch_file = scratch.iter().map(|file| (file, SCRATCH_FD));
+        for (file, number) in origin.files().into_iter().chain(scratch_file) {
             command = command.fd(file.as_fd(), number);
         }
         let child = command
@@ -163,7 +192,8 @@ impl QemuMachine {
             monitor,
             notices,
             stopped: None,
-            _template: match origin {
+            scratch,
+            template: match origin {
                 Origin::Restore(template) | Origin::Derive { template, .. } => Some(template),
                 Origin::Boot | Origin::Prepare { .. } => None,
             },
@@ -249,6 +279,26 @@ impl QemuMachine {
         }
     }
 
+    /// If the machine stands still with a disk mounted: has a box's disk, which nobody has written
+    /// to, be that one, and with the box's texts if there are places for them.
+    fn hand_over_mounted(&self, disk: &Path, texts: &[String]) -> Result<bool> {
+        let (Some(template), Some(scratch)) = (&self.template, &self.scratch) else {
+            return Ok(false);
+        };
+        if template.disk.is_empty() {
+            return Ok(false);
+        }
+        let mounted = overlay::info_in(&template.disk);
+        if overlay::untouched(disk)? != Some(mounted?) {
+            return Err(Error::new(Code::Internal, "a parked machine has another disk mounted"));
+        }
+        let mut bytes = files::whole(scratch)
+            .map_err(|e| Error::io(Code::Storage, "read the disk of a waiting machine", &e))?;
+        let inscribed = template.inscribe(&mut bytes, texts);
+        overlay::replace(disk, &bytes)?;
+        Ok(inscribed)
+    }
+
     /// The time of a processor that the machine has used.
     pub fn processor_time(&self) -> Duration {
         let pid = Pid::from_raw(self.process.child.pid);
@@ -323,15 +373,18 @@ impl Machine for QemuMachine {
         self.monitor.stop().await
     }
 
-    async fn resume(&mut self, spec: &MachineSpec) -> Result<()> {
+    async fn resume(&mut self, spec: &MachineSpec) -> Result<bool> {
         let Disk::Image(disk) = &spec.disk else {
             return Err(Error::new(Code::Internal, "a parked machine gets no disk"));
         };
+        let inscribed = self.hand_over_mounted(disk, &spec.texts)?;
         if let Some(logs) = &spec.logs {
             self.process.console.keep(&logs.join(CONSOLE_LOG))?;
             self.process.messages.keep(&logs.join(MESSAGES_LOG))?;
         }
-        self.monitor.resume_with(command::image(disk)?, DISK_NODE).await
+        self.monitor.resume_with(command::image(disk)?, DISK_NODE).await?;
+        self.scratch = None;
+        Ok(inscribed)
     }
 
     async fn kill(&mut self) {

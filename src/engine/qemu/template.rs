@@ -142,16 +142,17 @@ pub struct Template {
 }
 
 impl Template {
-    /// Writes texts in the places that the disk has for them: all of them, or none.
-    pub fn inscribe(&mut self, texts: &[String]) -> bool {
+    /// Writes texts in the places that a disk, which is this one or comes of it, has for them: all of
+    /// them, or none.
+    pub fn inscribe(&self, disk: &mut [u8], texts: &[String]) -> bool {
         let places = (0..).zip(texts).map(|(file, text)| {
             let place = self.texts.get(usize::from(file)).cloned().flatten()?;
             let held = placeholder::make(file, text.len())?;
-            (self.disk.get(place.clone()) == Some(&held[..])).then_some(place)
+            (disk.get(place.clone()) == Some(&held[..])).then_some(place)
         });
         let Some(places) = places.collect::<Option<Vec<_>>>() else { return false };
         for (place, text) in places.into_iter().zip(texts) {
-            self.disk[place].copy_from_slice(text.as_bytes());
+            disk[place].copy_from_slice(text.as_bytes());
         }
         !texts.is_empty()
     }
