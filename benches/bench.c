@@ -38,7 +38,7 @@ static void measure(const plan *p)
     circumstances under = {.cores = sysconf(_SC_NPROCESSORS_ONLN), .runs = p->runs};
     if (getloadavg(&under.load, 1) != 1)
         under.load = -1;
-    boxlite_runtime *runtime = open_runtime(p->home, 0);
+    boxlite_runtime *runtime = open_runtime(p->home, 0, NULL);
     boxlite_box *model = create(runtime, p->image, true);
     char **arguments = learn_arguments(model, &under);
     template bare = make_template(arguments, p->initramfs, p->home);

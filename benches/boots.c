@@ -123,15 +123,13 @@ static void echo_from_nothing(boxlite_runtime *runtime, const char *image)
 // disk, which a bare machine has too and never mounts.
 char **learn_arguments(boxlite_box *box, circumstances *under)
 {
-    boxlite_op *op;
     start(box);
     boxlite_box_info *info = inspect(box);
     const char *accelerator = boxlite_box_info_accelerator(info);
     under->accelerator = strdup(accelerator ? accelerator : "unknown");
     char **arguments = arguments_of(child_of((pid_t)boxlite_box_info_pid(info)));
     boxlite_box_info_free(info);
-    MUST(boxlite_box_stop(box, 5000, &op, &error));
-    finish(op, "stop");
+    stop(box);
     return arguments;
 }
 

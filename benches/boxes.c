@@ -19,13 +19,15 @@ void finish(boxlite_op *op, const char *what)
     boxlite_op_free(op);
 }
 
-boxlite_runtime *open_runtime(const char *home, uint32_t pool_size)
+boxlite_runtime *open_runtime(const char *home, uint32_t pool_size, const char *pool_image)
 {
     boxlite_runtime_options *options;
     boxlite_runtime *runtime;
     MUST(boxlite_runtime_options_new(&options, &error));
     MUST(boxlite_runtime_options_set_home(options, home, &error));
     MUST(boxlite_runtime_options_set_pool_size(options, pool_size, &error));
+    if (pool_image)
+        MUST(boxlite_runtime_options_set_pool_image(options, pool_image, 10240, &error));
     MUST(boxlite_runtime_open(options, &runtime, &error));
     boxlite_runtime_options_free(options);
     return runtime;
@@ -44,6 +46,13 @@ boxlite_box *create(boxlite_runtime *runtime, const char *image, bool cold)
     MUST(boxlite_op_take_box(op, &box, &error));
     boxlite_op_free(op);
     return box;
+}
+
+void stop(boxlite_box *box)
+{
+    boxlite_op *op;
+    MUST(boxlite_box_stop(box, 5000, &op, &error));
+    finish(op, "stop");
 }
 
 void start(boxlite_box *box)

@@ -26,9 +26,11 @@ void must(boxlite_status status, const char *what);
 
 void finish(boxlite_op *op, const char *what);
 
-boxlite_runtime *open_runtime(const char *home, uint32_t pool_size);
+// With machines that wait for boxes of an image, or of any image if that is NULL.
+boxlite_runtime *open_runtime(const char *home, uint32_t pool_size, const char *pool_image);
 boxlite_box *create(boxlite_runtime *runtime, const char *image, bool cold);
 void start(boxlite_box *box);
+void stop(boxlite_box *box);
 boxlite_box_info *inspect(boxlite_box *box);
 void discard(boxlite_runtime *runtime, boxlite_box *box);
 
