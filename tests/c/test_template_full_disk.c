@@ -2,58 +2,11 @@
 // is room. A disk that is filled under restored boxes. And a home in memory, where no template can be.
 // Needs root, for file systems of its own.
 #include "templates.h"
-#include <sys/mount.h>
-
-static void unmount(void)
-{
-    char image[sizeof home + 8];
-    umount2(home, MNT_DETACH);
-    rmdir(home);
-    snprintf(image, sizeof image, "%s.img", home);
-    unlink(image);
-}
-
-static bool mount_home(const char *command)
-{
-    strcpy(home, "/tmp/boxlite-test-XXXXXX");
-    CHECK(mkdtemp(home));
-    setenv("HOME_", home, 1);
-    return system(command) == 0;
-}
-
-// Leaves so many MiB free.
-static void leave(int mib)
-{
-    char command[256];
-    snprintf(command, sizeof command,
-             "rm -f $HOME_/filler; fallocate -l $(($(df --output=avail -k $HOME_ | tail -1) - %d))k"
-             " $HOME_/filler",
-             mib * 1024);
-    host(command);
-}
-
-// Who has just failed to make a template is not followed at once by everybody else: the lock file
-// remembers it for a minute.
-static void a_minute_later(void)
-{
-    CHECK(count_templates(".lock", NULL) == 1);
-    host("touch -d '2 minutes ago' $HOME_/templates/*.lock");
-}
-
-// Frees the runtime, and sees that nothing runs any more; the home stays.
-static void shut_down(boxlite_runtime *runtime)
-{
-    boxlite_op *op;
-    OK(boxlite_runtime_shutdown(runtime, 0, &op, &error));
-    wait_op(op);
-    boxlite_runtime_free(runtime);
-    EVENTUALLY(count_machines() == 0);
-}
 
 static void on_a_disk(void)
 {
-    leave(110);
-    boxlite_runtime *runtime = open_runtime();
+    leave_kib(110 * 1024);
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *box = new_box(runtime), *other = new_box(runtime);
     warnings w = {""};
     listen_to_warnings(runtime, &w);
@@ -81,14 +34,14 @@ static void on_a_disk(void)
 
     // A template that is there is used however full the disk is, and nothing is written for it.
     stop_box(other);
-    leave(80);
+    leave_kib(80 * 1024);
     CHECK(boot(other) == BOXLITE_BOOT_RESTORED && templates_made(runtime) == 1);
 
     // Just enough room is enough.
     stop_box(box);
     stop_box(other);
     host("rm -r \"$T\"");
-    leave(150);
+    leave_kib(150 * 1024);
     CHECK(boot(box) == BOXLITE_BOOT_RESTORED && templates_made(runtime) == 2);
 
     remove_box(runtime, box);
@@ -113,7 +66,7 @@ static void under_a_restored_box(void)
     int32_t code;
     OK(boxlite_exec_on_stdout(exec, append, &written, NULL, &error));
     DISPATCH_UNTIL(runtime, written.length > 0);
-    leave(0);
+    leave_kib(0);
     FAILS(boxlite_exec_wait(exec, 300000, &code, &error), BOXLITE_RESOURCE_EXHAUSTED, "disk is full");
     boxlite_exec_free(exec);
     free(written.data);
@@ -148,12 +101,12 @@ static void in_memory(void)
     remove_box(runtime, box);
     boxlite_runtime_free(runtime);
     EVENTUALLY(count_machines() == 0);
-    unmount();
+    unmount_home();
 }
 
 int main(void)
 {
-    atexit(unmount);
+    atexit(unmount_home);
     if (!mount_home("truncate -s 600M $HOME_.img && mke2fs -q -F -t ext4 $HOME_.img && "
                     "mount -o loop $HOME_.img $HOME_")) {
         fprintf(stderr, "skipped: mounting needs root\n");
@@ -161,7 +114,7 @@ int main(void)
     }
     on_a_disk();
     under_a_restored_box();
-    unmount();
+    unmount_home();
     CHECK(mount_home("mount -t tmpfs tmpfs $HOME_"));
     in_memory();
     return 0;
