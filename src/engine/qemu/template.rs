@@ -196,6 +196,10 @@ impl Place {
         if description.age() > self.policy.max_age {
             return Err(wrong("it is too old"));
         }
+        // A box over another disk than the one that is mounted would spoil it.
+        if description.disk.is_some() != self.recipe.disk.is_some() {
+            return Err(wrong("its disk is not described"));
+        }
         let memory = open_file(&path.join(MEMORY)).map_err(|e| damaged(MEMORY, e))?;
         if Mark::of(&memory).map_err(|e| damaged(MEMORY, e))? != description.memory {
             return Err(wrong("its memory is not the file that was saved, or was written to"));
