@@ -408,6 +408,9 @@ mod tests {
         let (memory, mut state) = place.begin(&lock, 1 << 20).unwrap();
         memory.write_all_at(&[7; 8192], 4096).unwrap();
         state.write_all(b"the state of the devices").unwrap();
+        if place.recipe.disk.is_some() {
+            fs::write(place.new_disk(), b"what was written").unwrap();
+        }
         place.finish(&lock).unwrap();
         lock.succeeded();
     }
@@ -507,6 +510,31 @@ mod tests {
         make(&theirs);
         fs::rename(theirs.path(), ours.path()).unwrap();
         assert_eq!(why(&ours), "it was made from other parts");
+    }
+
+    #[test]
+    fn one_with_a_disk_is_used_with_that_disk_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = Recipe { disk: Some("a disk".into()), ..recipe("k") };
+        let place = Place::new(policy(dir.path()), recipe);
+        let disk = place.path().join(DISK);
+        make(&place);
+        assert_eq!(place.find().unwrap().disk.unwrap(), b"what was written");
+        fs::write(&disk, b"What was written").unwrap();
+        assert_eq!(why(&place), "its disk has another checksum");
+        fs::write(&disk, b"what").unwrap();
+        assert_eq!(why(&place), "its disk has another size");
+        fs::remove_file(&disk).unwrap();
+        assert!(why(&place).starts_with("disk: No such file"));
+
+        make(&place);
+        let mut description = describe(&place.path()).unwrap();
+        description.disk = None;
+        let text = serde_json::to_vec(&description).unwrap();
+        fs::write(place.path().join(DESCRIPTION), text).unwrap();
+        assert_eq!(why(&place), "its disk is not described");
+        // Nobody who wants another machine, or another disk, takes it for that.
+        assert_eq!(why(&self::place(dir.path(), "k")), "missing");
     }
 
     #[test]
