@@ -268,6 +268,14 @@ static inline bool one_is_made(bool of_disk)
     return found;
 }
 
+// Waits until somebody makes the first template of a machine, or of a disk when there is one of its
+// machine; false if it was made before anybody looked.
+static inline bool see_one_made(bool of_disk)
+{
+    EVENTUALLY(one_is_made(of_disk) || count_templates("", NULL) > of_disk);
+    return one_is_made(of_disk);
+}
+
 // A program of its own.
 static inline pid_t fork_program(void (*program)(void))
 {

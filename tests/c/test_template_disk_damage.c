@@ -246,7 +246,7 @@ static bool kill_a_supervisor(boxlite_box *box)
 {
     boxlite_op *op;
     OK(boxlite_box_start(box, &op, &error));
-    EVENTUALLY(one_is_made(true));
+    see_one_made(true);
     host_with(box, "kill -9 $(cat $BOX_/shim.pid)");
     boxlite_status status = boxlite_op_wait(op, 120000, &error);
     CHECK(status != BOXLITE_TIMEOUT);
