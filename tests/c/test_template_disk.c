@@ -89,6 +89,14 @@ static void each_disk_and_each_machine_has_its_own(void)
         has_what_the_image_has(box);
         remove_box(runtime, box);
     }
+    for (int i = 0; i < 2; i++) {
+        boxlite_box *box = shaped_box(runtime, 2, 256);
+        starts_and_tells(runtime, box, i == 0);
+        made_so_far(runtime, 3, 5);
+        PRINTS(box, "nproc; for i in 0 1; do taskset -c $i echo $i; done", "2\n0\n1\n");
+        has_what_the_image_has(box);
+        remove_box(runtime, box);
+    }
     close_runtime(runtime);
 }
 
@@ -159,6 +167,40 @@ static void boxes_of_one_template_do_not_see_each_other(void)
     remove_box(runtime, fresh);
     for (int i = 0; i < 3; i++)
         remove_box(runtime, boxes[i]);
+    close_runtime(runtime);
+}
+
+// What a command finds around it.
+static const char surroundings[] =
+    "cat /proc/mounts /proc/self/limits /proc/self/cgroup /proc/cmdline /proc/swaps; "
+    "grep -e ^Cap -e ^Sig -e ^Shd -e ^NoNew -e ^Seccomp -e ^Umask -e Uid /proc/self/status /proc/1/status; "
+    "stat -c '%n %A %u %g' / /* /etc/* /dev/* /run /tmp; cat /etc/resolv.conf; env | grep -v ^HOSTNAME= | sort; pwd; id; "
+    "ls /proc/1/fd | wc -l; "
+    "cat /sys/block/vda/queue/scheduler /sys/block/vda/ro /proc/sys/vm/overcommit_memory";
+
+// However it was started, a box is the same.
+static void no_command_can_tell_how_its_box_was_started(void)
+{
+    boxlite_runtime *runtime = open_runtime();
+    boxlite_box_options *options;
+    OK(boxlite_box_options_new(image("busybox"), &options, &error));
+    OK(boxlite_box_options_set_cold_boot(options, true, &error));
+    boxlite_box *boxes[3] = {create_box(runtime, options), new_box(runtime), new_box(runtime)};
+    CHECK(boot(boxes[0]) == BOXLITE_BOOT_COLD);
+    starts_and_tells(runtime, boxes[1], true);
+    // Its disk is none that nobody has written to.
+    host_with(boxes[2], "cp \"$D/disk\" $BOX_/disks/disk.qcow2");
+    starts_from(boxes[2], "$T", "$D");
+    char *text[3];
+    for (int i = 0; i < 3; i++)
+        text[i] = output_of(boxes[i], surroundings);
+    for (int i = 1; i < 3; i++)
+        if (strcmp(text[i], text[0]))
+            FAIL("box %d has:\n%s\nand one that was booted:\n%s", i, text[i], text[0]);
+    for (int i = 0; i < 3; i++) {
+        free(text[i]);
+        remove_box(runtime, boxes[i]);
+    }
     close_runtime(runtime);
 }
 
@@ -322,6 +364,7 @@ int main(void)
     each_disk_and_each_machine_has_its_own();
     a_box_that_was_used_keeps_its_files();
     boxes_of_one_template_do_not_see_each_other();
+    no_command_can_tell_how_its_box_was_started();
     a_cut_of_power_loses_nothing_that_was_synced();
     a_disk_from_a_template_is_good_without_it(false);
     a_disk_from_a_template_is_good_without_it(true);

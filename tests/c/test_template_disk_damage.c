@@ -241,6 +241,28 @@ static void another_base_disk_has_its_own(void)
     close_runtime(runtime);
 }
 
+// A disk's path is in what is written over it: in another place it is another.
+static void a_home_that_was_moved_has_its_own(void)
+{
+    char moved[80];
+    boxlite_runtime *runtime = open_runtime();
+    remove_box(runtime, fresh_box(runtime, "none yet"));
+    shut_down(runtime);
+    snprintf(moved, sizeof moved, "%.40s.moved", home);
+    host("mv $HOME_ $HOME_.moved");
+    strcpy(home, moved);
+    for (int i = 0; i < 2; i++) {
+        runtime = open_runtime();
+        boxlite_box *box = fresh_box(runtime, "moved");
+        CHECK(templates_made(runtime) == 0 && disk_templates_made(runtime) == (i == 0) && detours(runtime) == 0);
+        stop_box(box);
+        the_file_system_is_clean(box);
+        remove_box(runtime, box);
+        shut_down(runtime);
+    }
+    close_runtime(open_runtime());
+}
+
 // Kills a box's supervisor while it makes a disk template; false if that was faster.
 static bool kill_a_supervisor(boxlite_box *box)
 {
@@ -288,6 +310,7 @@ int main(void)
     one_of_another_disk_is_not_used();
     another_content_of_the_same_name_has_its_own();
     another_base_disk_has_its_own();
+    a_home_that_was_moved_has_its_own();
     one_that_a_killed_supervisor_began_is_made_by_the_next();
     return 0;
 }
