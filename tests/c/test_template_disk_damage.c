@@ -302,6 +302,55 @@ static void one_that_a_killed_supervisor_began_is_made_by_the_next(void)
     close_runtime(runtime);
 }
 
+// Kills the machine that a disk template is being made of; false if that was faster, or if the box has
+// started already.
+static bool kill_its_machine(boxlite_runtime *runtime, boxlite_box *box)
+{
+    boxlite_op *op;
+    OK(boxlite_box_start(box, &op, &error));
+    see_one_made(true);
+    host_with(box, "pid=$(cat $BOX_/shim.pid); kill -9 $(cat /proc/$pid/task/$pid/children) || true");
+    boxlite_status status = boxlite_op_wait(op, 120000, &error);
+    boxlite_error_free(error);
+    error = NULL;
+    boxlite_op_free(op);
+    return status == BOXLITE_OK && disk_templates_made(runtime) == 0 && detours(runtime) == 1;
+}
+
+static void a_machine_that_dies_while_one_is_made_of_it_harms_nobody(void)
+{
+    boxlite_runtime *runtime = open_runtime();
+    warnings w = {""};
+    boxlite_box *box = new_box(runtime);
+    listen_to_warnings(runtime, &w);
+    for (int tries = 0; !kill_its_machine(runtime, box); tries++) {
+        CHECK(tries < 10);
+        remove_box(runtime, box);
+        close_runtime(runtime);
+        runtime = open_runtime();
+        box = new_box(runtime);
+        listen_to_warnings(runtime, &w);
+    }
+    boxlite_box *early = new_box(runtime), *late = new_box(runtime);
+    CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
+    has_what_the_image_has(box);
+    dispatch_all(runtime);
+    CHECK(strstr(w.text, "prepare a disk template") && strstr(w.text, boxlite_box_id(box)));
+    CHECK(count_templates("", NULL) == 1 && count_templates(".new", NULL) == 0);
+
+    // It is not tried again at once.
+    CHECK(boot(early) == BOXLITE_BOOT_RESTORED && disk_templates_made(runtime) == 0);
+    dispatch_all(runtime);
+    CHECK(detours(runtime) == 2 && strstr(w.text, "preparing a disk template has just failed"));
+    a_minute_later();
+    CHECK(boot(late) == BOXLITE_BOOT_RESTORED && disk_templates_made(runtime) == 1);
+    CHECK(detours(runtime) == 2 && templates_made(runtime) == 1);
+    remove_box(runtime, box);
+    remove_box(runtime, early);
+    remove_box(runtime, late);
+    close_runtime(runtime);
+}
+
 int main(void)
 {
     find_tools();
@@ -312,5 +361,6 @@ int main(void)
     another_base_disk_has_its_own();
     a_home_that_was_moved_has_its_own();
     one_that_a_killed_supervisor_began_is_made_by_the_next();
+    a_machine_that_dies_while_one_is_made_of_it_harms_nobody();
     return 0;
 }
