@@ -65,7 +65,7 @@ fn slow_down(directory: &Path) {
     std::fs::write(directory.join("clock.json"), text).unwrap();
 }
 
-fn machine(libexec: &Path, directory: &Path, disk: PathBuf) -> MachineSpec {
+fn machine(libexec: &Path, directory: &Path, disk: PathBuf, disks: bool) -> MachineSpec {
     MachineSpec {
         cpus: 1,
         memory_mib: 256,
@@ -83,7 +83,7 @@ fn machine(libexec: &Path, directory: &Path, disk: PathBuf) -> MachineSpec {
             directory: directory.join("templates"),
             max_age: Duration::from_secs(3600),
             max_bytes: 1 << 30,
-            disks: false,
+            disks,
         }),
     }
 }
@@ -138,18 +138,20 @@ async fn output(session: &mut Session) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// What machines from one template write, each over a disk of its own, one after the other.
+/// What machines from one template write, each over a disk of its own, one after the other; the
+/// template has that disk mounted or has none.
 async fn outputs(
     libexec: &Path,
     directory: &Path,
     base: &Path,
+    disks: bool,
     entropy: impl Fn() -> Vec<u8>,
 ) -> Vec<String> {
     let mut texts = Vec::new();
     for _ in 0..MACHINES {
         let disk = directory.join("disk.qcow2");
         overlay::create(&disk, base, DiskFormat::Raw, DISK).unwrap();
-        let spec = machine(libexec, directory, disk.clone());
+        let spec = machine(libexec, directory, disk.clone(), disks);
         let entropy = entropy();
         let first = async |session: &mut Session, _| become_box(session, &entropy).await;
         let Launched { mut machine, mut session, road, detours, .. } =
@@ -181,15 +183,20 @@ async fn machines_differ_by_what_the_host_gives_them() {
     let base = base_disk(&images, directory.path());
     slow_down(directory.path());
 
-    let unseeded = outputs(&libexec, directory.path(), &base, Vec::new).await;
-    // At least two machines in all that they wrote.
-    assert!(alike(&unseeded) >= 5, "no two machines were alike: {unseeded:#?}");
-
     let fresh = || {
         let mut bytes = vec![0; 64];
         getrandom::fill(&mut bytes).unwrap();
         bytes
     };
-    let seeded = outputs(&libexec, directory.path(), &base, fresh).await;
-    assert_eq!(alike(&seeded), 0, "{seeded:#?}");
+    for disks in [false, true] {
+        let unseeded = outputs(&libexec, directory.path(), &base, disks, Vec::new).await;
+        // At least two machines in all that they wrote.
+        assert!(alike(&unseeded) >= 5, "no two machines were alike: {unseeded:#?}");
+
+        let seeded = outputs(&libexec, directory.path(), &base, disks, fresh).await;
+        assert_eq!(alike(&seeded), 0, "{seeded:#?}");
+    }
+    let templates = std::fs::read_dir(directory.path().join("templates")).unwrap();
+    let disks = templates.filter(|t| t.as_ref().unwrap().path().join("disk").exists());
+    assert_eq!(disks.count(), 1);
 }

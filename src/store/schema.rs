@@ -5,7 +5,7 @@
 //! somebody else's: it is never changed here.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
@@ -82,14 +82,17 @@ CREATE TABLE snapshot (
 CREATE INDEX idx_snapshot_box_id ON snapshot (box_id);
 ";
 
+/// How long another program is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Opens a database of ours, or makes one.
 pub fn open(path: &Path) -> Result<Connection> {
     let what = format!("open the database {}", path.display());
     let failed = |e: rusqlite::Error| error(&what, &e);
     let mut connection = Connection::open(path).map_err(failed)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
+    connection.busy_timeout(PATIENCE).map_err(failed)?;
     check_owner(&connection, path).map_err(|e| e.unwrap_or_else(failed))?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    use_wal(&connection).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", "ON").map_err(failed)?;
     let transaction = begin(&mut connection).map_err(failed)?;
@@ -106,6 +109,23 @@ pub fn open(path: &Path) -> Result<Connection> {
     }
     transaction.commit().map_err(failed)?;
     Ok(connection)
+}
+
+/// Of several who switch at the same moment, SQLite tells all but one at once that the database is busy:
+/// they would wait for each other.
+fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(e)
+                if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
 }
 
 enum Refusal {

@@ -62,16 +62,23 @@ static inline const char *image(const char *name)
     return slot;
 }
 
-static inline boxlite_runtime *open_runtime(void)
+// Options of a runtime in the home, which is made if there is none.
+static inline boxlite_runtime_options *in_home(void)
 {
     boxlite_runtime_options *options;
-    boxlite_runtime *runtime;
     if (!*home) {
         strcpy(home, "/tmp/boxlite-test-XXXXXX");
         CHECK(mkdtemp(home));
     }
     OK(boxlite_runtime_options_new(&options, &error));
     OK(boxlite_runtime_options_set_home(options, home, &error));
+    return options;
+}
+
+static inline boxlite_runtime *open_runtime(void)
+{
+    boxlite_runtime_options *options = in_home();
+    boxlite_runtime *runtime;
     OK(boxlite_runtime_open(options, &runtime, &error));
     boxlite_runtime_options_free(options);
     return runtime;

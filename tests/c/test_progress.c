@@ -88,9 +88,11 @@ int main(void)
     OK(boxlite_op_take_box(op, &box, &error));
     boxlite_op_free(op);
 
-    // The first start of a kind of machine makes its template, the next ones use it.
+    // The first start of a kind of machine makes its template, and that of a disk one that has it; the
+    // next ones use it.
     follow_start(runtime, box,
-                 "spawn,supervisor,begin preparing machine template,template,restore,setup,");
+                 "spawn,supervisor,begin preparing disk template,begin preparing machine template,"
+                 "template,disk template,restore,setup,");
     stop_box(box);
     follow_start(runtime, box, "spawn,supervisor,restore,setup,");
     remove_box(runtime, box);

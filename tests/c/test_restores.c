@@ -38,8 +38,8 @@ int main(void)
         FAIL("%d descriptors at first, %d in the end", fds, count_fds());
     CHECK(counter(runtime, BOXLITE_COUNTER_RESTORED_STARTS) == ROUNDS);
     CHECK(counter(runtime, BOXLITE_COUNTER_COLD_STARTS) == 0);
-    CHECK(templates_made(runtime) == 1 && detours(runtime) == 0);
-    CHECK(count_templates("", NULL) == 1 && count_templates(".old", NULL) == 0);
+    CHECK(templates_made(runtime) == 1 && disk_templates_made(runtime) == 1 && detours(runtime) == 0);
+    CHECK(count_templates("", NULL) == 2 && count_templates(".old", NULL) == 0);
     remove_box(runtime, box);
     close_runtime(runtime);
     return 0;

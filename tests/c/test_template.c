@@ -1,4 +1,4 @@
-// Machine templates: when one is made, for whom, and when it goes.
+// Templates of machines, without disks: when one is made, for whom, and when it goes.
 #include "templates.h"
 
 typedef struct {
@@ -37,7 +37,7 @@ static preparation start_watched(boxlite_runtime *runtime, boxlite_box *box)
 
 static void the_first_start_makes_one_and_the_next_use_it(void)
 {
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *first = new_box(runtime), *second = new_box(runtime);
     CHECK(templates_made(runtime) == 0 && count_templates("", NULL) == 0);
 
@@ -66,7 +66,7 @@ static void the_first_start_makes_one_and_the_next_use_it(void)
 static void another_program_uses_it_too(void)
 {
     for (int i = 0; i < 2; i++) {
-        boxlite_runtime *runtime = open_runtime();
+        boxlite_runtime *runtime = open_without_disks();
         boxlite_box *box = new_box(runtime);
         CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
         CHECK(templates_made(runtime) == (i == 0) && detours(runtime) == 0);
@@ -80,7 +80,7 @@ static void another_program_uses_it_too(void)
 
 static void a_cold_boot_makes_none(void)
 {
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box_options *options;
     OK(boxlite_box_options_new(image("busybox"), &options, &error));
     OK(boxlite_box_options_set_cold_boot(options, true, &error));
@@ -117,7 +117,7 @@ static void is_of_size(boxlite_box *box, int cpus, long memory_mib)
 // All processors work at the same time, and all the memory can be written and read.
 static void each_shape_has_its_own(void)
 {
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     struct {
         uint32_t cpus, memory_mib;
     } shapes[] = {{1, 512}, {2, 512}, {1, 768}, {2, 128}};
@@ -152,7 +152,6 @@ static void an_old_one_is_made_anew(void)
     FAILS(boxlite_runtime_options_set_template_age_s(options, 0, &error), BOXLITE_INVALID_ARGUMENT, "template_age_s");
     boxlite_runtime_options_free(options);
 
-    boxlite_runtime_free(open_runtime());
     boxlite_runtime *runtime = open_limited(1, 0);
     boxlite_box *box = new_box(runtime);
     warnings w = {""};
@@ -177,7 +176,6 @@ static void an_old_one_is_made_anew(void)
 
 static void what_takes_too_much_space_goes_unless_it_is_used(void)
 {
-    boxlite_runtime_free(open_runtime());
     boxlite_runtime *runtime = open_limited(0, 1);
     boxlite_box *used = shaped_box(runtime, 1, 256), *idle = shaped_box(runtime, 1, 320);
     boxlite_box *third = shaped_box(runtime, 1, 384);

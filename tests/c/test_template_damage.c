@@ -7,7 +7,7 @@
     "; python3 - \"$T\" <<'END'\n"                                                                 \
     "import hashlib, json, sys\n"                                                                  \
     "t = sys.argv[1]; d = json.load(open(t + '/template.json')); s = open(t + '/state', 'rb').read()\n" \
-    "d['state_bytes'] = len(s); d['state_sha256'] = hashlib.sha256(s).hexdigest()\n"               \
+    "d['state'] = {'bytes': len(s), 'sha256': hashlib.sha256(s).hexdigest()}\n"                     \
     "json.dump(d, open(t + '/template.json', 'w'))\n"                                              \
     "END\n"
 #define DESCRIBE_MEMORY                                                                            \
@@ -69,7 +69,7 @@ static const struct {
 // A good one is made instead, once, and used from then on.
 static void damaged_ones_are_made_anew(void)
 {
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *box = new_box(runtime);
     warnings w = {""};
     listen_to_warnings(runtime, &w);
@@ -102,7 +102,7 @@ static void damaged_ones_are_made_anew(void)
 
 static void where_none_can_be_made_the_kernel_boots(void)
 {
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *box = new_box(runtime);
     warnings w = {""};
     listen_to_warnings(runtime, &w);
@@ -122,7 +122,7 @@ static void where_none_can_be_made_the_kernel_boots(void)
 // A running box has all it needs.
 static void a_running_box_outlives_its_template(void)
 {
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *box = new_box(runtime), *other = new_box(runtime);
     CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
     host("rm -r \"$T\"");
@@ -139,7 +139,7 @@ static void a_running_box_outlives_its_template(void)
 
 static void another_qemu_has_its_own(void)
 {
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *box = new_box(runtime);
     char copy[96];
     CHECK(boot(box) == BOXLITE_BOOT_RESTORED && count_templates("", NULL) == 1);
@@ -171,7 +171,7 @@ static uint64_t works_in(const char *place)
 {
     if (place != home)
         strcpy(home, place);
-    boxlite_runtime *runtime = open_runtime();
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *box = new_box(runtime);
     CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
     uint64_t made = templates_made(runtime);
@@ -185,7 +185,7 @@ static uint64_t works_in(const char *place)
 static void a_home_may_be_moved_and_copied(void)
 {
     char moved[80], copied[80];
-    boxlite_runtime_free(open_runtime());
+    boxlite_runtime_free(open_without_disks());
     CHECK(works_in(home) == 1);
     snprintf(moved, sizeof moved, "%.40s.moved", home);
     snprintf(copied, sizeof copied, "%.40s.copied", home);
@@ -196,9 +196,9 @@ static void a_home_may_be_moved_and_copied(void)
     CHECK(works_in(copied) == 1);
     CHECK(works_in(copied) == 0);
     CHECK(works_in(moved) == 0);
-    close_runtime(open_runtime());
+    close_runtime(open_without_disks());
     strcpy(home, copied);
-    close_runtime(open_runtime());
+    close_runtime(open_without_disks());
 }
 
 int main(void)

@@ -1,59 +1,20 @@
 // A disk with room for boxes but for no machine template: boxes boot, and are restored once there
-// is room. A disk that is filled under restored boxes. And a home in memory, where no template can be.
+// is room. One with room for no disk template: they are restored without. A disk that is filled under
+// restored boxes. And a home in memory, where no template can be.
 // Needs root, for file systems of its own.
 #include "templates.h"
-#include <sys/mount.h>
 
-static void unmount(void)
-{
-    char image[sizeof home + 8];
-    umount2(home, MNT_DETACH);
-    rmdir(home);
-    snprintf(image, sizeof image, "%s.img", home);
-    unlink(image);
-}
+// A machine whose template takes more than making one has to have: most of it is the kernel's table
+// of pages.
+#define LARGE_MIB 6144
 
-static bool mount_home(const char *command)
-{
-    strcpy(home, "/tmp/boxlite-test-XXXXXX");
-    CHECK(mkdtemp(home));
-    setenv("HOME_", home, 1);
-    return system(command) == 0;
-}
-
-// Leaves so many MiB free.
-static void leave(int mib)
-{
-    char command[256];
-    snprintf(command, sizeof command,
-             "rm -f $HOME_/filler; fallocate -l $(($(df --output=avail -k $HOME_ | tail -1) - %d))k"
-             " $HOME_/filler",
-             mib * 1024);
-    host(command);
-}
-
-// Who has just failed to make a template is not followed at once by everybody else: the lock file
-// remembers it for a minute.
-static void a_minute_later(void)
-{
-    CHECK(count_templates(".lock", NULL) == 1);
-    host("touch -d '2 minutes ago' $HOME_/templates/*.lock");
-}
-
-// Frees the runtime, and sees that nothing runs any more; the home stays.
-static void shut_down(boxlite_runtime *runtime)
-{
-    boxlite_op *op;
-    OK(boxlite_runtime_shutdown(runtime, 0, &op, &error));
-    wait_op(op);
-    boxlite_runtime_free(runtime);
-    EVENTUALLY(count_machines() == 0);
-}
+#define MAKE(options) "truncate -s 900M $HOME_.img && mke2fs -q -F -t ext4 " options " $HOME_.img && "
+#define MOUNT "mount -o loop $HOME_.img $HOME_"
 
 static void on_a_disk(void)
 {
-    leave(110);
-    boxlite_runtime *runtime = open_runtime();
+    leave_kib(110 * 1024);
+    boxlite_runtime *runtime = open_without_disks();
     boxlite_box *box = new_box(runtime), *other = new_box(runtime);
     warnings w = {""};
     listen_to_warnings(runtime, &w);
@@ -81,14 +42,14 @@ static void on_a_disk(void)
 
     // A template that is there is used however full the disk is, and nothing is written for it.
     stop_box(other);
-    leave(80);
+    leave_kib(80 * 1024);
     CHECK(boot(other) == BOXLITE_BOOT_RESTORED && templates_made(runtime) == 1);
 
     // Just enough room is enough.
     stop_box(box);
     stop_box(other);
     host("rm -r \"$T\"");
-    leave(150);
+    leave_kib(150 * 1024);
     CHECK(boot(box) == BOXLITE_BOOT_RESTORED && templates_made(runtime) == 2);
 
     remove_box(runtime, box);
@@ -113,7 +74,7 @@ static void under_a_restored_box(void)
     int32_t code;
     OK(boxlite_exec_on_stdout(exec, append, &written, NULL, &error));
     DISPATCH_UNTIL(runtime, written.length > 0);
-    leave(0);
+    leave_kib(0);
     FAILS(boxlite_exec_wait(exec, 300000, &code, &error), BOXLITE_RESOURCE_EXHAUSTED, "disk is full");
     boxlite_exec_free(exec);
     free(written.data);
@@ -135,6 +96,66 @@ static void under_a_restored_box(void)
     shut_down(runtime);
 }
 
+// What the files of the only template take that has a disk, or has none, in KiB: all, or its memory.
+static long takes_kib(bool with_disk, const char *file)
+{
+    char path[512], command[600];
+    long kib = 0;
+    CHECK(find_templates(with_disk, path) == 1);
+    snprintf(command, sizeof command, "du -sk %s/%s", path, file);
+    FILE *du = popen(command, "r");
+    CHECK(du && fscanf(du, "%ld", &kib) == 1 && pclose(du) == 0);
+    return kib;
+}
+
+static boxlite_box *large_box(boxlite_runtime *runtime)
+{
+    return box_over(runtime, "busybox", 0, LARGE_MIB);
+}
+
+// A template of the machine there is, and no room for one of the disk: neither from the beginning, nor
+// for a copy of the memory, nor for what is written then.
+static void without_room_for_one_of_a_disk(void)
+{
+    boxlite_runtime *runtime = open_runtime();
+    boxlite_box *boxes[3], *box = large_box(runtime);
+    warnings w = {""};
+    listen_to_warnings(runtime, &w);
+    CHECK(boot(box) == BOXLITE_BOOT_RESTORED && disk_templates_made(runtime) == 1);
+    remove_box(runtime, box);
+    long copy = takes_kib(false, "ram"), all = takes_kib(true, "");
+    printf("a copy of the memory: %ld KiB, all of a disk template: %ld KiB\n", copy, all);
+    // Less than this, and making one is not begun.
+    CHECK(copy > 130 * 1024 && all > copy + 256);
+    long room[] = {100 * 1024, copy - 1024, (copy + all) / 2};
+    host("rm -r \"$D\"");
+
+    for (int i = 0; i < 3; i++) {
+        w.text[0] = 0;
+        boxes[i] = large_box(runtime);
+        leave_kib(room[i]);
+        CHECK(boot(boxes[i]) == BOXLITE_BOOT_RESTORED);
+        PRINTS(boxes[i], "echo kept > /file; sync; cat /file", "kept\n");
+        dispatch_all(runtime);
+        if (disk_templates_made(runtime) != 1 || detours(runtime) != (uint64_t)i + 1 || !strstr(w.text, "prepare a disk template"))
+            FAIL("with %ld KiB: %d disk templates, %d detours, %s", room[i], (int)disk_templates_made(runtime), (int)detours(runtime), w.text);
+        CHECK(count_templates("", NULL) == 1 && count_templates(".new", NULL) == 0);
+        a_minute_later();
+    }
+    host("rm $HOME_/filler");
+    box = large_box(runtime);
+    CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
+    CHECK(templates_made(runtime) == 1 && disk_templates_made(runtime) == 2 && detours(runtime) == 3);
+    remove_box(runtime, box);
+    for (int i = 0; i < 3; i++) {
+        stop_box(boxes[i]);
+        CHECK(boot(boxes[i]) == BOXLITE_BOOT_RESTORED);
+        PRINTS(boxes[i], "cat /file", "kept\n");
+        remove_box(runtime, boxes[i]);
+    }
+    shut_down(runtime);
+}
+
 // There, pages that nobody has written take space too, and the lack of it would end boxes.
 static void in_memory(void)
 {
@@ -148,20 +169,23 @@ static void in_memory(void)
     remove_box(runtime, box);
     boxlite_runtime_free(runtime);
     EVENTUALLY(count_machines() == 0);
-    unmount();
+    unmount_home();
 }
 
 int main(void)
 {
-    atexit(unmount);
-    if (!mount_home("truncate -s 600M $HOME_.img && mke2fs -q -F -t ext4 $HOME_.img && "
-                    "mount -o loop $HOME_.img $HOME_")) {
+    atexit(unmount_home);
+    if (!mount_home(MAKE("") MOUNT)) {
         fprintf(stderr, "skipped: mounting needs root\n");
         return 77;
     }
     on_a_disk();
     under_a_restored_box();
-    unmount();
+    unmount_home();
+    // Nothing is kept for root: what is free is what there is.
+    CHECK(mount_home(MAKE("-m 0") MOUNT));
+    without_room_for_one_of_a_disk();
+    unmount_home();
     CHECK(mount_home("mount -t tmpfs tmpfs $HOME_"));
     in_memory();
     return 0;

@@ -1,13 +1,18 @@
-// Two programs that want the same machine template at the same moment, and one that is killed while
-// it makes it.
+// Two programs that want the same templates at the same moment, and one that is killed while it makes
+// one: of a machine, or of its disk.
 #include "templates.h"
 
 #define BOXES 5
 
 static int to_child[2], to_parent[2];
 
+// How many templates were made.
+typedef struct {
+    uint8_t machines, disks;
+} tally;
+
 // Starts boxes all at once; how many templates were made for them.
-static uint64_t start_boxes(void)
+static tally start_boxes(void)
 {
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *boxes[BOXES];
@@ -27,123 +32,137 @@ static uint64_t start_boxes(void)
         remove_box(runtime, boxes[i]);
     }
     CHECK(detours(runtime) == 0);
-    uint64_t made = templates_made(runtime);
+    tally made = {(uint8_t)templates_made(runtime), (uint8_t)disk_templates_made(runtime)};
     boxlite_runtime_free(runtime);
     return made;
 }
 
-static pid_t fork_program(void (*program)(void))
-{
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        alarm(240); // only guards against hanging
-        program();
-        exit(0);
-    }
-    return child;
-}
-
 static void tell_how_many(void)
 {
-    uint64_t made = start_boxes();
-    CHECK(made <= 1);
-    CHECK(write(to_parent[1], made ? "1" : "0", 1) == 1);
+    tally made = start_boxes();
+    CHECK(write(to_parent[1], &made, sizeof made) == sizeof made);
 }
 
+// Neither makes what the other has made.
 static void one_of_two_programs_makes_it(void)
 {
     pid_t programs[2];
-    char answers[2];
+    tally sum = {0, 0};
     CHECK(pipe(to_child) == 0 && pipe(to_parent) == 0);
     for (int i = 0; i < 2; i++)
         programs[i] = fork_program(tell_how_many);
-    for (int i = 0; i < 2; i++)
-        CHECK(read(to_parent[0], answers, 1) == 1 && *answers == 'r');
+    for (int i = 0; i < 2; i++) {
+        char ready;
+        CHECK(read(to_parent[0], &ready, 1) == 1 && ready == 'r');
+    }
     CHECK(write(to_child[1], "go", 2) == 2);
     for (int i = 0; i < 2; i++) {
+        tally made;
         int status;
-        CHECK(read(to_parent[0], &answers[i], 1) == 1);
+        CHECK(read(to_parent[0], &made, sizeof made) == sizeof made);
         CHECK(waitpid(programs[i], &status, 0) == programs[i] && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        sum.machines += made.machines;
+        sum.disks += made.disks;
     }
-    if (answers[0] + answers[1] != '0' + '1')
-        FAIL("templates made: %c and %c", answers[0], answers[1]);
-    CHECK(count_templates("", NULL) == 1 && count_templates(".new", NULL) == 0);
+    if (sum.machines != 1 || sum.disks != 1)
+        FAIL("templates made: %d of machines, %d of disks", sum.machines, sum.disks);
+    CHECK(count_templates("", NULL) == 2 && count_templates(".new", NULL) == 0);
     close_runtime(open_runtime());
 }
 
-static void start_one(void)
+// Makes a home; with a template of the machine, if the race is for that of the disk.
+static void begin(bool of_disk)
 {
-    boxlite_runtime *runtime = open_runtime();
-    boot(new_box(runtime)); // as far as it gets
-}
-
-// Whether there is a machine that a template is being made of.
-static bool one_is_made(void)
-{
-    char name[256], path[400];
-    struct stat file;
-    if (count_templates(".new", name) != 1)
-        return false;
-    snprintf(path, sizeof path, "%s/templates/%s/ram", home, name);
-    // It has written to its memory.
-    return stat(path, &file) == 0 && file.st_blocks > 0;
-}
-
-// Kills a program while its supervisor makes a template; again, if that was faster than the signal.
-static void kill_a_maker(void)
-{
-    for (int tries = 0; tries < 10; tries++) {
-        pid_t child = fork_program(start_one);
-        EVENTUALLY(one_is_made());
-        CHECK(kill(child, SIGKILL) == 0);
-        int status;
-        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
-        EVENTUALLY(count_users() == 0);
-        if (count_templates("", NULL) == 0)
-            return;
-        host("rm -r \"$T\"");
+    CHECK(*home == 0);
+    boxlite_runtime *runtime = open_without_disks();
+    if (of_disk) {
+        boxlite_box *box = new_box(runtime);
+        CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
+        remove_box(runtime, box);
     }
-    FAIL("no program was killed in time");
+    boxlite_runtime_free(runtime);
+    EVENTUALLY(count_users() == 0);
 }
 
-static void one_that_a_killed_program_began_is_made_by_the_next(void)
+// All that there is to be in the end.
+static void end(boxlite_runtime *runtime, boxlite_box *box)
 {
-    strcpy(home, "/tmp/boxlite-test-XXXXXX");
-    CHECK(mkdtemp(home));
-    kill_a_maker();
-    kill_a_maker();
-    boxlite_runtime *runtime = open_runtime();
-    boxlite_box *box = new_box(runtime);
-    CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
-    CHECK(templates_made(runtime) == 1 && detours(runtime) == 0);
-    CHECK(count_templates("", NULL) == 1);
+    PRINTS(box, "echo up", "up\n");
+    CHECK(boot_of(box) == BOXLITE_BOOT_RESTORED && detours(runtime) == 0);
+    CHECK(count_templates("", NULL) == 2 && count_disk_templates() == 1);
     CHECK(count_templates(".new", NULL) == 0 && count_templates(".old", NULL) == 0);
     remove_box(runtime, box);
     EVENTUALLY(count_users() == 0);
     close_runtime(runtime);
 }
 
-// The one who waits for a template makes it, if whoever made it is killed meanwhile.
-static void who_waits_takes_over(void)
+static void start_one(void)
 {
-    strcpy(home, "/tmp/boxlite-test-XXXXXX");
-    CHECK(mkdtemp(home));
-    pid_t child = fork_program(start_one);
+    boxlite_runtime *runtime = open_runtime();
+    boot(new_box(runtime)); // as far as it gets
+    for (;;)
+        pause();
+}
+
+static void kill_program(pid_t child)
+{
+    int status;
+    CHECK(kill(child, SIGKILL) == 0);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+}
+
+// Begins again, after somebody was too fast.
+static void drop_templates(bool of_disk)
+{
+    EVENTUALLY(count_users() == 0);
+    host(of_disk ? "rm -r \"$D\"" : "rm -r $HOME_/templates");
+}
+
+// Kills a program while its supervisor makes a template; again, if that was faster than the signal.
+static void kill_a_maker(bool of_disk)
+{
+    for (int tries = 0; tries < 10; tries++) {
+        pid_t child = fork_program(start_one);
+        see_one_made(of_disk);
+        kill_program(child);
+        EVENTUALLY(count_users() == 0);
+        if (count_templates("", NULL) == of_disk)
+            return;
+        drop_templates(of_disk);
+    }
+    FAIL("no program was killed in time");
+}
+
+static void one_that_a_killed_program_began_is_made_by_the_next(bool of_disk)
+{
+    begin(of_disk);
+    kill_a_maker(of_disk);
+    kill_a_maker(of_disk);
+    boxlite_runtime *runtime = open_runtime();
+    boxlite_box *box = new_box(runtime);
+    CHECK(boot(box) == BOXLITE_BOOT_RESTORED);
+    CHECK(templates_made(runtime) == !of_disk && disk_templates_made(runtime) == 1);
+    end(runtime, box);
+}
+
+// The one who waits for a template makes it, if whoever made it is killed meanwhile.
+static void who_waits_takes_over(bool of_disk)
+{
+    begin(of_disk);
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *box = new_box(runtime);
     boxlite_op *op;
-    EVENTUALLY(one_is_made());
+    pid_t child = fork_program(start_one);
+    for (int tries = 0; !see_one_made(of_disk); tries++) {
+        CHECK(tries < 10);
+        kill_program(child);
+        drop_templates(of_disk);
+        child = fork_program(start_one);
+    }
     OK(boxlite_box_start(box, &op, &error));
-    CHECK(kill(child, SIGKILL) == 0);
-    CHECK(waitpid(child, NULL, 0) == child);
+    kill_program(child);
     wait_op(op);
-    CHECK(boot_of(box) == BOXLITE_BOOT_RESTORED && detours(runtime) == 0);
-    PRINTS(box, "echo up", "up\n");
-    CHECK(count_templates("", NULL) == 1 && count_templates(".new", NULL) == 0);
-    remove_box(runtime, box);
-    EVENTUALLY(count_users() == 0);
-    close_runtime(runtime);
+    end(runtime, box);
 }
 
 int main(void)
@@ -151,7 +170,9 @@ int main(void)
     strcpy(home, "/tmp/boxlite-test-XXXXXX");
     CHECK(mkdtemp(home));
     one_of_two_programs_makes_it();
-    one_that_a_killed_program_began_is_made_by_the_next();
-    who_waits_takes_over();
+    for (int of_disk = 0; of_disk < 2; of_disk++) {
+        one_that_a_killed_program_began_is_made_by_the_next(of_disk);
+        who_waits_takes_over(of_disk);
+    }
     return 0;
 }

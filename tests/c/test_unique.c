@@ -1,7 +1,9 @@
-// A hundred boxes from one template, all at once: nothing that has to be unlike is alike.
+// A hundred boxes from one template, which has their disk mounted, and lives after the first, from a
+// template that has none; each lot all at once: nothing that has to be unlike is alike.
 #include "templates.h"
 
 #define BOXES 100
+#define RESTARTS 20
 #define THINGS 6
 
 static const char *things[THINGS] = {
@@ -21,7 +23,8 @@ typedef struct {
     double skew;
 } member;
 
-static member members[BOXES];
+// Of all boxes, and of those that were started again.
+static member members[BOXES + RESTARTS];
 
 static double now(void)
 {
@@ -30,19 +33,25 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+// Starts some at the same time, all of them from templates.
+static void start_these(member *some, int count)
+{
+    for (int i = 0; i < count; i++)
+        OK(boxlite_box_start(some[i].box, &some[i].op, &error));
+    for (int i = 0; i < count; i++) {
+        OK(boxlite_op_wait(some[i].op, 500000, &error));
+        boxlite_op_free(some[i].op);
+        CHECK(boot_of(some[i].box) == BOXLITE_BOOT_RESTORED);
+    }
+}
+
 static void start_all(boxlite_runtime *runtime)
 {
     for (int i = 0; i < BOXES; i++)
         members[i].box = new_box(runtime);
-    for (int i = 0; i < BOXES; i++)
-        OK(boxlite_box_start(members[i].box, &members[i].op, &error));
-    for (int i = 0; i < BOXES; i++) {
-        OK(boxlite_op_wait(members[i].op, 500000, &error));
-        boxlite_op_free(members[i].op);
-        CHECK(boot_of(members[i].box) == BOXLITE_BOOT_RESTORED);
-    }
+    start_these(members, BOXES);
     CHECK(count_machines() >= BOXES);
-    CHECK(templates_made(runtime) == 1 && detours(runtime) == 0);
+    CHECK(templates_made(runtime) == 1 && disk_templates_made(runtime) == 1 && detours(runtime) == 0);
     CHECK(counter(runtime, BOXLITE_COUNTER_RESTORED_STARTS) == BOXES);
     CHECK(counter(runtime, BOXLITE_COUNTER_COLD_STARTS) == 0);
 }
@@ -65,28 +74,31 @@ static int compare(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-// All values of all boxes are unlike: also those of one box among themselves.
-static void all_are_unlike(void)
+// All values of all lives are unlike: also those of one box among themselves. A box keeps its name
+// and its machine id, which are counted once.
+static void all_are_unlike(int lives)
 {
-    static const char *values[BOXES * THINGS];
-    for (int i = 0; i < BOXES; i++)
+    static const char *values[(BOXES + RESTARTS) * THINGS];
+    int count = 0;
+    for (int i = 0; i < lives; i++)
         for (int k = 0; k < THINGS; k++)
-            values[i * THINGS + k] = members[i].lines[k];
-    qsort(values, BOXES * THINGS, sizeof *values, compare);
-    for (int i = 1; i < BOXES * THINGS; i++) {
+            if (i < BOXES || (k != 2 && k != 3))
+                values[count++] = members[i].lines[k];
+    qsort(values, (size_t)count, sizeof *values, compare);
+    for (int i = 1; i < count; i++) {
         if (strcmp(values[i - 1], values[i]))
             continue;
-        for (int j = 0; j < BOXES * THINGS; j++)
+        for (int j = 0; j < lives * THINGS; j++)
             if (!strcmp(members[j / THINGS].lines[j % THINGS], values[i]))
-                fprintf(stderr, "box %d, %s\n", j / THINGS, things[j % THINGS]);
+                fprintf(stderr, "life %d, %s\n", j / THINGS, things[j % THINGS]);
         FAIL("all have %s", values[i]);
     }
 }
 
-static void clocks_are_right(void)
+static void clocks_are_right(int lives)
 {
     double least = 1e9, most = -1e9, sum = 0;
-    for (int i = 0; i < BOXES; i++) {
+    for (int i = 0; i < lives; i++) {
         double skew = members[i].skew;
         least = skew < least ? skew : least;
         most = skew > most ? skew : most;
@@ -94,24 +106,28 @@ static void clocks_are_right(void)
         // A clock that went on from when the template was made would be seconds behind by now; one
         // that was never set, decades.
         if (skew < -5 || skew > 5)
-            FAIL("the clock of box %d is %.3f s off", i, skew);
+            FAIL("the clock of life %d is %.3f s off", i, skew);
     }
-    printf("clocks, whole seconds of the guest less the host: %.3f s to %.3f s, mean %.3f s\n", least, most, sum / BOXES);
+    printf("clocks, whole seconds of the guest less the host: %.3f s to %.3f s, mean %.3f s\n", least, most, sum / lives);
 }
 
-// A restart gives a box new random numbers, and leaves it its name.
-static void a_restart_is_another_life(void)
+// A restart gives a box new random numbers, and leaves it its name. Its disk was written to: it comes
+// from a machine that has none.
+static void a_restart_is_another_life(boxlite_runtime *runtime)
 {
-    member again = {.box = members[0].box};
-    stop_box(again.box);
-    CHECK(boot(again.box) == BOXLITE_BOOT_RESTORED);
-    ask(&again);
-    for (int k = 0; k < THINGS; k++) {
-        bool same = !strcmp(again.lines[k], members[0].lines[k]);
-        if (same != (k == 2 || k == 3))
-            FAIL("%s: %s", things[k], again.lines[k]);
+    member *again = members + BOXES;
+    for (int i = 0; i < RESTARTS; i++) {
+        again[i].box = members[i].box;
+        stop_box(again[i].box);
     }
-    free(again.text);
+    start_these(again, RESTARTS);
+    for (int i = 0; i < RESTARTS; i++)
+        ask(&again[i]);
+    for (int i = 0; i < RESTARTS; i++)
+        for (int k = 2; k <= 3; k++)
+            if (strcmp(again[i].lines[k], members[i].lines[k]))
+                FAIL("%s was %s and is %s", things[k], members[i].lines[k], again[i].lines[k]);
+    CHECK(templates_made(runtime) == 1 && disk_templates_made(runtime) == 1 && detours(runtime) == 0);
 }
 
 int main(void)
@@ -120,11 +136,14 @@ int main(void)
     start_all(runtime);
     for (int i = 0; i < BOXES; i++)
         ask(&members[i]);
-    all_are_unlike();
-    clocks_are_right();
-    a_restart_is_another_life();
-    for (int i = 0; i < BOXES; i++) {
+    all_are_unlike(BOXES);
+    clocks_are_right(BOXES);
+    a_restart_is_another_life(runtime);
+    all_are_unlike(BOXES + RESTARTS);
+    clocks_are_right(BOXES + RESTARTS);
+    for (int i = 0; i < BOXES + RESTARTS; i++)
         free(members[i].text);
+    for (int i = 0; i < BOXES; i++) {
         OK(boxlite_box_remove(runtime, boxlite_box_id(members[i].box), true, &members[i].op, &error));
     }
     for (int i = 0; i < BOXES; i++) {

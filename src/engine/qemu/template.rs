@@ -223,6 +223,10 @@ impl Place {
         if description.age() > self.policy.max_age {
             return Err(wrong("it is too old"));
         }
+        // A box over another disk than the one that is mounted would spoil it.
+        if description.disk.is_some() != self.recipe.disk.is_some() {
+            return Err(wrong("its disk is not described"));
+        }
         let memory = open_file(&path.join(MEMORY)).map_err(|e| damaged(MEMORY, e))?;
         if Mark::of(&memory).map_err(|e| damaged(MEMORY, e))? != description.memory {
             return Err(wrong("its memory is not the file that was saved, or was written to"));
@@ -435,6 +439,9 @@ mod tests {
         let (memory, mut state) = place.begin(&lock, 1 << 20).unwrap();
         memory.write_all_at(&[7; 8192], 4096).unwrap();
         state.write_all(b"the state of the devices").unwrap();
+        if place.recipe.disk.is_some() {
+            fs::write(place.new_disk(), b"what was written").unwrap();
+        }
         place.finish(&lock).unwrap();
         lock.succeeded();
     }
@@ -534,6 +541,31 @@ mod tests {
         make(&theirs);
         fs::rename(theirs.path(), ours.path()).unwrap();
         assert_eq!(why(&ours), "it was made from other parts");
+    }
+
+    #[test]
+    fn one_with_a_disk_is_used_with_that_disk_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = Recipe { disk: Some("a disk".into()), ..recipe("k") };
+        let place = Place::new(policy(dir.path()), recipe);
+        let disk = place.path().join(DISK);
+        make(&place);
+        assert_eq!(place.find().unwrap().disk, b"what was written");
+        fs::write(&disk, b"What was written").unwrap();
+        assert_eq!(why(&place), "its disk has another checksum");
+        fs::write(&disk, b"what").unwrap();
+        assert_eq!(why(&place), "its disk has another size");
+        fs::remove_file(&disk).unwrap();
+        assert!(why(&place).starts_with("disk: No such file"));
+
+        make(&place);
+        let mut description = describe(&place.path()).unwrap();
+        description.disk = None;
+        let text = serde_json::to_vec(&description).unwrap();
+        fs::write(place.path().join(DESCRIPTION), text).unwrap();
+        assert_eq!(why(&place), "its disk is not described");
+        // Nobody who wants another machine, or another disk, takes it for that.
+        assert_eq!(why(&self::place(dir.path(), "k")), "missing");
     }
 
     #[test]
