@@ -106,11 +106,13 @@ fn empty(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<(Vec<u
     Ok((start, clusters * CLUSTER as u64))
 }
 
-/// What an overlay says about itself that is on a raw file, and as [`create`] left it: nobody has
+/// What an overlay says about itself that is on a raw file with an absolute path, and as [`create`] left it: nobody has
 /// opened it to write since. None for any other.
 pub fn untouched(path: &Path) -> Result<Option<OverlayInfo>> {
     let info = info(path)?;
-    let Some(backing) = &info.backing_path else { return Ok(None) };
+    let Some(backing) = info.backing_path.as_deref().filter(|path| path.is_absolute()) else {
+        return Ok(None);
+    };
     let Ok((start, length)) = empty(backing, DiskFormat::Raw, info.virtual_size) else {
         return Ok(None);
     };
@@ -405,6 +407,9 @@ mod tests {
             assert!(!matches!(untouched(&path), Ok(Some(_))), "byte {at}");
         }
         make(DiskFormat::Qcow2, 1 << 30);
+        assert_eq!(untouched(&path).unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
+        create(&path, Path::new("base"), DiskFormat::Raw, 1 << 30).unwrap();
         assert_eq!(untouched(&path).unwrap(), None);
     }
 

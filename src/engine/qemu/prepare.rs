@@ -74,8 +74,10 @@ impl Preparation<'_> {
     /// The template for the machine with a disk that nobody has written to; made from the one for
     /// the machine.
     pub async fn with_disk(&mut self, disk: &OverlayInfo) -> Result<(Place, Template)> {
-        let identity = disk.backing_path.as_deref().map_or(Ok(String::new()), identify)?;
-        let disk_identity = format!("{identity} {} bytes", disk.virtual_size);
+        let backing = disk.backing_path.as_deref().unwrap_or(Path::new(""));
+        // A box's disk will name its backing file as the template's does.
+        let disk_identity =
+            format!("{} {} {} bytes", backing.display(), identify(backing)?, disk.virtual_size);
         let recipe = Recipe { disk: Some(disk_identity), ..recipe(self.spec, self.processor)? };
         let place = Place::new(self.policy.clone(), recipe);
         let template = match self.claim(&place, &DISK).await? {
@@ -241,7 +243,7 @@ fn accepted(answer: Response) -> Result<()> {
 }
 
 /// A guest is at rest when it uses less than this of a processor.
-const RESTING: f64 = 0.03;
+const RESTING: f64 = 0.05;
 /// How long it has to be, and how long it may take to.
 const REST: Duration = Duration::from_millis(200);
 const REST_PATIENCE: Duration = Duration::from_secs(3);
