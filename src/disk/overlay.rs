@@ -132,6 +132,17 @@ pub fn untouched(path: &Path) -> Result<Option<OverlayInfo>> {
     })
 }
 
+/// Makes sure that the overlay at `path` can be opened, and the file that it is on.
+pub fn check(path: &Path) -> Result<()> {
+    let info = info(path)?;
+    let Some(backing) = info.backing_path else { return Ok(()) };
+    let backing = path.parent().unwrap_or(Path::new(".")).join(backing);
+    File::open(&backing).map(drop).map_err(|e| {
+        let what = format!("open {}, which {} is based on", backing.display(), path.display());
+        Error::io(Code::Storage, what, &e)
+    })
+}
+
 /// Has the file at `path` be these bytes, which are an overlay, from now on: all of them or none.
 pub fn replace(path: &Path, overlay: &[u8]) -> Result<()> {
     let pending = PendingFile::create(path)?;
@@ -411,6 +422,22 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         create(&path, Path::new("base"), DiskFormat::Raw, 1 << 30).unwrap();
         assert_eq!(untouched(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_check_names_what_cannot_be_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, base) = (directory.path().join("disk.qcow2"), directory.path().join("base"));
+        create(&path, &base, DiskFormat::Raw, 1 << 30).unwrap();
+        let text = check(&path).unwrap_err().to_string();
+        assert!(text.contains("base, which ") && text.contains("No such file"), "{text}");
+        std::fs::write(&base, b"").unwrap();
+        check(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        create(&path, Path::new("base"), DiskFormat::Raw, 1 << 30).unwrap();
+        check(&path).unwrap();
+        std::fs::write(&path, b"garbage").unwrap();
+        assert_eq!(check(&path).unwrap_err().code(), Code::Storage);
     }
 
     #[test]

@@ -38,6 +38,10 @@ impl<'a> Launch<'a> {
         mut self,
         first: &impl AsyncFn(&mut Session, bool) -> Result<T>,
     ) -> Result<Launched<QemuMachine, T>> {
+        // No template is to blame for a disk that cannot be opened.
+        if let Disk::Image(path) = &self.spec.disk {
+            overlay::check(path)?;
+        }
         let (road, (machine, session, answer)) = match self.by_template(first).await {
             Some(restored) => (Road::Restored, restored),
             None => (Road::Cold, self.cold(first).await?),
