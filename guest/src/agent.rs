@@ -27,6 +27,8 @@ const PORT: u64 = u64::MAX;
 const SIGNALS: u64 = u64::MAX - 1;
 /// Pipes of ended execs that background processes still write to.
 const DISCARD: u64 = 1 << 40;
+/// The outputs of the exec that has the ready-made pipes, by their stream.
+const READY_MADE: u64 = 1 << 41;
 
 /// How long processes may take to end after SIGKILL before the machine goes without them.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -63,6 +65,8 @@ struct Agent {
     means: Means,
     discards: BTreeMap<RawFd, Rc<OwnedFd>>,
     state: State,
+    /// The exec that has the ready-made pipes.
+    ready_made: Option<u32>,
     /// The exec that moved bytes last.
     served: u32,
     /// The host has sent more than was looked at.
@@ -90,6 +94,9 @@ pub fn run() -> io::Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(signals.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
     let (means, blank) = (Means::new()?, Blank::new()?);
+    for (stream, fd) in means.ready_made() {
+        epoll.add(fd, edge(EpollFlags::EPOLLIN, READY_MADE | u64::from(stream)))?;
+    }
     // Nothing after this but waiting: a machine may be saved from now on.
     let port = Port::open(&port::find()?)?;
     epoll.add(port.fd(), edge(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, PORT))?;
@@ -101,6 +108,7 @@ pub fn run() -> io::Result<()> {
         means,
         discards: BTreeMap::new(),
         state: State::Blank(blank),
+        ready_made: None,
         served: 0,
         backlog: false,
         rehearsing: None,
@@ -162,14 +170,17 @@ impl Agent {
                 SIGNALS => self.reap()?,
                 token if token & DISCARD != 0 => self.discard((token & !DISCARD) as RawFd),
                 token => {
-                    if let Some(process) = self.processes.get_mut(&((token >> 2) as u32)) {
+                    let ready_made = token & READY_MADE != 0;
+                    let exec = if ready_made { self.ready_made } else { Some((token >> 2) as u32) };
+                    let process = exec.and_then(|exec| self.processes.get_mut(&exec));
+                    if let Some(process) = process {
                         let hung_up = event.events().contains(EpollFlags::EPOLLHUP);
                         process.ready((token & 3) as u32, hung_up);
                     }
                 }
             }
         }
-        if self.receive()? {
+        if self.receive()? && self.means.yields {
             // A short command has ended by now: its whole story goes out at once.
             self.reap()?;
         }
@@ -313,6 +324,9 @@ impl Agent {
                 let _ = process.signal(libc::SIGKILL);
                 return Err(failure(FailureKind::Resources, e.desc(), e as i32));
             }
+        }
+        if process.has_ready_made() {
+            self.ready_made = Some(id);
         }
         self.processes.insert(id, process);
         if let Some(credit) = credit {

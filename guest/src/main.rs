@@ -11,6 +11,7 @@
 mod agent;
 mod identity;
 mod output;
+mod pipes;
 mod port;
 mod process;
 mod rehearsal;

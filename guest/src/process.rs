@@ -13,10 +13,9 @@ use boxlite_protocol::message::{
 use boxlite_spawn::{Command, Credentials, Exit, Stacks, Step};
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
 
 use crate::output::{self, Output};
+use crate::pipes::{Pipe, Pipes};
 use crate::port::Port;
 use crate::stdin::Stdin;
 use crate::users::Cache;
@@ -37,6 +36,8 @@ pub struct Process {
     pid: i32,
     stdin: Option<Stdin>,
     outputs: VecDeque<Output>,
+    /// Whether its outputs are watched since before they were its.
+    watched: bool,
     exit: Option<Exit>,
 }
 
@@ -52,6 +53,8 @@ pub struct Means {
     null: OwnedFd,
     /// Whether the agent yields to its processes; they must not inherit that.
     pub yields: bool,
+    /// The pipes of the first command, which has to wait for everything it needs.
+    ready_made: Option<Pipes>,
 }
 
 impl Means {
@@ -62,6 +65,17 @@ impl Means {
             users: Cache::default(),
             null: null.into(),
             yields: false,
+            ready_made: Some(Pipes::new()?),
+        })
+    }
+
+    /// The outputs of the first command, to be watched before there is one.
+    pub fn ready_made(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        self.ready_made.iter().flat_map(|pipes| {
+            [
+                (stream::STDOUT, pipes.stdout.ours.as_fd()),
+                (stream::STDERR, pipes.stderr.ours.as_fd()),
+            ]
         })
     }
 
@@ -79,42 +93,43 @@ impl Process {
         let resources = |e: Errno| {
             failure(FailureKind::Resources, format!("create pipes: {}", e.desc()), e as i32)
         };
-        let stdin =
-            if request.stdin { Some(pipe2(OFlag::O_CLOEXEC).map_err(resources)?) } else { None };
-        let (stdin, stdin_write) = stdin.unzip();
-        let (stdout_read, stdout) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
-        let (stderr_read, stderr) = pipe2(OFlag::O_CLOEXEC).map_err(resources)?;
-        for ours in [Some(&stdout_read), Some(&stderr_read), stdin_write.as_ref()] {
-            ours.map_or(Ok(()), set_nonblocking).map_err(resources)?;
-        }
-        let stdin = stdin.as_ref().unwrap_or(&means.null);
+        let to_stdin = request.stdin.then(Pipe::to_command).transpose().map_err(resources)?;
+        let ready_made = means.ready_made.take();
+        let watched = ready_made.is_some();
+        let Pipes { stdout, stderr } = ready_made.map_or_else(Pipes::new, Ok).map_err(resources)?;
+        let stdin = to_stdin.as_ref().map_or(&means.null, |pipe| &pipe.theirs);
         let pid = command
             .fd(stdin.as_fd(), 0)
-            .fd(stdout.as_fd(), 1)
-            .fd(stderr.as_fd(), 2)
+            .fd(stdout.theirs.as_fd(), 1)
+            .fd(stderr.theirs.as_fd(), 2)
             .new_session()
             .ordinary_scheduling(means.yields)
             .no_ignored_signals()
             .spawn_on(&mut means.stacks)
             .map_err(|f| describe(&request, &f))?;
         let exec = request.exec;
-        let (stdin, credit) = stdin_write.map(|pipe| Stdin::new(exec, pipe)).unzip();
+        let (stdin, credit) = to_stdin.map(|pipe| Stdin::new(exec, pipe.ours)).unzip();
         let outputs = VecDeque::from([
-            Output::new(exec, stream::STDOUT, stdout_read, request.window),
-            Output::new(exec, stream::STDERR, stderr_read, request.window),
+            Output::new(exec, stream::STDOUT, stdout.ours, request.window),
+            Output::new(exec, stream::STDERR, stderr.ours, request.window),
         ]);
-        Ok((Process { exec, pid, stdin, outputs, exit: None }, credit))
+        Ok((Process { exec, pid, stdin, outputs, watched, exit: None }, credit))
     }
 
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// The descriptors to watch, each with its stream.
+    /// The descriptors that are still to be watched, each with its stream.
     pub fn fds(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
         let stdin = self.stdin.iter().filter_map(|s| Some((stream::STDIN, s.fd()?)));
-        let outputs = self.outputs.iter().map(|o| (o.stream(), o.fd()));
-        stdin.chain(outputs)
+        let outputs = self.outputs.iter().filter(|_| !self.watched);
+        stdin.chain(outputs.map(|o| (o.stream(), o.fd())))
+    }
+
+    /// Whether its outputs are those that were watched before they were anybody's.
+    pub fn has_ready_made(&self) -> bool {
+        self.watched
     }
 
     fn output(&mut self, stream: u32) -> Option<&mut Output> {
@@ -205,11 +220,6 @@ impl Process {
         };
         Exited { exec: self.exec, code, signal }
     }
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> nix::Result<()> {
-    use nix::fcntl::{FcntlArg, fcntl};
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
 }
 
 fn parse(request: &Exec, users: &mut Cache) -> Result<Command<'static>, Failure> {
