@@ -137,6 +137,7 @@ static void a_kernel_that_does_not_come_up_is_a_timeout_with_the_console(boxlite
     boxlite_box_options *options;
     boxlite_op *op;
     OK(boxlite_box_options_new(image("busybox"), &options, &error));
+    OK(boxlite_box_options_set_cold_boot(options, true, &error));
     OK(boxlite_box_options_set_start_timeout_ms(options, 100, &error));
     boxlite_box *box = create_box(runtime, options);
     OK(boxlite_box_start(box, &op, &error));

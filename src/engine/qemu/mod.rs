@@ -13,6 +13,7 @@
 //! - [`prune`]: which templates go
 //! - [`recipe`]: what a template is made from, and its name
 //! - [`scratch`]: the disk of a machine that has none yet
+//! - [`seal`]: how a template is known to be intact
 //! - [`template`]: templates on disk
 
 mod clock;
@@ -28,6 +29,7 @@ mod probe;
 mod prune;
 mod recipe;
 mod scratch;
+mod seal;
 mod template;
 
 use std::path::{Path, PathBuf};

@@ -24,7 +24,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -33,11 +33,11 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::TMPFS_MAGIC;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::files::{in_memory, is_named, open_file, open_lock, read_file, remove};
 use super::prune::prune;
-use super::recipe::{Recipe, hex};
+use super::recipe::Recipe;
+use super::seal::{Mark, Seal};
 use crate::engine::TemplatePolicy;
 use crate::error::{Code, Error, Result};
 
@@ -80,50 +80,6 @@ impl Description {
     /// How long ago it was made; a time to come (the clock was set back) counts as long ago.
     pub fn age(&self) -> Duration {
         now().checked_sub(self.made).map_or(Duration::MAX, Duration::from_secs)
-    }
-}
-
-/// Tells some bytes from all others.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Seal {
-    bytes: u64,
-    sha256: String,
-}
-
-impl Seal {
-    fn of(bytes: &[u8]) -> Seal {
-        Seal { bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) }
-    }
-
-    /// What of it is broken by these bytes.
-    fn broken(&self, bytes: &[u8]) -> Option<&'static str> {
-        if bytes.len() as u64 != self.bytes {
-            return Some("size");
-        }
-        (hex(&Sha256::digest(bytes)) != self.sha256).then_some("checksum")
-    }
-}
-
-/// Tells a file from every other, and from itself after it was written to.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Mark {
-    fn of(file: &File) -> io::Result<Mark> {
-        let meta = file.metadata()?;
-        Ok(Mark {
-            device: meta.dev(),
-            inode: meta.ino(),
-            bytes: meta.len(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        })
     }
 }
 
@@ -413,7 +369,7 @@ fn now() -> u64 {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
 
     fn policy(directory: &Path) -> TemplatePolicy {
         TemplatePolicy {
