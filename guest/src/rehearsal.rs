@@ -11,14 +11,19 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use boxlite_protocol::WINDOW;
-use boxlite_protocol::message::{Disk, Exec, Failure, FailureKind, Init, Time};
-use bytes::Bytes;
+use boxlite_protocol::codec::Codec;
+use boxlite_protocol::message::{
+    Disk, Exec, Failure, FailureKind, Init, Request, Time, ToGuest, ToHost, request, to_guest,
+};
+use bytes::{Bytes, BytesMut};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::ForkResult;
+
+use tokio_util::codec::{Decoder, Encoder};
 
 use crate::process::failure;
 use crate::setup::{self, Blank};
@@ -43,6 +48,7 @@ pub enum Stage {
 
 /// Prepares the stage.
 pub fn begin(blank: &Blank, request: &Disk) -> Result<Stage, Failure> {
+    read_messages();
     let stage = if blank.has_root() { set_in_memory(blank) } else { set_on_disk(blank, request) };
     stage.map_err(|e| failed(&e))
 }
@@ -80,6 +86,42 @@ pub fn act() -> io::Result<()> {
     fs::metadata("/proc/self/exe")?;
     println!("{names} {}", memory.len());
     Ok(())
+}
+
+/// Reads what a host will send, with something in each field: the last of it before a command's
+/// first byte is the command itself.
+fn read_messages() {
+    let text = || "text".to_owned();
+    let init = Init {
+        hostname: text(),
+        machine_id: text(),
+        time: Some(Time { seconds: 1, nanoseconds: 1 }),
+        entropy: Bytes::from(text()),
+        root_device: text(),
+        root_type: text(),
+        resolv_conf: text(),
+        hosts: text(),
+        inscribed: true,
+    };
+    let list = || vec![Bytes::from(text()), Bytes::from(text())];
+    let exec = Exec {
+        exec: 1,
+        argv: list(),
+        env: list(),
+        cwd: Bytes::from(text()),
+        user: text(),
+        stdin: true,
+        window: WINDOW,
+    };
+    let clock = request::Op::SetClock(Time { seconds: 1, nanoseconds: 1 });
+    for op in [request::Op::Init(init), request::Op::Exec(exec), clock] {
+        let body = Some(to_guest::Body::Request(Request { id: 1, op: Some(op) }));
+        let mut wire = BytesMut::new();
+        // A failure costs the box a millisecond, no more.
+        if Codec::<ToHost, ToGuest>::default().encode(&ToGuest { body }, &mut wire).is_ok() {
+            let _ = Codec::<ToGuest, ToHost>::default().decode(&mut wire);
+        }
+    }
 }
 
 fn failed(error: &io::Error) -> Failure {

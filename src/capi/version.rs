@@ -34,7 +34,8 @@ const fn number(text: &str) -> u32 {
 }
 
 /// What this build of the library can do, beyond what every version has.
-const FEATURES: &[&CStr] = &[c"exec-read", c"image-oci-layout", c"image-archive", c"log", c"pool", c"run", c"templates"];
+const FEATURES: &[&CStr] =
+    &[c"exec-read", c"image-oci-layout", c"image-archive", c"log", c"pool", c"run", c"templates"];
 
 /// Whether the library that is running has a feature, by its name; see boxlite_feature(). For
 /// programs that load the library at run time. false for NULL.
