@@ -361,7 +361,8 @@ bool boxlite_has_feature(const char *name);
 /// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
 /// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
-/// (OCI directories), "log" (boxlite_runtime_on_log), "run" (boxlite_run).
+/// (OCI directories), "log" (boxlite_runtime_on_log), "pool" (boxlite_runtime_options_set_pool_size),
+/// "run" (boxlite_run), "templates" (boxes are restored: boxlite_box_info_boot).
 const char *boxlite_feature(size_t index);
 
 /// The error's status, never BOXLITE_OK; BOXLITE_INVALID_ARGUMENT for NULL.
@@ -428,10 +429,10 @@ boxlite_status boxlite_runtime_options_set_templates_mib(struct boxlite_runtime_
                                                          uint64_t space,
                                                          struct boxlite_error **error);
 
-/// Sets whether the disk of an image gets a machine template of its own, with that disk mounted, when
-/// a box of it is started for the first time: yes unless set. Every later first start of a box with
-/// the same image, disk size, processors and memory is faster by nearly half. Each such template takes
-/// half a second to make, and some 60 MiB of the space that templates may take.
+/// Sets whether the disk of an image gets a machine template of its own, with that disk mounted,
+/// when a box of it is started for the first time: yes unless set. Every later first start of a box
+/// with the same image, disk size, processors and memory then takes half as long. Each such template
+/// takes half a second to make, and some 50 MiB of the space that templates may take.
 boxlite_status boxlite_runtime_options_set_disk_templates(struct boxlite_runtime_options *options,
                                                           bool wanted,
                                                           struct boxlite_error **error);
@@ -446,10 +447,10 @@ boxlite_status boxlite_runtime_options_set_pool_size(struct boxlite_runtime_opti
                                                      struct boxlite_error **error);
 
 /// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and the
-/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a machine
-/// has the image's disk mounted: a box of that image and disk size gets one when it starts for the
-/// first time, in half the time of one that is for any image; all other starts go without. An image
-/// that cannot be had is an entry in the log, and no machine waits.
+/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a
+/// machine has the image's disk mounted: a box of that image and disk size gets one when it starts
+/// for the first time, in half the time of one that is for any image; all other starts go without.
+/// An image that cannot be had is an entry in the log, and no machine waits.
 boxlite_status boxlite_runtime_options_set_pool_image(struct boxlite_runtime_options *options,
                                                       const char *image,
                                                       uint64_t disk_size_mib,

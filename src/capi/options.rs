@@ -154,10 +154,10 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_templates_mib(
     }
 }
 
-/// Sets whether the disk of an image gets a machine template of its own, with that disk mounted, when
-/// a box of it is started for the first time: yes unless set. Every later first start of a box with
-/// the same image, disk size, processors and memory is faster by nearly half. Each such template takes
-/// half a second to make, and some 60 MiB of the space that templates may take.
+/// Sets whether the disk of an image gets a machine template of its own, with that disk mounted,
+/// when a box of it is started for the first time: yes unless set. Every later first start of a box
+/// with the same image, disk size, processors and memory then takes half as long. Each such template
+/// takes half a second to make, and some 50 MiB of the space that templates may take.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_disk_templates(
     options: *mut boxlite_runtime_options,
@@ -189,10 +189,10 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_pool_size(
 }
 
 /// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and the
-/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a machine
-/// has the image's disk mounted: a box of that image and disk size gets one when it starts for the
-/// first time, in half the time of one that is for any image; all other starts go without. An image
-/// that cannot be had is an entry in the log, and no machine waits.
+/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a
+/// machine has the image's disk mounted: a box of that image and disk size gets one when it starts
+/// for the first time, in half the time of one that is for any image; all other starts go without.
+/// An image that cannot be had is an entry in the log, and no machine waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_pool_image(
     options: *mut boxlite_runtime_options,
