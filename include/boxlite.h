@@ -361,8 +361,9 @@ bool boxlite_has_feature(const char *name);
 /// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
 /// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
-/// (OCI directories), "log" (boxlite_runtime_on_log), "pool" (boxlite_runtime_options_set_pool_size),
-/// "run" (boxlite_run), "templates" (boxes are restored: boxlite_box_info_boot).
+/// (OCI directories), "log" (boxlite_runtime_on_log), "pool" (waiting machines:
+/// boxlite_runtime_options_set_pool_size), "run" (boxlite_run), "templates" (boxes are restored:
+/// boxlite_box_info_boot).
 const char *boxlite_feature(size_t index);
 
 /// The error's status, never BOXLITE_OK; BOXLITE_INVALID_ARGUMENT for NULL.
@@ -431,8 +432,8 @@ boxlite_status boxlite_runtime_options_set_templates_mib(struct boxlite_runtime_
 
 /// Sets whether the disk of an image gets a machine template of its own, with that disk mounted,
 /// when a box of it is started for the first time: yes unless set. Every later first start of a box
-/// with the same image, disk size, processors and memory then takes half as long. Each such template
-/// takes half a second to make, and some 50 MiB of the space that templates may take.
+/// with the same image, disk size, processors and memory then takes half as long. Each such
+/// template takes half a second to make, and some 50 MiB of the space that templates may take.
 boxlite_status boxlite_runtime_options_set_disk_templates(struct boxlite_runtime_options *options,
                                                           bool wanted,
                                                           struct boxlite_error **error);

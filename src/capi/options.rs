@@ -156,8 +156,8 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_templates_mib(
 
 /// Sets whether the disk of an image gets a machine template of its own, with that disk mounted,
 /// when a box of it is started for the first time: yes unless set. Every later first start of a box
-/// with the same image, disk size, processors and memory then takes half as long. Each such template
-/// takes half a second to make, and some 50 MiB of the space that templates may take.
+/// with the same image, disk size, processors and memory then takes half as long. Each such
+/// template takes half a second to make, and some 50 MiB of the space that templates may take.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_disk_templates(
     options: *mut boxlite_runtime_options,

@@ -52,8 +52,9 @@ pub unsafe extern "C" fn boxlite_has_feature(name: *const c_char) -> bool {
 /// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
 /// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
-/// (OCI directories), "log" (boxlite_runtime_on_log), "pool" (boxlite_runtime_options_set_pool_size),
-/// "run" (boxlite_run), "templates" (boxes are restored: boxlite_box_info_boot).
+/// (OCI directories), "log" (boxlite_runtime_on_log), "pool" (waiting machines:
+/// boxlite_runtime_options_set_pool_size), "run" (boxlite_run), "templates" (boxes are restored:
+/// boxlite_box_info_boot).
 #[unsafe(no_mangle)]
 pub extern "C" fn boxlite_feature(index: usize) -> *const c_char {
     FEATURES.get(index).map_or(std::ptr::null(), |f| f.as_ptr())
