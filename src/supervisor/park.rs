@@ -45,7 +45,8 @@ pub async fn park<E: Engine>(
         () = creator.gone() => return Ok(None),
         end = parked.machine.ended() => {
             let words = parked.machine.last_words();
-            return Err(Error::new(Code::Engine, format!("a waiting machine ended: {end:?}{words}")));
+            // Not the fault of a box that is on its way here: it starts without.
+            return Err(Error::new(Code::Stopped, format!("a waiting machine ended: {end:?}{words}")));
         }
     };
     match order {
