@@ -77,7 +77,13 @@ func busybox() string {
 // openRuntime opens a runtime in a home of its own, and closes it with the test.
 func openRuntime(t *testing.T) *Runtime {
 	t.Helper()
-	rt, err := Open(Options{Home: t.TempDir()})
+	return openWith(t, Options{Home: t.TempDir()})
+}
+
+// openWith opens a runtime, and closes it with the test.
+func openWith(t *testing.T, options Options) *Runtime {
+	t.Helper()
+	rt, err := Open(options)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, rt.Close(context.Background())) })
 	return rt

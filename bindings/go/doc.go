@@ -22,7 +22,8 @@
 //
 // Ownership. Close a Runtime when done; that closes everything that came from it, too. Box and Exec
 // can be closed on their own before that. All Close methods may be called again, and a method of
-// something closed returns [ErrClosed]. The garbage collector frees what was forgotten, some time.
+// something closed that can fail returns [ErrClosed]. The garbage collector frees what was
+// forgotten, some time.
 //
 // Errors. What the library refuses or fails at is an [*Error]; compare with [errors.Is] and the Code
 // constants, such as [ErrNotFound].

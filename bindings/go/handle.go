@@ -15,13 +15,21 @@ type handle[P comparable] struct {
 
 // call makes a call with the pointer, or returns ErrClosed.
 func (h *handle[P]) call(f func(ptr P, e **C.boxlite_error) C.boxlite_status) error {
+	err := ErrClosed
+	h.use(func(ptr P) {
+		err = call(func(e **C.boxlite_error) C.boxlite_status { return f(ptr, e) })
+	})
+	return err
+}
+
+// use makes a call that cannot fail with the pointer, unless it was freed.
+func (h *handle[P]) use(f func(ptr P)) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	var none P
-	if h.ptr == none {
-		return ErrClosed
+	if h.ptr != none {
+		f(h.ptr)
 	}
-	return call(func(e **C.boxlite_error) C.boxlite_status { return f(h.ptr, e) })
 }
 
 // close frees the pointer, unless that was done before.

@@ -32,6 +32,26 @@ func (s BoxStatus) String() string {
 	return words[s]
 }
 
+// A Boot is how a box's machine came to run.
+type Boot int32
+
+// The ways in which a box comes up.
+const (
+	BootUnknown  Boot = C.BOXLITE_BOOT_UNKNOWN  // it does not run, or nobody told this program
+	BootCold     Boot = C.BOXLITE_BOOT_COLD     // its kernel booted
+	BootRestored Boot = C.BOXLITE_BOOT_RESTORED // it was restored from a machine template
+	BootPooled   Boot = C.BOXLITE_BOOT_POOLED   // it was restored beforehand, and waited for a box
+)
+
+// String returns the way as a word, such as "restored".
+func (b Boot) String() string {
+	words := [...]string{"unknown", "cold", "restored", "pooled"}
+	if b < 0 || int(b) >= len(words) {
+		return "boot " + strconv.Itoa(int(b))
+	}
+	return words[b]
+}
+
 // An Info is what a box is, and how it was when it was asked.
 type Info struct {
 	ID        string    // unique, for ever
@@ -41,6 +61,9 @@ type Info struct {
 	Status    BoxStatus // where in its life it is
 	// Accelerator is what executes the box's instructions; empty if it does not run.
 	Accelerator Accelerator
+	// Boot is how the box's machine came to run; BootUnknown if it does not run, or if another
+	// program runs it and this one has not used it yet.
+	Boot Boot
 	// Reason tells why the box failed or ended; empty if there is nothing to tell.
 	Reason    string
 	CPUs      uint32 // virtual ones
@@ -68,6 +91,7 @@ func newInfo(info *C.boxlite_box_info) Info {
 		CreatedAt:   created.UTC(),
 		Status:      BoxStatus(C.boxlite_box_info_status(info)),
 		Accelerator: Accelerator(C.GoString(C.boxlite_box_info_accelerator(info))),
+		Boot:        Boot(C.boxlite_box_info_boot(info)),
 		Reason:      C.GoString(C.boxlite_box_info_error(info)),
 		CPUs:        uint32(C.boxlite_box_info_cpus(info)),
 		MemoryMiB:   uint32(C.boxlite_box_info_memory_mib(info)),

@@ -4,6 +4,7 @@ package boxlite
 import "C"
 
 import (
+	"cmp"
 	"math"
 	"strings"
 	"time"
@@ -21,6 +22,13 @@ const (
 	AcceleratorTCG Accelerator = "tcg"
 )
 
+// What a box has unless told otherwise.
+const (
+	defaultCPUs      = 1
+	defaultMemoryMiB = 512
+	defaultDiskMiB   = 10 << 10
+)
+
 // Options say how a home is to be used. The zero value has every default in place.
 type Options struct {
 	// Home is the directory for boxes and images, made if it does not exist. Unless set:
@@ -32,6 +40,41 @@ type Options struct {
 	// Accelerator is what may execute the guests' instructions. Unless set: $BOXLITE_ACCELERATOR,
 	// else AcceleratorAuto.
 	Accelerator Accelerator
+	// TemplateAge is how old a machine template may become before it is made anew, in whole seconds
+	// from 1 s; a day unless set. Boxes restored from one template share what their kernel drew when
+	// it booted.
+	TemplateAge time.Duration
+	// TemplatesMiB is the space that machine templates may take in the home, in MiB; 2048 unless
+	// set. Those that were used longest ago are removed first, those that boxes run from never.
+	TemplatesMiB uint64
+	// NoDiskTemplates tells that no template is to be made with an image's disk mounted. Unless set,
+	// the first start of an image makes one, in half a second and some 60 MiB of that space; each
+	// later first start of a box of the same image, disk size, CPUs and memory is faster by nearly
+	// half.
+	NoDiskTemplates bool
+	// Pool is the machines that wait for boxes; none unless set.
+	Pool Pool
+}
+
+// A Pool is machines that wait for boxes. A box that gets one starts in a fraction of the time; a box
+// with other CPUs or memory, with ColdBoot, or that comes when none waits, starts as if there were
+// none. They are made while nothing is being started, one at a time, and end with the runtime and
+// with [Runtime.Shutdown].
+type Pool struct {
+	// Machines is how many wait, up to 64; none unless set. Each takes some 100 MiB of memory, and no
+	// processor.
+	Machines uint32
+	// CPUs is the number of virtual CPUs that each has, 1 to 64; 1 unless set, as for a box.
+	CPUs uint32
+	// MemoryMiB is the memory that each has, in MiB, 128 to 1048576; 512 unless set, as for a box.
+	MemoryMiB uint32
+	// Image is the image that they are for, as in BoxOptions; any unless set. They have its disk
+	// mounted: a box of this image and of DiskMiB gets one at its first start, in half the time, and
+	// no other does. An image that cannot be had is no error: no machine waits.
+	Image string
+	// DiskMiB is the size of the disk of the boxes of Image, in MiB, 16 to 16777216; 10 GiB unless
+	// set, as for a box. Without an Image it is refused.
+	DiskMiB uint64
 }
 
 // BoxOptions say how a box is to be made. An image is enough.
@@ -64,6 +107,9 @@ type BoxOptions struct {
 	// StartTimeout is how long a start may take until the guest answers, in whole milliseconds from
 	// 100 ms to an hour; a minute unless set.
 	StartTimeout time.Duration
+	// ColdBoot tells that the box's kernel is to be booted at each start, instead of being restored
+	// from a template: that takes several times longer, and no other box shares what it draws then.
+	ColdBoot bool
 }
 
 // A Command says what is to be run in a box.
@@ -134,6 +180,18 @@ func milliseconds(field string, d time.Duration) (C.uint32_t, error) {
 	return C.uint32_t(ms), nil
 }
 
+// seconds converts a duration, rounding up.
+func seconds(field string, d time.Duration) (C.uint64_t, error) {
+	if d < 0 {
+		return 0, invalid(field, "must not be negative, and is "+d.String())
+	}
+	s := d / time.Second
+	if d%time.Second > 0 {
+		s++
+	}
+	return C.uint64_t(s), nil
+}
+
 // c makes the options that C knows, for f to use.
 func (o *Options) c(f func(*C.boxlite_runtime_options) error) error {
 	var s setter
@@ -161,10 +219,47 @@ func (o *Options) c(f func(*C.boxlite_runtime_options) error) error {
 			return C.boxlite_runtime_options_set_accelerator(options, number, e)
 		})
 	}
+	if o.TemplateAge != 0 {
+		age, err := seconds("TemplateAge", o.TemplateAge)
+		if err != nil {
+			return err
+		}
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_runtime_options_set_template_age_s(options, age, e)
+		})
+	}
+	if o.TemplatesMiB != 0 {
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_runtime_options_set_templates_mib(options, C.uint64_t(o.TemplatesMiB), e)
+		})
+	}
+	s.set(func(e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_runtime_options_set_disk_templates(options, C.bool(!o.NoDiskTemplates), e)
+	})
+	o.Pool.set(&s, options)
 	if s.err != nil {
 		return s.err
 	}
 	return f(options)
+}
+
+// set sets the options of the pool. C takes some of them in pairs, of which either may be unset.
+func (p *Pool) set(s *setter, options *C.boxlite_runtime_options) {
+	s.set(func(e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_runtime_options_set_pool_size(options, C.uint32_t(p.Machines), e)
+	})
+	if p.CPUs != 0 || p.MemoryMiB != 0 {
+		cpus, memory := cmp.Or(p.CPUs, defaultCPUs), cmp.Or(p.MemoryMiB, defaultMemoryMiB)
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_runtime_options_set_pool_machine(options, C.uint32_t(cpus), C.uint32_t(memory), e)
+		})
+	}
+	if p.Image != "" || p.DiskMiB != 0 {
+		image, disk := s.memory.text("Image", p.Image), cmp.Or(p.DiskMiB, defaultDiskMiB)
+		s.set(func(e **C.boxlite_error) C.boxlite_status {
+			return C.boxlite_runtime_options_set_pool_image(options, image, C.uint64_t(disk), e)
+		})
+	}
 }
 
 // c makes the options that C knows, for f to use.
@@ -218,6 +313,9 @@ func (o *BoxOptions) c(f func(*C.boxlite_box_options) error) error {
 			return C.boxlite_box_options_set_start_timeout_ms(options, ms, e)
 		})
 	}
+	s.set(func(e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_options_set_cold_boot(options, C.bool(o.ColdBoot), e)
+	})
 	if s.err != nil {
 		return s.err
 	}

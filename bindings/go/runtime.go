@@ -37,7 +37,7 @@ type closer interface{ close() }
 //
 // Errors: ErrStorage (the home cannot be made or written), ErrBusy (another program is changing its
 // layout), ErrDatabase (it belongs to other or newer software), ErrConfig (the helper programs are
-// not found).
+// not found), ErrInvalidArgument (an option is out of its range, and named in the error).
 func Open(options Options) (*Runtime, error) {
 	var rt *C.boxlite_runtime
 	err := options.c(func(o *C.boxlite_runtime_options) error {
@@ -110,7 +110,8 @@ func (c *core) closeChild(child closer) {
 }
 
 // Shutdown stops the boxes that this program runs: their processes get SIGTERM and the grace to
-// end, then SIGKILL, and their disks are unmounted. The runtime stays open.
+// end, then SIGKILL, and their disks are unmounted. Machines that wait for boxes end too, and no more
+// are made. The runtime stays open.
 func (r *Runtime) Shutdown(ctx context.Context, grace time.Duration) error {
 	ms, err := milliseconds("grace", grace)
 	if err != nil {
@@ -121,6 +122,44 @@ func (r *Runtime) Shutdown(ctx context.Context, grace time.Duration) error {
 			return C.boxlite_runtime_shutdown(p, ms, op, e)
 		})
 	}, nothing)
+}
+
+// PoolReady returns how many machines wait for boxes now, see [Pool]; 0 once the runtime is closed.
+func (r *Runtime) PoolReady() int {
+	defer runtime.KeepAlive(r)
+	var ready C.uint32_t
+	r.core.handle.use(func(p *C.boxlite_runtime) { ready = C.boxlite_runtime_pool_ready(p) })
+	return int(ready)
+}
+
+// Counters are how often a runtime has done something since it was opened.
+type Counters struct {
+	ColdStarts     uint64 // boxes started by booting their kernel
+	RestoredStarts uint64 // boxes restored from a machine template
+	PooledStarts   uint64 // boxes that got a machine which was waiting for one
+	TemplatesMade  uint64 // machine templates made
+	// DiskTemplatesMade counts the templates that were made with the disk of an image mounted.
+	DiskTemplatesMade uint64
+	// Detours counts how often a faster way to start a box did not work.
+	Detours uint64
+}
+
+// Counters returns how often the runtime has done what it counts; zeros once it is closed.
+func (r *Runtime) Counters() Counters {
+	defer runtime.KeepAlive(r)
+	var c Counters
+	r.core.handle.use(func(p *C.boxlite_runtime) {
+		count := func(counter C.int32_t) uint64 { return uint64(C.boxlite_runtime_counter(p, counter)) }
+		c = Counters{
+			ColdStarts:        count(C.BOXLITE_COUNTER_COLD_STARTS),
+			RestoredStarts:    count(C.BOXLITE_COUNTER_RESTORED_STARTS),
+			PooledStarts:      count(C.BOXLITE_COUNTER_POOLED_STARTS),
+			TemplatesMade:     count(C.BOXLITE_COUNTER_TEMPLATES_MADE),
+			DiskTemplatesMade: count(C.BOXLITE_COUNTER_DISK_TEMPLATES_MADE),
+			Detours:           count(C.BOXLITE_COUNTER_DETOURS),
+		}
+	})
+	return c
 }
 
 // Create makes a box. Its image is read and made into a disk, unless that was done before; nothing

@@ -74,6 +74,94 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 	}
 }
 
+func TestBadOptionsOfARuntimeAreNamed(t *testing.T) {
+	for wanted, options := range map[string]Options{
+		"TemplateAge":   {TemplateAge: -time.Second},
+		"machines":      {Pool: Pool{Machines: 65}},
+		"cpus":          {Pool: Pool{CPUs: 65}},
+		"memory_mib":    {Pool: Pool{MemoryMiB: 1}},
+		"image":         {Pool: Pool{DiskMiB: 64}},
+		"Image":         {Pool: Pool{Image: "a\x00b"}},
+		"disk_size_mib": {Pool: Pool{Image: busybox(), DiskMiB: 1}},
+	} {
+		var failure *Error
+		options.Home = t.TempDir()
+		rt, err := Open(options)
+		if !errors.As(err, &failure) || failure.Code != ErrInvalidArgument || failure.Object != wanted {
+			t.Errorf("%s: %v %v", wanted, rt, err)
+		}
+	}
+}
+
+// comesUp starts a new box, and compares how it came up.
+func comesUp(t *testing.T, rt *Runtime, options BoxOptions, wanted Boot) {
+	t.Helper()
+	ctx := within(t)
+	box, err := rt.Create(ctx, options)
+	ok(t, err)
+	info, err := box.Inspect(ctx)
+	ok(t, err)
+	if info.Boot != BootUnknown {
+		t.Fatalf("%+v", info)
+	}
+	ok(t, box.Start(ctx))
+	info, err = box.Inspect(ctx)
+	ok(t, err)
+	if info.Boot != wanted {
+		t.Fatalf("%v instead of %v: %+v", info.Boot, wanted, rt.Counters())
+	}
+	ok(t, rt.Remove(ctx, box.ID(), true))
+}
+
+func TestBoxesAreBootedOrRestored(t *testing.T) {
+	rt := openWith(t, Options{
+		Home: t.TempDir(), TemplateAge: 90 * time.Minute, TemplatesMiB: 1024, NoDiskTemplates: true,
+	})
+	if counters := rt.Counters(); counters != (Counters{}) || rt.PoolReady() != 0 {
+		t.Fatalf("%+v", counters)
+	}
+	comesUp(t, rt, BoxOptions{Image: busybox(), ColdBoot: true}, BootCold)
+	comesUp(t, rt, BoxOptions{Image: busybox()}, BootRestored)
+	if counters := rt.Counters(); counters != (Counters{ColdStarts: 1, RestoredStarts: 1, TemplatesMade: 1}) {
+		t.Fatalf("%+v", counters)
+	}
+	ok(t, rt.Close(within(t)))
+	if counters := rt.Counters(); counters != (Counters{}) {
+		t.Fatalf("%+v", counters)
+	}
+	if words := BootCold.String() + " " + BootPooled.String() + " " + Boot(9).String(); words != "cold pooled boot 9" {
+		t.Fatal(words)
+	}
+}
+
+func TestMachinesWaitForBoxes(t *testing.T) {
+	dir := t.TempDir()
+	rt := openWith(t, Options{
+		Home: dir,
+		Pool: Pool{Machines: 1, MemoryMiB: 256, Image: busybox(), DiskMiB: 64},
+	})
+	if !eventually(func() bool { return rt.PoolReady() == 1 }) {
+		t.Fatalf("no machine waits: %+v", rt.Counters())
+	}
+	// It is for this image: with its disk mounted.
+	made := Counters{TemplatesMade: 1, DiskTemplatesMade: 1}
+	if counters := rt.Counters(); counters != made {
+		t.Fatalf("%+v", counters)
+	}
+	comesUp(t, rt, BoxOptions{Image: busybox(), MemoryMiB: 256, DiskMiB: 64}, BootPooled)
+	made.PooledStarts = 1
+	if counters := rt.Counters(); counters != made {
+		t.Fatalf("%+v", counters)
+	}
+	ok(t, rt.Close(within(t)))
+	if rt.PoolReady() != 0 {
+		t.Fatal("a machine waits in a runtime that was closed")
+	}
+	if !eventually(func() bool { return countMachines(dir) == 0 }) {
+		t.Fatal("a machine is left")
+	}
+}
+
 func TestTheLifeOfABox(t *testing.T) {
 	ctx := within(t)
 	rt := openRuntime(t)

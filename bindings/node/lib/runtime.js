@@ -33,6 +33,14 @@ class Runtime {
     await operation(signal, (done) => this.#native.shutdown(graceMs, done));
   }
 
+  poolReady() {
+    return this.#native.poolReady();
+  }
+
+  counters() {
+    return this.#native.counters();
+  }
+
   close() {
     this.#native.close();
   }

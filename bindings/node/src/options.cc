@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 namespace {
 
@@ -22,12 +23,17 @@ template <auto Set, typename O> void set_text(const Field &field, O *options)
     call(field.env, Set, options, to_text(field.value, field.name).c_str());
 }
 
-template <auto Set, typename N, typename O> void set_number(const Field &field, O *options)
+template <typename N> N number(const Field &field)
 {
     // Beyond this a number of JavaScript's is not exact.
     const uint64_t exact = (uint64_t{1} << 53) - 1;
     uint64_t max = std::min<uint64_t>(std::numeric_limits<N>::max(), exact);
-    call(field.env, Set, options, static_cast<N>(to_number(field.value, field.name, max)));
+    return static_cast<N>(to_number(field.value, field.name, max));
+}
+
+template <auto Set, typename N, typename O> void set_number(const Field &field, O *options)
+{
+    call(field.env, Set, options, number<N>(field));
 }
 
 template <auto Set, typename O> void set_bool(const Field &field, O *options)
@@ -78,6 +84,29 @@ template <auto Set, typename O> void set_words(const Field &field, O *options)
     call(field.env, Set, options, words.data(), words.count());
 }
 
+// Sets what an object has, which is itself a property if `path` is its name.
+template <typename O, size_t N>
+void set_all(Napi::Env env, Napi::Value value, O *options, const Setter<O> (&setters)[N],
+             const std::string &path = "")
+{
+    if (!value.IsObject())
+        throw invalid_argument(env, path.empty() ? "options" : path, "not an object");
+    Napi::Object object = value.As<Napi::Object>();
+    Napi::Array names = object.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); i++) {
+        std::string name = names.Get(i).ToString();
+        Field field{env, path.empty() ? name : path + "." + name, object.Get(names.Get(i))};
+        if (field.value.IsUndefined())
+            continue;
+        const Setter<O> *setter = setters;
+        while (setter != setters + N && name != setter->name)
+            setter++;
+        if (setter == setters + N)
+            throw invalid_argument(env, field.name, "no such option");
+        setter->set(field, options);
+    }
+}
+
 void set_accelerator(const Field &field, boxlite_runtime_options *options)
 {
     std::string name = to_text(field.value, field.name);
@@ -93,10 +122,45 @@ void set_accelerator(const Field &field, boxlite_runtime_options *options)
     call(field.env, boxlite_runtime_options_set_accelerator, options, accelerator);
 }
 
+// The machines that wait for boxes. C takes some of this in pairs, of which either may be unset: it
+// then is what a box has.
+struct Pool {
+    uint32_t machines = 0;
+    std::optional<uint32_t> cpus;
+    std::optional<uint32_t> memory_mib;
+    std::optional<std::string> image;
+    std::optional<uint64_t> disk_size_mib;
+};
+
+const Setter<Pool> of_a_pool[] = {
+    {"machines", [](const Field &f, Pool *pool) { pool->machines = number<uint32_t>(f); }},
+    {"cpus", [](const Field &f, Pool *pool) { pool->cpus = number<uint32_t>(f); }},
+    {"memoryMib", [](const Field &f, Pool *pool) { pool->memory_mib = number<uint32_t>(f); }},
+    {"image", [](const Field &f, Pool *pool) { pool->image = to_text(f.value, f.name); }},
+    {"diskSizeMib", [](const Field &f, Pool *pool) { pool->disk_size_mib = number<uint64_t>(f); }},
+};
+
+void set_pool(const Field &field, boxlite_runtime_options *options)
+{
+    Pool pool;
+    set_all(field.env, field.value, &pool, of_a_pool, field.name);
+    call(field.env, boxlite_runtime_options_set_pool_size, options, pool.machines);
+    if (pool.cpus || pool.memory_mib)
+        call(field.env, boxlite_runtime_options_set_pool_machine, options, pool.cpus.value_or(1),
+             pool.memory_mib.value_or(512));
+    if (pool.image || pool.disk_size_mib)
+        call(field.env, boxlite_runtime_options_set_pool_image, options,
+             pool.image.value_or("").c_str(), pool.disk_size_mib.value_or(10240));
+}
+
 const Setter<boxlite_runtime_options> of_a_runtime[] = {
     {"home", set_text<boxlite_runtime_options_set_home>},
     {"libexec", set_text<boxlite_runtime_options_set_libexec>},
     {"accelerator", set_accelerator},
+    {"templateAgeS", set_number<boxlite_runtime_options_set_template_age_s, uint64_t>},
+    {"templatesMib", set_number<boxlite_runtime_options_set_templates_mib, uint64_t>},
+    {"diskTemplates", set_bool<boxlite_runtime_options_set_disk_templates>},
+    {"pool", set_pool},
 };
 
 const Setter<boxlite_box_options> of_a_box[] = {
@@ -110,6 +174,7 @@ const Setter<boxlite_box_options> of_a_box[] = {
     {"entrypoint", set_words<boxlite_box_options_set_entrypoint>},
     {"cmd", set_words<boxlite_box_options_set_cmd>},
     {"startTimeoutMs", set_number<boxlite_box_options_set_start_timeout_ms, uint32_t>},
+    {"coldBoot", set_bool<boxlite_box_options_set_cold_boot>},
 };
 
 const Setter<boxlite_exec_options> of_an_exec[] = {
@@ -118,26 +183,6 @@ const Setter<boxlite_exec_options> of_an_exec[] = {
     {"user", set_text<boxlite_exec_options_set_user>},
     {"stdin", set_bool<boxlite_exec_options_set_stdin>},
 };
-
-template <typename O, size_t N>
-void set_all(Napi::Env env, Napi::Value value, O *options, const Setter<O> (&setters)[N])
-{
-    if (!value.IsObject())
-        throw invalid_argument(env, "options", "not an object");
-    Napi::Object object = value.As<Napi::Object>();
-    Napi::Array names = object.GetPropertyNames();
-    for (uint32_t i = 0; i < names.Length(); i++) {
-        Field field{env, names.Get(i).ToString(), object.Get(names.Get(i))};
-        if (field.value.IsUndefined())
-            continue;
-        const Setter<O> *setter = setters;
-        while (setter != setters + N && field.name != setter->name)
-            setter++;
-        if (setter == setters + N)
-            throw invalid_argument(env, field.name, "no such option");
-        setter->set(field, options);
-    }
-}
 
 } // namespace
 

@@ -14,6 +14,8 @@ Napi::Function Runtime::define(Napi::Env env)
                            InstanceMethod("list", &Runtime::list),
                            InstanceMethod("remove", &Runtime::remove),
                            InstanceMethod("shutdown", &Runtime::shutdown),
+                           InstanceMethod("poolReady", &Runtime::pool_ready),
+                           InstanceMethod("counters", &Runtime::counters),
                            InstanceMethod("close", &Runtime::close),
                        });
 }
@@ -76,6 +78,18 @@ Napi::Value Runtime::shutdown(const Napi::CallbackInfo &info)
     auto grace_ms = static_cast<uint32_t>(to_number(info[0], "graceMs", UINT32_MAX));
     call(info.Env(), boxlite_runtime_shutdown, handle(), grace_ms, &op);
     return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
+}
+
+// poolReady()
+Napi::Value Runtime::pool_ready(const Napi::CallbackInfo &info)
+{
+    return Napi::Number::New(info.Env(), boxlite_runtime_pool_ready(handle()));
+}
+
+// counters()
+Napi::Value Runtime::counters(const Napi::CallbackInfo &info)
+{
+    return counters_object(info.Env(), handle());
 }
 
 void Runtime::close(const Napi::CallbackInfo &)

@@ -32,6 +32,16 @@ const char *status_name(int32_t status)
     }
 }
 
+const char *boot_name(int32_t boot)
+{
+    switch (boot) {
+    case BOXLITE_BOOT_COLD: return "cold";
+    case BOXLITE_BOOT_RESTORED: return "restored";
+    case BOXLITE_BOOT_POOLED: return "pooled";
+    default: return nullptr;
+    }
+}
+
 Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
 {
     Napi::Object object = Napi::Object::New(env);
@@ -42,6 +52,7 @@ Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
     object["status"] = status_name(boxlite_box_info_status(info));
     object["error"] = text_or_null(env, boxlite_box_info_error(info));
     object["accelerator"] = text_or_null(env, boxlite_box_info_accelerator(info));
+    object["boot"] = text_or_null(env, boot_name(boxlite_box_info_boot(info)));
     object["cpus"] = number(env, boxlite_box_info_cpus(info));
     object["memoryMib"] = number(env, boxlite_box_info_memory_mib(info));
     object["diskSizeMib"] = number(env, boxlite_box_info_disk_size_mib(info));
@@ -98,5 +109,20 @@ Napi::Value take_output(const std::shared_ptr<Loop> &loop, boxlite_op *op)
     object["stderr"] = bytes(BOXLITE_STDERR);
     object["stdoutDropped"] = number(env, boxlite_output_dropped(output, BOXLITE_STDOUT));
     object["stderrDropped"] = number(env, boxlite_output_dropped(output, BOXLITE_STDERR));
+    return object;
+}
+
+Napi::Value counters_object(Napi::Env env, const boxlite_runtime *runtime)
+{
+    auto count = [&](int32_t counter) {
+        return number(env, boxlite_runtime_counter(runtime, counter));
+    };
+    Napi::Object object = Napi::Object::New(env);
+    object["coldStarts"] = count(BOXLITE_COUNTER_COLD_STARTS);
+    object["restoredStarts"] = count(BOXLITE_COUNTER_RESTORED_STARTS);
+    object["pooledStarts"] = count(BOXLITE_COUNTER_POOLED_STARTS);
+    object["templatesMade"] = count(BOXLITE_COUNTER_TEMPLATES_MADE);
+    object["diskTemplatesMade"] = count(BOXLITE_COUNTER_DISK_TEMPLATES_MADE);
+    object["detours"] = count(BOXLITE_COUNTER_DETOURS);
     return object;
 }

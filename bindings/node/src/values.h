@@ -1,4 +1,4 @@
-// What operations result in, as JavaScript values.
+// What the library tells, as JavaScript values: results of operations, and counters.
 #pragma once
 
 #include "loop.h"
@@ -6,3 +6,5 @@
 Napi::Value take_info(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 Napi::Value take_info_list(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 Napi::Value take_output(const std::shared_ptr<Loop> &loop, boxlite_op *op);
+
+Napi::Value counters_object(Napi::Env env, const boxlite_runtime *runtime);

@@ -30,6 +30,7 @@ describe('a box', () => {
     assert.equal(info.status, 'configured');
     assert.ok(Math.abs(Date.now() - info.createdAt) < 600_000);
     assert.equal(info.pid, null);
+    assert.equal(info.boot, null);
   });
 
   test('starts, stops, keeps its disk, and starts again', async () => {
@@ -111,7 +112,21 @@ describe('a box', () => {
     await assert.rejects(box.exec(['ls', 1]), refused('argv[1]'));
     await assert.rejects(box.exec(['ls'], { stdin: 1 }), refused('stdin'));
     await assert.rejects(box.stop({ graceMs: -1 }), refused('graceMs'));
-    assert.throws(() => new Runtime({ home, accelerator: 'fast' }), refused('accelerator'));
+    await assert.rejects(runtime.create(image, { coldBoot: 1 }), refused('coldBoot'));
+    const opening = (options) => () => new Runtime({ home, ...options });
+    assert.throws(opening({ accelerator: 'fast' }), refused('accelerator'));
+    assert.throws(opening({ templateAgeS: 0 }), refused('template_age_s'));
+    assert.throws(opening({ templateAgeS: 0.5 }), refused('templateAgeS'));
+    assert.throws(opening({ templatesMib: -1 }), refused('templatesMib'));
+    assert.throws(opening({ diskTemplates: 'no' }), refused('diskTemplates'));
+    assert.throws(opening({ pool: 2 }), refused('pool'));
+    assert.throws(opening({ pool: { size: 2 } }), refused('pool.size'));
+    assert.throws(opening({ pool: { machines: 65 } }), refused('machines'));
+    assert.throws(opening({ pool: { cpus: 0 } }), refused('cpus'));
+    assert.throws(opening({ pool: { cpus: '1' } }), refused('pool.cpus'));
+    assert.throws(opening({ pool: { memoryMib: 1 } }), refused('memory_mib'));
+    assert.throws(opening({ pool: { diskSizeMib: 64 } }), refused('image'));
+    assert.throws(opening({ pool: { image, diskSizeMib: 1 } }), refused('disk_size_mib'));
   });
 
   test('is removed', async () => {
@@ -121,6 +136,46 @@ describe('a box', () => {
     box.close();
     await assert.rejects(box.start(), { code: 'BOXLITE_INVALID_STATE' });
   });
+});
+
+// Starts a new box, and tells how it came up.
+async function comesUp(runtime, options) {
+  const box = await runtime.create(image, options);
+  await box.start();
+  const { boot } = await box.inspect();
+  await runtime.remove(box.id, { force: true });
+  return boot;
+}
+
+const nothing = {
+  coldStarts: 0,
+  restoredStarts: 0,
+  pooledStarts: 0,
+  templatesMade: 0,
+  diskTemplatesMade: 0,
+  detours: 0,
+};
+
+test('a box is booted or restored, and counted', async (t) => {
+  const options = { templateAgeS: 5400, templatesMib: 1024, diskTemplates: false };
+  const { runtime } = openRuntime(t, options);
+  assert.deepEqual(runtime.counters(), nothing);
+  assert.equal(await comesUp(runtime, { coldBoot: true }), 'cold');
+  assert.equal(await comesUp(runtime), 'restored');
+  assert.deepEqual(runtime.counters(), { ...nothing, coldStarts: 1, restoredStarts: 1, templatesMade: 1 });
+  assert.equal(runtime.poolReady(), 0);
+});
+
+test('a box gets a machine that waits, of its image', async (t) => {
+  const pool = { machines: 1, memoryMib: 256, image, diskSizeMib: 64 };
+  const { runtime } = openRuntime(t, { pool });
+  await eventually(() => runtime.poolReady() === 1, 'a machine waits');
+  const made = { ...nothing, templatesMade: 1, diskTemplatesMade: 1 };
+  assert.deepEqual(runtime.counters(), made);
+  assert.equal(await comesUp(runtime, { memoryMib: 256, diskSizeMib: 64 }), 'pooled');
+  assert.deepEqual(runtime.counters(), { ...made, pooledStarts: 1 });
+  await runtime.shutdown({ graceMs: 0 });
+  assert.equal(runtime.poolReady(), 0);
 });
 
 test('a start that is aborted is undone, and can be made again', async (t) => {
@@ -152,5 +207,7 @@ test('a runtime that was closed refuses', async () => {
   runtime.close();
   assert.deepEqual(await listing, []);
   await assert.rejects(runtime.list(), { code: 'BOXLITE_INVALID_STATE', name: 'BoxliteError' });
+  assert.throws(() => runtime.poolReady(), { code: 'BOXLITE_INVALID_STATE' });
+  assert.throws(() => runtime.counters(), { code: 'BOXLITE_INVALID_STATE' });
   await removeHome(home);
 });

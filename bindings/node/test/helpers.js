@@ -44,9 +44,9 @@ async function removeHome(home) {
 }
 
 // A runtime in a home of its own, that goes with the test or the suite.
-function openRuntime(t) {
+function openRuntime(t, options = {}) {
   const home = newHome();
-  const runtime = new Runtime({ home });
+  const runtime = new Runtime({ home, ...options });
   t.after(async () => {
     await runtime.shutdown({ graceMs: 0 });
     runtime.close();

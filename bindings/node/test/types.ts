@@ -1,11 +1,20 @@
 // Compiled, never run: uses every declaration as a program would.
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
-import type { Box, BoxInfo, Exec, ExitStatus, Output } from '..';
+import type { Box, BoxInfo, Counters, Exec, ExitStatus, Output } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
-  const runtime = new Runtime({ home: '/tmp/home', accelerator: 'tcg' });
-  const box: Box = await runtime.create('image', { name: 'a', cpus: 2, env: { ...process.env }, signal });
+  const runtime = new Runtime({
+    home: '/tmp/home',
+    accelerator: 'tcg',
+    templateAgeS: 3600,
+    templatesMib: 1024,
+    diskTemplates: false,
+    pool: { machines: 2, cpus: 1, memoryMib: 256, image: 'image', diskSizeMib: 64 },
+  });
+  const counters: Counters = runtime.counters();
+  const ready: number = runtime.poolReady();
+  const box: Box = await runtime.create('image', { name: 'a', cpus: 2, env: { ...process.env }, coldBoot: true, signal });
   await box.start({ signal });
   const exec: Exec = await box.exec(['cat'], { stdin: true, user: 'app', signal });
   await pipeline(process.stdin, exec.stdin!);
@@ -16,6 +25,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   const output: Output = await box.run(['true'], { limit: 10 });
   const bytes: Buffer = output.stdout;
   const list: BoxInfo[] = await runtime.list();
+  const cold: boolean = list[0].boot === 'cold';
   const year: number = list[0].createdAt.getFullYear();
   try {
     await (await runtime.get(box.id)).stop({ graceMs: 10 });
@@ -24,10 +34,12 @@ export async function main(signal: AbortSignal): Promise<string> {
   }
   // @ts-expect-error: no such option
   await runtime.create('image', { memory: 512 });
+  // @ts-expect-error: no such option of a pool
+  new Runtime({ pool: { size: 1 } });
   // @ts-expect-error: not for programs
   new (await import('..')).Box();
   await runtime.remove(box.id, { force: true });
   await runtime.shutdown();
   runtime.close();
-  return `${version} ${status.signal} ${bytes.length} ${year} ${box.name}`;
+  return `${version} ${status.signal} ${bytes.length} ${year} ${box.name} ${cold} ${ready} ${counters.detours}`;
 }
