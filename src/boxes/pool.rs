@@ -5,6 +5,7 @@
 //! that is what they are there to speed up. Whoever starts a box takes one that fits, if there is
 //! one; nobody ever waits for one.
 
+use std::cell::LazyCell;
 use std::fs::OpenOptions;
 use std::future::poll_fn;
 use std::os::fd::AsRawFd;
@@ -78,11 +79,17 @@ impl Pool {
     pub fn take(&self, wanted: &MachineSpec) -> Option<Parked> {
         // Without templates, the box is to have a kernel that was booted for it.
         let max_age = wanted.templates.as_ref()?.max_age;
+        // Looked at once, however many wait, and only if one of them wants to know. A disk that cannot
+        // be read fits none, and is an error when the box starts.
+        let fresh = LazyCell::new(|| match &wanted.disk {
+            Disk::Image(path) => overlay::untouched(path).ok().flatten(),
+            _ => None,
+        });
         let mut taken = None;
         self.state.send_if_modified(|state| {
             let before = state.parked.len();
             state.parked.retain(|parked| parked.since.elapsed() < max_age);
-            let fit = state.parked.iter().position(|parked| parked.fits(wanted));
+            let fit = state.parked.iter().position(|parked| parked.fits(wanted, || fresh.as_ref()));
             taken = fit.map(|index| state.parked.remove(index));
             state.parked.len() < before
         });
@@ -209,17 +216,13 @@ async fn park(context: &Arc<Context>) -> Result<Parked> {
 }
 
 impl Parked {
-    /// Whether it is what a box would be given.
-    fn fits(&self, wanted: &MachineSpec) -> bool {
+    /// Whether it is what a box would be given whose disk, if nobody has written to it, is `fresh`.
+    fn fits<'a>(
+        &self,
+        wanted: &MachineSpec,
+        fresh: impl FnOnce() -> Option<&'a OverlayInfo>,
+    ) -> bool {
         let ours = &self.spec;
-        if let Disk::LaterOver { backing, bytes } = &ours.disk {
-            let Disk::Image(path) = &wanted.disk else { return false };
-            // One that cannot be read fits none, and is an error when the box starts.
-            let disk = overlay::untouched(path).ok().flatten();
-            if disk != Some(OverlayInfo::over_raw(backing, *bytes)) {
-                return false;
-            }
-        }
         let comparable = MachineSpec {
             disk: ours.disk.clone(),
             texts: ours.texts.clone(),
@@ -228,6 +231,12 @@ impl Parked {
             ..wanted.clone()
         };
         *ours == comparable
+            && match &ours.disk {
+                Disk::LaterOver { backing, bytes } => {
+                    fresh() == Some(&OverlayInfo::over_raw(backing, *bytes))
+                }
+                _ => true,
+            }
     }
 
     /// Whether it has ended. One that waits has nothing to say: whatever there is to read tells of

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use qcow2_rs::meta::Qcow2Header;
 
-use super::durable::{IfExists, PendingFile};
+use super::durable::{self, IfExists, PendingFile};
 use crate::error::{Code, Error, Result};
 
 /// The longest path of a backing file, which the format fixes.
@@ -106,8 +106,8 @@ fn empty(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<(Vec<u
     Ok((start, clusters * CLUSTER as u64))
 }
 
-/// What an overlay says about itself that is on a raw file with an absolute path, and as [`create`] left it: nobody has
-/// opened it to write since. None for any other.
+/// What an overlay says about itself that is on a raw file with an absolute path, and as [`create`]
+/// left it: nobody has opened it to write since. None for any other.
 pub fn untouched(path: &Path) -> Result<Option<OverlayInfo>> {
     let info = info(path)?;
     let Some(backing) = info.backing_path.as_deref().filter(|path| path.is_absolute()) else {
@@ -144,7 +144,9 @@ pub fn check(path: &Path) -> Result<()> {
 }
 
 /// Has the file at `path` be these bytes, which are an overlay, from now on: all of them or none.
+/// What somebody left who was killed in here goes; the caller sees to it that nobody else is.
 pub fn replace(path: &Path, overlay: &[u8]) -> Result<()> {
+    durable::remove_leftovers(path)?;
     let pending = PendingFile::create(path)?;
     let written = pending.file().write_all(overlay);
     written.map_err(|e| Error::io(Code::Storage, format!("write {}", path.display()), &e))?;
@@ -445,6 +447,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("disk.qcow2");
         create(&path, Path::new("/base"), DiskFormat::Raw, 1 << 30).unwrap();
+        // What a killed program had begun.
+        std::fs::write(directory.path().join(".disk.qcow2.x1.partial"), b"anot").unwrap();
         replace(&path, b"another").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"another");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);

@@ -111,8 +111,8 @@ pub fn open(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Of several who switch at the same moment, SQLite tells all but one at once that the database is busy:
-/// they would wait for each other.
+/// Of several who switch at the same moment, SQLite tells all but one at once that the database is
+/// busy: they would wait for each other.
 fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -129,6 +129,18 @@ static inline boxlite_box_info *inspect(boxlite_box *box)
     return info;
 }
 
+// Starts a box, which has to come up in the way that a boxlite_boot says.
+static inline void start_as(boxlite_box *box, int32_t boot)
+{
+    boxlite_op *op;
+    OK(boxlite_box_start(box, &op, &error));
+    wait_op(op);
+    boxlite_box_info *info = inspect(box);
+    if (boxlite_box_info_boot(info) != boot)
+        FAIL("boot %d instead of %d", (int)boxlite_box_info_boot(info), (int)boot);
+    boxlite_box_info_free(info);
+}
+
 static inline int32_t status_of(boxlite_box *box)
 {
     boxlite_box_info *info = inspect(box);

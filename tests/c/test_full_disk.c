@@ -1,26 +1,13 @@
 // A full host disk: a typed error, nothing lost, and the box starts again once there is space.
 // Needs root, for a small file system to fill.
-#include "check.h"
-#include <sys/mount.h>
+#include "small_home.h"
 
 static char fillers[256];
 
-static void unmount(void)
-{
-    umount2(home, MNT_DETACH);
-    rmdir(home);
-}
-
 int main(void)
 {
-    strcpy(home, "/tmp/boxlite-test-XXXXXX");
-    CHECK(mkdtemp(home));
-    if (mount("tmpfs", home, "tmpfs", 0, "size=120m") != 0) {
-        fprintf(stderr, "skipped: mounting needs root\n");
-        rmdir(home);
+    if (!make_small_home())
         return 77;
-    }
-    atexit(unmount);
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *box = new_box(runtime);
     PRINTS(box, "echo kept > /file; sync; cat /file", "kept\n");

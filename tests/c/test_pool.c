@@ -89,17 +89,6 @@ static boxlite_box *sized_box(boxlite_runtime *runtime, const char *of, uint64_t
     return create_box(runtime, options);
 }
 
-static void start_as(boxlite_box *box, int32_t boot)
-{
-    boxlite_op *op;
-    OK(boxlite_box_start(box, &op, &error));
-    wait_op(op);
-    boxlite_box_info *info = inspect(box);
-    if (boxlite_box_info_boot(info) != boot)
-        FAIL("boot %d instead of %d", (int)boxlite_box_info_boot(info), (int)boot);
-    boxlite_box_info_free(info);
-}
-
 static void a_pool_is_within_bounds(void)
 {
     boxlite_runtime_options *options;

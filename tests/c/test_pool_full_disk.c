@@ -1,13 +1,6 @@
 // A pool in a home that holds no templates (a tmpfs): its machine was booted, and waits like any
 // other. The box that gets it notices a full host disk. Needs root, to mount the home.
-#include "check.h"
-#include <sys/mount.h>
-
-static void unmount(void)
-{
-    umount2(home, MNT_DETACH);
-    rmdir(home);
-}
+#include "small_home.h"
 
 static boxlite_runtime *open_pool(void)
 {
@@ -23,14 +16,8 @@ static boxlite_runtime *open_pool(void)
 
 int main(void)
 {
-    strcpy(home, "/tmp/boxlite-test-XXXXXX");
-    CHECK(mkdtemp(home));
-    if (mount("tmpfs", home, "tmpfs", 0, "size=120m") != 0) {
-        fprintf(stderr, "skipped: mounting needs root\n");
-        rmdir(home);
+    if (!make_small_home())
         return 77;
-    }
-    atexit(unmount);
     boxlite_runtime *runtime = open_pool();
     EVENTUALLY(boxlite_runtime_pool_ready(runtime) == 1);
 

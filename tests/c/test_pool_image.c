@@ -40,17 +40,6 @@ static boxlite_box *sized_box(boxlite_runtime *runtime, uint64_t disk_mib, const
     return create_box(runtime, options);
 }
 
-static void start_as(boxlite_box *box, int32_t boot)
-{
-    boxlite_op *op;
-    OK(boxlite_box_start(box, &op, &error));
-    wait_op(op);
-    boxlite_box_info *info = inspect(box);
-    if (boxlite_box_info_boot(info) != boot)
-        FAIL("boot %d instead of %d", (int)boxlite_box_info_boot(info), (int)boot);
-    boxlite_box_info_free(info);
-}
-
 static void stop(boxlite_box *box)
 {
     boxlite_op *op;

@@ -61,6 +61,26 @@ static void the_first_start_of_an_image_makes_one_and_the_next_use_it(void)
     close_runtime(runtime);
 }
 
+// What a box is called has its place on the template's disk only if it is as long as an id.
+static void a_box_knows_its_name_whatever_its_length(void)
+{
+    const char *names[] = {"x", "exactly-as-long-as-an-id-x", "a-name-that-is-longer-than-any-id-of-a-box"};
+    boxlite_runtime *runtime = open_runtime();
+    for (int i = 0; i < 3; i++) {
+        boxlite_box_options *options;
+        char wanted[256];
+        OK(boxlite_box_options_new(image("busybox"), &options, &error));
+        OK(boxlite_box_options_set_name(options, names[i], &error));
+        boxlite_box *box = create_box(runtime, options);
+        starts_and_tells(runtime, box, i == 0);
+        snprintf(wanted, sizeof wanted, "%s\n%s\n127.0.1.1\t%s\n33\n", names[i], names[i], names[i]);
+        PRINTS(box, "hostname; cat /etc/hostname; tail -n 1 /etc/hosts; wc -c < /etc/machine-id", wanted);
+        remove_box(runtime, box);
+    }
+    made_so_far(runtime, 1, 1);
+    close_runtime(runtime);
+}
+
 static void each_disk_and_each_machine_has_its_own(void)
 {
     boxlite_runtime *runtime = open_runtime();
@@ -361,6 +381,7 @@ int main(void)
 {
     find_tools();
     the_first_start_of_an_image_makes_one_and_the_next_use_it();
+    a_box_knows_its_name_whatever_its_length();
     each_disk_and_each_machine_has_its_own();
     a_box_that_was_used_keeps_its_files();
     boxes_of_one_template_do_not_see_each_other();

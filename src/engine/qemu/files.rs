@@ -1,5 +1,5 @@
-//! Files that somebody else may have put there: opening, reading and removing them without waiting for
-//! what is no file, and without taking more than is wanted.
+//! Files that somebody else may have put there: opening, reading and removing them without waiting
+//! for what is no file, and without taking more than is wanted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};

@@ -108,9 +108,10 @@ impl<'a> Launch<'a> {
             Disk::Image(path) => overlay::untouched(path).ok()??,
         };
         let found = self.preparation(policy).with_disk(&disk).await;
-        let written = found.and_then(|(place, template)| {
+        let written = found.and_then(|(place, mut template)| {
             let Disk::Image(path) = &self.spec.disk else { return Ok(((place, template), false)) };
-            let mut bytes = template.disk.clone();
+            // Nobody needs them again: the template is held as long as the box runs.
+            let mut bytes = std::mem::take(&mut template.disk);
             let inscribed = template.inscribe(&mut bytes, &self.spec.texts);
             overlay::replace(path, &bytes)?;
             Ok(((place, template), inscribed))

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! It is never changed once it has its name. State and disk are small, and their hashes are checked
-//! whenever they are used; what is used is the very bytes that were checked. The memory is too large for
-//! that, so the file itself has to be the one that was written, and not written to since: inode,
+//! whenever they are used; what is used is the very bytes that were checked. The memory is too large
+//! for that, so the file itself has to be the one that was written, and not written to since: inode,
 //! size and both times, of which the change time cannot be set by anybody. That holds as long as
 //! the host runs, and a template is used no longer than that: the host's boot is part of its key.
 //!
