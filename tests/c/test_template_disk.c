@@ -27,7 +27,9 @@ static void starts_and_tells(boxlite_runtime *runtime, boxlite_box *box, bool of
     DISPATCH_UNTIL(runtime, boxlite_op_is_done(op));
     dispatch_all(runtime);
     wait_op(op);
-    CHECK(p.began == of_one && p.done == of_one);
+    if (p.began != of_one || p.done != of_one)
+        FAIL("a disk template: began %d, done %d, wanted %d, made %d, %d detours", p.began, p.done, of_one,
+             (int)disk_templates_made(runtime), (int)detours(runtime));
     CHECK(boot_of(box) == BOXLITE_BOOT_RESTORED);
     PRINTS(box, "echo here", "here\n");
 }
@@ -78,6 +80,31 @@ static void a_box_knows_its_name_whatever_its_length(void)
         remove_box(runtime, box);
     }
     made_so_far(runtime, 1, 1);
+    close_runtime(runtime);
+}
+
+// The place of the box's disk takes no other file, as on a full disk: the disk stays as it was, and the
+// box starts without the disk template.
+static void a_disk_that_cannot_be_replaced_is_mounted_as_ever(void)
+{
+    // Only root makes anything immutable.
+    if (geteuid() != 0)
+        return;
+    boxlite_runtime *runtime = open_runtime();
+    boxlite_box *first = new_box(runtime), *box = new_box(runtime);
+    starts_and_tells(runtime, first, true);
+    host_with(box, "chattr +i $BOX_/disks");
+    boxlite_op *op;
+    OK(boxlite_box_start(box, &op, &error));
+    int32_t status = boxlite_op_wait(op, 120000, &error);
+    // First of all: what is immutable cannot be cleaned up.
+    host_with(box, "chattr -i $BOX_/disks; test $(ls -A $BOX_/disks) = disk.qcow2");
+    CHECK(status == BOXLITE_OK && boot_of(box) == BOXLITE_BOOT_RESTORED && detours(runtime) == 1);
+    boxlite_op_free(op);
+    has_what_the_image_has(box);
+    PRINTS(box, "test \"$(hostname)\" = \"$(cat /etc/hostname)\" && echo itself", "itself\n");
+    remove_box(runtime, first);
+    remove_box(runtime, box);
     close_runtime(runtime);
 }
 
@@ -382,6 +409,7 @@ int main(void)
     find_tools();
     the_first_start_of_an_image_makes_one_and_the_next_use_it();
     a_box_knows_its_name_whatever_its_length();
+    a_disk_that_cannot_be_replaced_is_mounted_as_ever();
     each_disk_and_each_machine_has_its_own();
     a_box_that_was_used_keeps_its_files();
     boxes_of_one_template_do_not_see_each_other();
