@@ -17,6 +17,7 @@
 ///   callback may call anything but these two, boxlite_op_wait() and boxlite_run(), which return
 ///   BOXLITE_BUSY.
 /// - In a forked child, handles of the parent are BOXLITE_INVALID_STATE; freeing them does nothing.
+///   It opens a runtime of its own if its parent had none open, else after it has called exec.
 /// - Text is NUL-terminated UTF-8; output is bytes.
 //
 // This file is generated from the library's source. SPDX-License-Identifier: Apache-2.0
@@ -586,7 +587,7 @@ boxlite_status boxlite_exec_options_set_stdin(struct boxlite_exec_options *optio
 /// changing its layout), BOXLITE_DATABASE (it belongs to other or newer software), BOXLITE_CONFIG
 /// (the helper programs are not found, or there is no home to take), BOXLITE_INVALID_ARGUMENT
 /// ($BOXLITE_ACCELERATOR is malformed), BOXLITE_RESOURCE_EXHAUSTED (descriptors, threads, disk
-/// space).
+/// space), BOXLITE_INVALID_STATE (a runtime was open when this process was forked from another).
 boxlite_status boxlite_runtime_open(const struct boxlite_runtime_options *options,
                                     struct boxlite_runtime **runtime,
                                     struct boxlite_error **error);

@@ -73,7 +73,7 @@ impl boxlite_runtime {
         if self.is_forked() {
             return Err(Error::new(
                 Code::InvalidState,
-                "the handle was opened before a fork: open a runtime in the child",
+                "the handle is of the process that this one was forked from: it works only there",
             ));
         }
         Ok(&self.runtime)
@@ -122,7 +122,7 @@ fn block_signals() {
 /// changing its layout), BOXLITE_DATABASE (it belongs to other or newer software), BOXLITE_CONFIG
 /// (the helper programs are not found, or there is no home to take), BOXLITE_INVALID_ARGUMENT
 /// ($BOXLITE_ACCELERATOR is malformed), BOXLITE_RESOURCE_EXHAUSTED (descriptors, threads, disk
-/// space).
+/// space), BOXLITE_INVALID_STATE (a runtime was open when this process was forked from another).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_open(
     options: *const boxlite_runtime_options,

@@ -5,7 +5,9 @@
 //! The tables' shape is fixed, so that homes written by earlier software can be adopted.
 //!
 //! - [`schema`]: the tables, and telling our homes from others'
+//! - [`process`]: no database in a forked child
 
+mod process;
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
+use self::process::ProcessGuard;
 use crate::error::{Code, Error, Result};
 
 /// The statuses under which a machine may be running.
@@ -54,14 +57,17 @@ pub struct ImageRow {
 pub struct Store {
     path: PathBuf,
     connection: Mutex<Connection>,
+    // After the connection: dropped when that is closed.
+    _process: ProcessGuard,
 }
 
 impl Store {
     /// Opens or creates the database. Returns with it the ids of boxes that ran when the host
     /// went down: they are *stopped* now.
     pub fn open(path: &Path) -> Result<(Store, Vec<String>)> {
-        let connection = schema::open(path)?;
-        let store = Store { path: path.to_owned(), connection: Mutex::new(connection) };
+        let process = ProcessGuard::take()?;
+        let connection = Mutex::new(schema::open(path)?);
+        let store = Store { path: path.to_owned(), connection, _process: process };
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::io(Code::Internal, "read the host's boot id", &e))?;
         let stopped = store.note_boot(boot_id.trim())?;

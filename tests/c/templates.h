@@ -276,20 +276,6 @@ static inline bool see_one_made(bool of_disk)
     return one_is_made(of_disk);
 }
 
-// A program of its own.
-static inline pid_t fork_program(void (*program)(void))
-{
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        alarm(240); // only guards against hanging
-        program();
-        // Without a look for leaks: what the threads of the parent had is not ours to free.
-        _exit(0);
-    }
-    return child;
-}
-
 // A home in a file system of its own; which needs root. The file system is in $HOME_.img, if the
 // command makes that.
 static inline bool mount_home(const char *command)

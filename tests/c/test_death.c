@@ -1,5 +1,5 @@
 // What happens when parts die: a typed error, never a hang, and the disk is kept.
-#include "check.h"
+#include "program.h"
 
 typedef struct {
     int calls, code;
@@ -68,8 +68,20 @@ static void kill_machine(void)
     CHECK(kill((pid_t)machine_pid(), SIGKILL) == 0);
 }
 
-int main(void)
+static void be_killed(void)
 {
+    boxlite_runtime *runtime = open_runtime();
+    new_box(runtime);
+    start(new_box(runtime), "exec sleep 1000");
+    die_and_leave_a_copy();
+}
+
+static const program programs[] = {{"be_killed", be_killed}, {NULL, NULL}};
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    be_program(argv, programs);
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *box = new_box(runtime);
     PRINTS(box, "echo kept > /file; sync; cat /file", "kept\n");
@@ -90,23 +102,8 @@ int main(void)
     // The host program is killed: the box goes with it, at once, although a child that it forked
     // holds all its descriptors and lives on until we let it go.
     int lives_on[2];
-    CHECK(pipe(lives_on) == 0);
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        boxlite_runtime *own = open_runtime();
-        new_box(own);
-        boxlite_box *second = new_box(own);
-        start(second, "exec sleep 1000");
-        if (fork() == 0) {
-            char byte;
-            close(lives_on[1]);
-            _exit(read(lives_on[0], &byte, 1) == 0 ? 0 : 1);
-        }
-        kill(getpid(), SIGKILL);
-    }
-    int status;
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    make_pipe(lives_on);
+    wait_killed(start_program("be_killed", lives_on[0], -1));
     EVENTUALLY(count_machines() == 1);
     close(lives_on[0]);
     close(lives_on[1]);
@@ -115,19 +112,6 @@ int main(void)
     CHECK(status_at(runtime, 1) == BOXLITE_BOX_CONFIGURED);
     CHECK(status_at(runtime, 2) == BOXLITE_BOX_RUNNING);
     CHECK(status_at(runtime, 3) == -1);
-
-    // A handle from before a fork says so in the child, and harms nobody.
-    boxlite_op *op;
-    child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        FAILS(boxlite_box_inspect(box, &op, &error), BOXLITE_INVALID_STATE, "fork");
-        boxlite_box_free(box);
-        boxlite_runtime_free(runtime);
-        _exit(0);
-    }
-    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    PRINTS(box, "echo alive", "alive\n");
 
     remove_box(runtime, box);
     close_runtime(runtime);

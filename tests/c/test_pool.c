@@ -1,6 +1,6 @@
 // Machines that wait for boxes: a box that gets one is the box it was asked to be, none is ever needed,
 // and none is left.
-#include "check.h"
+#include "program.h"
 
 static boxlite_runtime *open_pool(uint32_t machines, uint32_t memory_mib)
 {
@@ -38,7 +38,7 @@ static int find_supervisors(pid_t found[2])
             continue;
         size_t length = fread(text, 1, sizeof text, file);
         fclose(file);
-        // A program that was forked from this one has it only in its memory.
+        // A program that was started by this one has it only in its memory.
         if (memmem(text, length, wanted, strlen(wanted))) {
             if (count < 2)
                 found[count] = (pid_t)atoi(entry->d_name);
@@ -259,26 +259,27 @@ static void a_cancelled_start_leaves_no_machine(boxlite_runtime *runtime)
     EVENTUALLY(boxlite_runtime_pool_ready(runtime) == 2 && count_supervisors() == 2);
 }
 
+// A program with a machine that waits.
+static void be_killed(void)
+{
+    setenv("TMPDIR", home, 1);
+    int before = count_supervisors();
+    boxlite_runtime *own = open_pool(1, 256);
+    EVENTUALLY(boxlite_runtime_pool_ready(own) == 1);
+    CHECK(count_supervisors() == before + 1);
+    die_and_leave_a_copy();
+}
+
 // A program that is killed leaves no machine that waits, also if a forked child has all its sockets.
 static void they_die_with_their_program(void)
 {
-    int lives_on[2], status;
+    int lives_on[2];
     int before = count_supervisors();
-    CHECK(pipe(lives_on) == 0);
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        boxlite_runtime *own = open_pool(1, 256);
-        EVENTUALLY(boxlite_runtime_pool_ready(own) == 1);
-        CHECK(count_supervisors() == before + 1);
-        if (fork() == 0) {
-            char byte;
-            close(lives_on[1]);
-            _exit(read(lives_on[0], &byte, 1) == 0 ? 0 : 1);
-        }
-        kill(getpid(), SIGKILL);
-    }
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    make_pipe(lives_on);
+    unsetenv("TMPDIR");
+    pid_t child = start_program("be_killed", lives_on[0], -1);
+    setenv("TMPDIR", home, 1);
+    wait_killed(child);
     EVENTUALLY(count_supervisors() == before);
     close(lives_on[0]);
     close(lives_on[1]);
@@ -302,8 +303,12 @@ static void shutdown_ends_them(boxlite_runtime *runtime)
     remove_box(runtime, box);
 }
 
-int main(void)
+static const program programs[] = {{"be_killed", be_killed}, {NULL, NULL}};
+
+int main(int argc, char **argv)
 {
+    (void)argc;
+    be_program(argv, programs);
     a_pool_is_within_bounds();
     boxlite_runtime *runtime = open_pool(2, 256);
     EVENTUALLY(boxlite_runtime_pool_ready(runtime) == 2);

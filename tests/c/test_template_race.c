@@ -1,17 +1,16 @@
 // Two programs that want the same templates at the same moment, and one that is killed while it makes
 // one: of a machine, or of its disk.
+#include "program.h"
 #include "templates.h"
 
 #define BOXES 5
-
-static int to_child[2], to_parent[2];
 
 // How many templates were made.
 typedef struct {
     uint8_t machines, disks;
 } tally;
 
-// Starts boxes all at once; how many templates were made for them.
+// Starts boxes all at once, when told so; how many templates were made for them.
 static tally start_boxes(void)
 {
     boxlite_runtime *runtime = open_runtime();
@@ -21,7 +20,7 @@ static tally start_boxes(void)
     for (int i = 0; i < BOXES; i++)
         boxes[i] = new_box(runtime);
     // Both are ready: off they go.
-    CHECK(write(to_parent[1], &byte, 1) == 1 && read(to_child[0], &byte, 1) == 1);
+    CHECK(write(1, &byte, 1) == 1 && read(0, &byte, 1) == 1);
     for (int i = 0; i < BOXES; i++)
         OK(boxlite_box_start(boxes[i], &ops[i], &error));
     for (int i = 0; i < BOXES; i++)
@@ -40,17 +39,19 @@ static tally start_boxes(void)
 static void tell_how_many(void)
 {
     tally made = start_boxes();
-    CHECK(write(to_parent[1], &made, sizeof made) == sizeof made);
+    CHECK(write(1, &made, sizeof made) == sizeof made);
 }
 
 // Neither makes what the other has made.
 static void one_of_two_programs_makes_it(void)
 {
     pid_t programs[2];
+    int to_child[2], to_parent[2];
     tally sum = {0, 0};
-    CHECK(pipe(to_child) == 0 && pipe(to_parent) == 0);
+    make_pipe(to_child);
+    make_pipe(to_parent);
     for (int i = 0; i < 2; i++)
-        programs[i] = fork_program(tell_how_many);
+        programs[i] = start_program("tell_how_many", to_child[0], to_parent[1]);
     for (int i = 0; i < 2; i++) {
         char ready;
         CHECK(read(to_parent[0], &ready, 1) == 1 && ready == 'r');
@@ -58,14 +59,15 @@ static void one_of_two_programs_makes_it(void)
     CHECK(write(to_child[1], "go", 2) == 2);
     for (int i = 0; i < 2; i++) {
         tally made;
-        int status;
         CHECK(read(to_parent[0], &made, sizeof made) == sizeof made);
-        CHECK(waitpid(programs[i], &status, 0) == programs[i] && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        wait_done(programs[i]);
         sum.machines += made.machines;
         sum.disks += made.disks;
     }
     if (sum.machines != 1 || sum.disks != 1)
         FAIL("templates made: %d of machines, %d of disks", sum.machines, sum.disks);
+    for (int i = 0; i < 2; i++)
+        CHECK(close(to_child[i]) == 0 && close(to_parent[i]) == 0);
     CHECK(count_templates("", NULL) == 2 && count_templates(".new", NULL) == 0);
     close_runtime(open_runtime());
 }
@@ -106,9 +108,8 @@ static void start_one(void)
 
 static void kill_program(pid_t child)
 {
-    int status;
     CHECK(kill(child, SIGKILL) == 0);
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    wait_killed(child);
 }
 
 // Begins again, after somebody was too fast.
@@ -122,7 +123,7 @@ static void drop_templates(bool of_disk)
 static void kill_a_maker(bool of_disk)
 {
     for (int tries = 0; tries < 10; tries++) {
-        pid_t child = fork_program(start_one);
+        pid_t child = start_program("start_one", -1, -1);
         see_one_made(of_disk);
         kill_program(child);
         EVENTUALLY(count_users() == 0);
@@ -152,12 +153,12 @@ static void who_waits_takes_over(bool of_disk)
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *box = new_box(runtime);
     boxlite_op *op;
-    pid_t child = fork_program(start_one);
+    pid_t child = start_program("start_one", -1, -1);
     for (int tries = 0; !see_one_made(of_disk); tries++) {
         CHECK(tries < 10);
         kill_program(child);
         drop_templates(of_disk);
-        child = fork_program(start_one);
+        child = start_program("start_one", -1, -1);
     }
     OK(boxlite_box_start(box, &op, &error));
     kill_program(child);
@@ -165,8 +166,12 @@ static void who_waits_takes_over(bool of_disk)
     end(runtime, box);
 }
 
-int main(void)
+static const program programs[] = {{"tell_how_many", tell_how_many}, {"start_one", start_one}, {NULL, NULL}};
+
+int main(int argc, char **argv)
 {
+    (void)argc;
+    be_program(argv, programs);
     strcpy(home, "/tmp/boxlite-test-XXXXXX");
     CHECK(mkdtemp(home));
     one_of_two_programs_makes_it();
