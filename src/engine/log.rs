@@ -43,15 +43,19 @@ impl CappedLog {
         self.kept.as_mut().map_or(Ok(()), |kept| kept.append(bytes))
     }
 
-    /// The last lines, as text for people, without control characters.
-    pub fn last_lines(&self, count: usize) -> String {
+    /// The last lines, as text for people, without control characters. Before them comes the last line
+    /// that says one of `telling`, if that is none of them.
+    pub fn last_lines(&self, count: usize, telling: &[&str]) -> String {
         let bytes: Vec<u8> = self.tail.iter().copied().collect();
         let text: String = String::from_utf8_lossy(&bytes)
             .chars()
             .filter(|c| *c == '\n' || *c == '\t' || !c.is_control())
             .collect();
         let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-        lines[lines.len().saturating_sub(count)..].join("\n")
+        let tells = |line: &&str| telling.iter().any(|words| line.contains(words));
+        let (before, last) = lines.split_at(lines.len().saturating_sub(count));
+        let told = before.iter().rev().copied().find(tells).filter(|_| !last.iter().any(tells));
+        told.iter().chain(last).copied().collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -89,7 +93,17 @@ mod tests {
         assert!(size(&path) <= FILE_LIMIT);
         assert!(size(&path.with_extension("log.old")) <= FILE_LIMIT);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
-        assert_eq!(log.last_lines(2), "line 299998[0m\nline 299999[0m");
+        assert_eq!(log.last_lines(2, &[]), "line 299998[0m\nline 299999[0m");
+    }
+
+    #[test]
+    fn a_telling_line_is_not_lost_behind_others() {
+        let mut log = CappedLog::default();
+        log.append(b"one panic\nlast panic\nthen\nmore\n").unwrap();
+        assert_eq!(log.last_lines(2, &["panic"]), "last panic\nthen\nmore");
+        assert_eq!(log.last_lines(3, &["panic"]), "last panic\nthen\nmore");
+        assert_eq!(log.last_lines(1, &["none", "then"]), "then\nmore");
+        assert_eq!(log.last_lines(1, &["none"]), "more");
     }
 
     #[test]
@@ -99,7 +113,7 @@ mod tests {
         let mut log = CappedLog::default();
         log.append(&[b'x'; 3 * TAIL_LIMIT]).unwrap();
         log.append(b"\nend").unwrap();
-        assert_eq!(log.last_lines(1), "end");
+        assert_eq!(log.last_lines(1, &[]), "end");
         // Kept from some moment on, it begins with what is remembered.
         log.keep(&path).unwrap();
         log.append(b"\nmore").unwrap();

@@ -202,9 +202,13 @@ pub trait Machine {
     /// Cuts the power, and waits until the process is gone.
     async fn kill(&mut self);
 
-    /// The last lines of the guest's console and of the engine, for people.
+    /// The last lines of the guest's console and of the engine, for people; a line with one of
+    /// [`CRASH_WORDS`] is among them if there was one lately.
     fn last_words(&self) -> String;
 }
+
+/// What a guest's kernel and agent say when they have crashed.
+pub const CRASH_WORDS: [&str; 2] = ["Kernel panic", "boxlite-guest: agent"];
 
 /// How a machine came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use boxlite_protocol::message::{Ended, FromSupervisor, Running, from_supervisor}
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use crate::engine::{Engine, Machine, MachineEnd};
+use crate::engine::{CRASH_WORDS, Engine, Machine, MachineEnd};
 use crate::error::{Code, Error, Result};
 use creator::Creator;
 use hub::{Hub, Outcome};
@@ -170,7 +170,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 /// What the end of a machine means for its box.
 fn explain<M: Machine>(end: MachineEnd, machine: &M, stopping: bool) -> Result<()> {
     let words = machine.last_words();
-    let crashed = words.contains("Kernel panic") || words.contains("boxlite-guest: agent");
+    let crashed = CRASH_WORDS.iter().any(|said| words.contains(said));
     let engine = |text: String| Err(Error::new(Code::Engine, format!("{text}{words}")));
     match end {
         // Switched off by a user inside, unless the console tells otherwise.

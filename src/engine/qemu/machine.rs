@@ -29,7 +29,7 @@ use super::{files, prepare, scratch};
 use crate::channel::guest::{self, Session};
 use crate::disk::overlay;
 use crate::engine::log::CappedLog;
-use crate::engine::{Accelerator, Disk, Machine, MachineEnd, MachineSpec};
+use crate::engine::{Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineSpec};
 use crate::error::{Code, Error, Result};
 
 /// How long after its channel has broken a machine may take to end.
@@ -443,7 +443,10 @@ impl Log {
     }
 
     fn last_lines(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).last_lines(QUOTED_LINES)
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last_lines(QUOTED_LINES, &CRASH_WORDS)
     }
 
     /// Waits until the writer is gone and all it wrote has been taken.
