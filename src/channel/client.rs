@@ -224,9 +224,12 @@ impl Connection {
             let _ = self.shared.outbox.send(ToSupervisor { body });
         }
         match answered.await {
-            Ok(answer) => Ok(answer),
-            Err(_) => Err(why(&self.ended().await)),
+            // Why the box has ended comes right after.
+            Ok(Err(failure)) if failure.kind == FailureKind::Ended as i32 => {}
+            Ok(answer) => return Ok(answer),
+            Err(_) => {}
         }
+        Err(why(&self.ended().await))
     }
 }
 

@@ -44,15 +44,21 @@ static int32_t status_at(boxlite_runtime *runtime, size_t index)
     return status;
 }
 
-// Starts a command that would run for ever, does something fatal, and returns how it ended.
+// Starts a command that would run for ever, does something fatal or has the command do it, and returns
+// how it ended.
 static end ends(boxlite_box *box, const char *script, void (*kill_it)(void), int32_t status)
 {
     end e = {0};
     int32_t code;
-    boxlite_exec *exec = start(box, script);
+    size_t written;
+    boxlite_exec_options *options = shell(script);
+    OK(boxlite_exec_options_set_stdin(options, true, &error));
+    boxlite_exec *exec = start_with(box, options);
     OK(boxlite_exec_on_exit(exec, note, &e, NULL, &error));
     if (kill_it)
         kill_it();
+    else
+        OK(boxlite_exec_write(exec, (const uint8_t *)"go\n", 3, &written, &error));
     boxlite_status waited = boxlite_exec_wait(exec, 120000, &code, &error);
     CHECK(waited != BOXLITE_OK && waited != BOXLITE_TIMEOUT);
     boxlite_error_free(error);
@@ -90,12 +96,12 @@ int main(int argc, char **argv)
     CHECK(e.status == BOXLITE_ENGINE && strstr(e.message, "signal 9"));
     PRINTS(box, "cat /file", "kept\n");
 
-    e = ends(box, "echo c > /proc/sysrq-trigger; exec sleep 1000", NULL, BOXLITE_BOX_FAILED);
+    e = ends(box, "read go; echo c > /proc/sysrq-trigger; exec sleep 1000", NULL, BOXLITE_BOX_FAILED);
     CHECK(e.status == BOXLITE_ENGINE && strstr(e.message, "Kernel panic"));
     PRINTS(box, "cat /file", "kept\n");
 
     // Switched off from inside: an ordinary end.
-    e = ends(box, "reboot -f; exec sleep 1000", NULL, BOXLITE_BOX_STOPPED);
+    e = ends(box, "read go; reboot -f; exec sleep 1000", NULL, BOXLITE_BOX_STOPPED);
     CHECK(e.status == BOXLITE_STOPPED);
     PRINTS(box, "cat /file", "kept\n");
 
