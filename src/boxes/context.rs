@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use tokio::task::JoinError;
 
 use super::pool::Pool;
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
@@ -89,17 +90,21 @@ pub struct BoxLock {
 }
 
 impl Context {
+    /// Does work that goes on to its end also when nobody waits for it any more.
+    pub async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        outcome(self.tasks.spawn(work).await)
+    }
+
     /// Runs work that blocks on files or the database.
     pub async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Context) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let context = self.clone();
-        match self.tasks.spawn_blocking(move || work(&context)).await {
-            Ok(outcome) => outcome,
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            Err(_) => Err(Error::new(Code::Cancelled, "the runtime was closed")),
-        }
+        outcome(self.tasks.spawn_blocking(move || work(&context)).await)
     }
 
     /// Takes a box for a change of its state.
@@ -118,5 +123,14 @@ impl Context {
             .object(id)),
             Err((_, e)) => Err(failed(e.into())),
         }
+    }
+}
+
+/// What a task came to, for who waited for it.
+pub fn outcome<T>(joined: Result<Result<T>, JoinError>) -> Result<T> {
+    match joined {
+        Ok(outcome) => outcome,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(_) => Err(Error::new(Code::Cancelled, "the runtime was closed")),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Observer;
 use super::admission;
 use super::config::{BoxConfig, BoxState, RootFs, Status};
-use super::context::{BoxLock, Context, Counter};
+use super::context::{self, BoxLock, Context, Counter};
 use super::exec::{self, Exec, Output};
 use super::options::ExecOptions;
 use super::remove::{is_supervised, not_found, remove};
@@ -177,32 +177,25 @@ impl BoxHandle {
     }
 
     /// Stops the box: processes get SIGTERM and `grace` to end, then SIGKILL; the disk is
-    /// unmounted. A box that does not run stays as it is.
+    /// unmounted. A box that does not run stays as it is. Dropping the future changes nothing.
     pub async fn stop(&self, grace: Duration) -> Result<()> {
-        let _turn = self.inner.turn.lock().await;
-        self.inner.stop(grace).await
+        let inner = self.inner.clone();
+        let stop = async move {
+            let _turn = inner.turn.lock().await;
+            inner.stop(grace).await
+        };
+        self.inner.context.finish(stop).await
     }
 
     /// Removes the box and its disk. One that runs is refused, or stopped at once with `force`.
+    /// Dropping the future changes nothing.
     pub(crate) async fn remove(&self, force: bool) -> Result<()> {
-        let _turn = self.inner.turn.lock().await;
-        if self.inner.connection().await?.is_some() {
-            if !force {
-                return Err(Error::new(
-                    Code::InvalidState,
-                    format!("box {} is running: stop it first, or remove it with force", self.id()),
-                )
-                .object(self.id()));
-            }
-            // How it ended no longer matters; that it has is checked below.
-            if let Err(error) = self.inner.stop(Duration::ZERO).await {
-                tracing::debug!("box {} before its removal: {error}", self.id());
-            }
-        }
-        let id = self.id().to_owned();
-        self.inner.context.blocking(move |context| remove(context, &id)).await?;
-        tracing::info!("box {} removed", self.id());
-        Ok(())
+        let inner = self.inner.clone();
+        let remove = async move {
+            let _turn = inner.turn.lock().await;
+            inner.remove(force).await
+        };
+        self.inner.context.finish(remove).await
     }
 
     /// The connection to the box, if this program started it and it runs.
@@ -335,11 +328,7 @@ impl Inner {
                 return Err(Error::new(Code::Cancelled, "the start was cancelled"));
             }
         };
-        match started {
-            Ok(started) => started.map(Started::claim),
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            Err(_) => Err(Error::new(Code::Cancelled, "the runtime was closed")),
-        }
+        context::outcome(started).map(Started::claim)
     }
 
     async fn start_now(
@@ -440,6 +429,23 @@ impl Inner {
             }
         };
         self.note(state).await;
+    }
+
+    async fn remove(&self, force: bool) -> Result<()> {
+        let id = self.config.id.clone();
+        if self.connection().await?.is_some() {
+            if !force {
+                let text = "is running: stop it first, or remove it with force";
+                return Err(Error::new(Code::InvalidState, format!("box {id} {text}")).object(id));
+            }
+            // How it ended no longer matters; that it has is checked below.
+            if let Err(error) = self.stop(Duration::ZERO).await {
+                tracing::debug!("box {id} before its removal: {error}");
+            }
+        }
+        self.context.blocking(move |context| remove(context, &id)).await?;
+        tracing::info!("box {} removed", self.config.id);
+        Ok(())
     }
 
     async fn stop(&self, grace: Duration) -> Result<()> {
