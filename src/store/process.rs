@@ -32,8 +32,8 @@ impl ProcessGuard {
             Ok(_) => Ok(ProcessGuard(())),
             Err(_) => Err(Error::new(
                 Code::InvalidState,
-                "a runtime was open when this process was forked: open one before it is, or \
-                 execute a program in the child",
+                "a runtime was open when this process was forked from another: fork before any is \
+                 opened, or execute a program in the child",
             )),
         }
     }
@@ -41,6 +41,7 @@ impl ProcessGuard {
 
 impl Drop for ProcessGuard {
     fn drop(&mut self) {
+        // Refused in a forked child: what it inherited it never had.
         let _ = OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| {
             let (process, open) = split(seen);
             (process == std::process::id()).then(|| join(process, open.saturating_sub(1)))
