@@ -113,6 +113,42 @@ static void a_cancelled_stop_goes_on(boxlite_box *box)
     }
 }
 
+// Whether a removal has begun: the box is being stopped, or is gone already.
+static bool is_going(boxlite_box *box)
+{
+    boxlite_op *op;
+    boxlite_box_info *info;
+    OK(boxlite_box_inspect(box, &op, &error));
+    boxlite_status status = boxlite_op_wait(op, 60000, NULL);
+    CHECK(status == BOXLITE_OK || status == BOXLITE_NOT_FOUND);
+    bool going = status == BOXLITE_NOT_FOUND;
+    if (!going) {
+        OK(boxlite_op_take_info(op, &info, &error));
+        going = boxlite_box_info_status(info) != BOXLITE_BOX_RUNNING;
+        boxlite_box_info_free(info);
+    }
+    boxlite_op_free(op);
+    return going;
+}
+
+// And so does a removal, which is a stop first.
+static void a_cancelled_removal_goes_on(boxlite_runtime *runtime)
+{
+    for (int i = 0; i < 5; i++) {
+        boxlite_op *op;
+        boxlite_box *box = create_box(runtime, named("removed"));
+        PRINTS(box, "echo up", "up\n");
+        OK(boxlite_box_remove(runtime, "removed", true, &op, &error));
+        EVENTUALLY(is_going(box));
+        OK(boxlite_op_cancel(op, &error));
+        boxlite_status status = boxlite_op_wait(op, 60000, NULL);
+        CHECK(status == BOXLITE_CANCELLED || status == BOXLITE_OK);
+        boxlite_op_free(op);
+        EVENTUALLY(!exists(runtime, "removed"));
+        boxlite_box_free(box);
+    }
+}
+
 int main(void)
 {
     boxlite_runtime *runtime = open_runtime();
@@ -121,6 +157,7 @@ int main(void)
     a_cancelled_creation_leaves_no_box(runtime);
     a_cancelled_stop_goes_on(box);
     remove_box(runtime, box);
+    a_cancelled_removal_goes_on(runtime);
     close_runtime(runtime);
     return 0;
 }
