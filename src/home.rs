@@ -1,10 +1,14 @@
-//! The layout of a home directory: which file is where.
+//! The layout of a home directory: which file is where; and the lock that its programs share.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Code, Error, Result};
 
@@ -25,7 +29,6 @@ const DIRECTORIES: &[&str] = &[
     "templates",
     "locks",
     "tmp",
-    "tmp/trash",
 ];
 
 impl Home {
@@ -67,8 +70,8 @@ impl Home {
         self.root.join("db/boxlite.db")
     }
 
-    /// Held by every program that uses the home: shared, or exclusively to change its layout.
-    pub fn lock(&self) -> PathBuf {
+    /// The file of [`HomeLock`].
+    fn lock(&self) -> PathBuf {
         self.root.join("locks/home.lock")
     }
 
@@ -89,11 +92,6 @@ impl Home {
         self.root.join("templates")
     }
 
-    /// What is being deleted: out of sight already, emptied whenever a home is opened.
-    pub fn trash(&self) -> PathBuf {
-        self.root.join("tmp/trash")
-    }
-
     pub fn boxes(&self) -> PathBuf {
         self.root.join("boxes")
     }
@@ -112,4 +110,82 @@ impl Home {
     pub fn box_lock(&self, id: &str) -> PathBuf {
         self.root.join("locks").join(format!("box-{id}.lock"))
     }
+}
+
+/// Held by every program that uses a home: shared, or alone to change its layout.
+pub struct HomeLock {
+    file: Flock<File>,
+}
+
+/// How long programs that change the layout, or are about to let go of the home, are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl HomeLock {
+    /// Shares the home. BUSY, with who has it, while another program changes its layout.
+    pub fn share(home: &Home) -> Result<HomeLock> {
+        let path = home.lock();
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = file.map_err(|e| failed(&path, &e))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Flock::lock(file, FlockArg::LockSharedNonblock) {
+                Ok(file) => return Ok(HomeLock { file }),
+                Err((_, e)) if e != Errno::EWOULDBLOCK => return Err(failed(&path, &e.into())),
+                Err((again, _)) if Instant::now() < deadline => file = again,
+                Err((held, _)) => {
+                    return Err(busy(home, &held, "is changing the home's layout"));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Has the home alone while `work` runs. BUSY, with who has it too, if others use it.
+    pub fn alone<T>(&mut self, home: &Home, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let relock = |how| self.file.relock(how);
+        let deadline = Instant::now() + PATIENCE;
+        // Of two who want it alone, both give it up for a moment, and one gets it.
+        while let Err(e) = relock(FlockArg::LockExclusiveNonblock) {
+            if e != Errno::EWOULDBLOCK {
+                return Err(failed(&home.lock(), &e.into()));
+            }
+            if Instant::now() >= deadline {
+                let text = "uses the home, whose layout has to be changed first: close it there";
+                return Err(busy(home, &self.file, text));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let outcome = work();
+        // Somebody else may have it alone in between.
+        relock(FlockArg::LockShared).map_err(|e| failed(&home.lock(), &e.into()))?;
+        outcome
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    Error::io(Code::Storage, format!("lock {}", path.display()), error)
+}
+
+fn busy(home: &Home, lock: &File, what: &str) -> Error {
+    let holder = holders(lock).unwrap_or_default();
+    let holder = if holder.is_empty() { "another program".into() } else { holder.join(", ") };
+    let object = home.root().display().to_string();
+    Error::new(Code::Busy, format!("{holder} {what}: try again when it is done")).object(object)
+}
+
+/// Who holds a lock on a file, as the kernel tells it: nobody has to write down what may then be
+/// untrue. Nothing where it does not tell.
+fn holders(lock: &File) -> io::Result<Vec<String>> {
+    let inode = format!(":{}", lock.metadata()?.ino());
+    let locks = fs::read_to_string("/proc/locks")?;
+    let holder = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (kind, pid, file) = (fields.next()?, fields.nth(2)?, fields.next()?);
+        let pid: u32 = pid.parse().ok()?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (kind == "FLOCK" && file.ends_with(&inode))
+            .then(|| format!("{} (process {pid})", name.trim()))
+    };
+    Ok(locks.lines().filter_map(holder).collect())
 }

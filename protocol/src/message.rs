@@ -420,6 +420,9 @@ pub struct Running {
     /// What went wrong on faster ways to start it, for people.
     #[prost(string, repeated, tag = "6")]
     pub detours: Vec<String>,
+    /// The id of this run of the box.
+    #[prost(string, tag = "7")]
+    pub run: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

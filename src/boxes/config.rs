@@ -1,16 +1,14 @@
-//! The JSON of a box's two rows.
+//! The JSON of a box's configuration.
 //!
 //! Field names are those of the software whose homes can be adopted; fields that this version
 //! does not know are carried along.
-
-use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Result};
-use crate::store::{ConfigRow, StateRow};
+use crate::store::ConfigRow;
 
 /// What a box is. Written once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +20,9 @@ pub struct BoxConfig {
     pub container: Container,
     pub options: Options,
     /// What the image said when the box was made.
+    #[serde(default)]
     pub image: ImageInfo,
+    #[serde(default)]
     pub engine_kind: String,
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -34,17 +34,24 @@ pub struct Container {
     pub id: String,
 }
 
+/// Numbers that other software left out, or set to null, are 0 until [`BoxConfig::from_row`] has filled
+/// them in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
+    #[serde(default, deserialize_with = "or_default")]
     pub cpus: u32,
+    #[serde(default, deserialize_with = "or_default")]
     pub memory_mib: u32,
+    #[serde(default, deserialize_with = "or_default")]
     pub disk_size_mib: u64,
     pub working_dir: Option<String>,
+    #[serde(default)]
     pub env: Vec<(String, String)>,
     pub rootfs: RootFs,
     pub entrypoint: Option<Vec<String>>,
     pub cmd: Option<Vec<String>>,
     pub user: Option<String>,
+    #[serde(default, deserialize_with = "or_default")]
     pub start_timeout_ms: u64,
     #[serde(default)]
     pub cold_boot: bool,
@@ -71,75 +78,43 @@ pub struct ImageInfo {
     pub user: String,
 }
 
-/// How a box is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BoxState {
-    pub status: Status,
-    pub pid: Option<u32>,
-    pub container_id: Option<String>,
-    /// RFC 3339.
-    pub last_updated: String,
-    /// Why the box failed.
-    pub error_reason: Option<String>,
-    #[serde(flatten)]
-    pub unknown: Map<String, Value>,
+/// A null where a number belongs.
+fn or_default<'d, D: serde::Deserializer<'d>, T: Deserialize<'d> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The life of a box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(i32)]
-pub enum Status {
-    /// Made, never started.
-    Configured = 1,
-    Starting = 2,
-    Running = 3,
-    Stopping = 4,
-    /// Stopped by request or by itself; its disk is intact.
-    Stopped = 5,
-    Paused = 6,
-    /// It could not be started, or came to an unwanted end; its disk is kept, and it can be
-    /// started again.
-    Failed = 7,
-    /// Something an older or newer version wrote.
-    #[serde(other)]
-    Unknown = 0,
-}
-
-impl Status {
-    /// Whether a machine may be running.
-    pub fn is_active(self) -> bool {
-        matches!(self, Status::Starting | Status::Running | Status::Stopping | Status::Paused)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Unknown => "unknown",
-            Status::Configured => "configured",
-            Status::Starting => "starting",
-            Status::Running => "running",
-            Status::Stopping => "stopping",
-            Status::Stopped => "stopped",
-            Status::Paused => "paused",
-            Status::Failed => "failed",
+impl Options {
+    /// Fills in what other software did not write: its own default, or the same in other units.
+    fn complete(&mut self) {
+        let or = |value: &mut u32, default| *value = if *value == 0 { default } else { *value };
+        or(&mut self.cpus, super::options::DEFAULT_CPUS);
+        or(&mut self.memory_mib, super::options::DEFAULT_MEMORY_MIB);
+        if self.disk_size_mib == 0 {
+            let gigabytes = self.unknown.get("disk_size_gb").and_then(Value::as_u64);
+            let size = gigabytes.map(|g| g.saturating_mul(1024));
+            self.disk_size_mib = size.unwrap_or(super::options::DEFAULT_DISK_SIZE_MIB);
+        }
+        if self.start_timeout_ms == 0 {
+            let default = super::options::DEFAULT_START_TIMEOUT.as_millis();
+            self.start_timeout_ms = u64::try_from(default).unwrap_or(u64::MAX);
         }
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-fn unreadable(id: &str, what: &str, error: &serde_json::Error) -> Error {
+/// That a column of a box's rows is not what this version understands.
+pub(super) fn unreadable(id: &str, what: &str, error: &serde_json::Error) -> Error {
     Error::new(Code::Metadata, format!("the stored {what} of box {id} is unreadable: {error}"))
         .object(id)
 }
 
 impl BoxConfig {
     pub fn from_row(row: &ConfigRow) -> Result<BoxConfig> {
-        serde_json::from_str(&row.json).map_err(|e| unreadable(&row.id, "configuration", &e))
+        let mut config: BoxConfig = serde_json::from_str(&row.json)
+            .map_err(|e| unreadable(&row.id, "configuration", &e))?;
+        config.options.complete();
+        Ok(config)
     }
 
     pub fn to_row(&self, created: DateTime<Utc>) -> Result<ConfigRow> {
@@ -161,34 +136,6 @@ impl BoxConfig {
         let image_cmd = if options.entrypoint.is_some() { &[][..] } else { &image.cmd };
         let cmd = options.cmd.as_deref().unwrap_or(image_cmd);
         entrypoint.iter().chain(cmd).cloned().collect()
-    }
-}
-
-impl BoxState {
-    pub fn new(status: Status) -> BoxState {
-        BoxState {
-            status,
-            pid: None,
-            container_id: None,
-            last_updated: String::new(),
-            error_reason: None,
-            unknown: Map::new(),
-        }
-    }
-
-    pub fn from_row(row: &StateRow) -> Result<BoxState> {
-        serde_json::from_str(&row.json).map_err(|e| unreadable(&row.id, "state", &e))
-    }
-
-    pub fn to_row(&self, id: &str) -> Result<StateRow> {
-        let mut state = self.clone();
-        state.last_updated = now();
-        Ok(StateRow {
-            id: id.to_owned(),
-            status: state.status.as_str().to_owned(),
-            pid: state.pid,
-            json: serde_json::to_string(&state).map_err(|e| unreadable(id, "state", &e))?,
-        })
     }
 }
 
@@ -239,18 +186,5 @@ mod tests {
         assert_eq!(config(Some(&["e"]), None).command(), ["e"]);
         assert_eq!(config(Some(&["e"]), Some(&["c"])).command(), ["e", "c"]);
         assert_eq!(config(Some(&[]), Some(&["c"])).command(), ["c"]);
-    }
-
-    #[test]
-    fn unknown_fields_and_statuses_survive() {
-        let json = r#"{"status":"hibernating","pid":null,"container_id":null,"last_updated":"",
-            "error_reason":null,"lock_id":7,"health_status":{"state":"ok"}}"#;
-        let row =
-            StateRow { id: "x".into(), status: "hibernating".into(), pid: None, json: json.into() };
-        let state = BoxState::from_row(&row).unwrap();
-        assert_eq!(state.status, Status::Unknown);
-        let written: Value = serde_json::from_str(&state.to_row("x").unwrap().json).unwrap();
-        assert_eq!(written["lock_id"], 7);
-        assert_eq!(written["health_status"]["state"], "ok");
     }
 }

@@ -13,10 +13,13 @@ use std::time::Instant;
 use chrono::Utc;
 use serde_json::Map;
 
-use super::config::{BoxConfig, BoxState, Container, ImageInfo, Options, RootFs, Status, now};
+use super::config::{BoxConfig, Container, ImageInfo, Options, RootFs, now};
 use super::context::Context;
 use super::identity;
+use super::remove::{self, CREATE};
+use super::state::BoxState;
 use super::{BoxOptions, Observer, Progress};
+use crate::disk::durable::sync_directory;
 use crate::disk::overlay::{self, DiskFormat};
 use crate::error::{Code, Error, Result};
 use crate::image::{DiskCache, Image, Resolver};
@@ -141,13 +144,7 @@ impl Creation<'_> {
 
     /// Before any work; the database has the last word when the rows are written.
     fn check_name(&self, options: &BoxOptions) -> Result<()> {
-        if let Some(name) = &options.name
-            && self.context.store.load_by_name(name)?.is_some()
-        {
-            let text = format!("a box '{name}' exists already");
-            return Err(Error::new(Code::AlreadyExists, text).object(name));
-        }
-        Ok(())
+        options.name.as_deref().map_or(Ok(()), |name| self.context.store.check_name(name))
     }
 
     fn resolve(&self, reference: &str) -> Result<Image> {
@@ -182,7 +179,8 @@ impl Creation<'_> {
     fn make(&self, options: &BoxOptions, image: &Image, base: &Path) -> Result<BoxConfig> {
         let id = ulid::Ulid::generate().to_string();
         let _lock = self.context.lock_box(&id)?;
-        let undo = Undo { context: self.context, id: &id, armed: true };
+        let intent = self.context.store.begin_intent(&id, CREATE, "{}")?;
+        let undo = Undo { context: self.context, id: &id, intent, armed: true };
         let directory = self.context.home.of_box(&id);
         for part in ["disks", "snapshots", "sockets", "logs"] {
             let path = directory.join(part);
@@ -195,8 +193,11 @@ impl Creation<'_> {
         let size = options.disk_size_mib * MIB;
         overlay::create(&self.context.home.disk(&id), base, DiskFormat::Raw, size)?;
         let config = configure(&id, options, image)?;
-        let state = BoxState::new(Status::Configured);
-        self.context.store.save(&config.to_row(Utc::now())?, &state.to_row(&id)?)?;
+        let state = BoxState::new().to_row(&id)?;
+        // The disk and its directory are; their names are not yet.
+        sync_directory(&directory)?;
+        sync_directory(&self.context.home.boxes())?;
+        self.context.store.save(&config.to_row(Utc::now())?, &state, Some(intent))?;
         undo.disarm();
         Ok(config)
     }
@@ -206,6 +207,7 @@ impl Creation<'_> {
 struct Undo<'a> {
     context: &'a Context,
     id: &'a str,
+    intent: i64,
     armed: bool,
 }
 
@@ -217,10 +219,11 @@ impl Undo<'_> {
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        if self.armed {
-            // What cannot be removed now is swept when the home is opened again.
-            let _ = std::fs::remove_dir_all(self.context.home.of_box(self.id));
-            let _ = std::fs::remove_file(self.context.home.box_lock(self.id));
+        if self.armed
+            && let Err(error) = remove::finish(self.context, self.id, self.intent)
+        {
+            // The intent stays: it is done when the home is opened again.
+            tracing::warn!("box {} was not made, and is not all undone: {error}", self.id);
         }
     }
 }

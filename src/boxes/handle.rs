@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use super::Observer;
 use super::admission;
-use super::config::{BoxConfig, BoxState, RootFs, Status};
+use super::config::{BoxConfig, RootFs};
 use super::context::{self, BoxLock, Context, Counter};
 use super::exec::{self, Exec, Output};
 use super::options::ExecOptions;
-use super::remove::{is_supervised, not_found, remove};
+use super::remove::{is_supervised, remove};
 use super::start::{self, StageTime, Supervisor};
+use super::state::{BoxState, Change, End, Status};
+use super::truth;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use boxlite_protocol::message::Running;
@@ -48,6 +50,8 @@ struct Live {
     /// Whether this program started the box, which then ends with it.
     owned: bool,
     stages: Vec<StageTime>,
+    /// What happened in a run and could not be written down yet.
+    unwritten: Option<(String, Change)>,
 }
 
 /// What a box is and how it is, at one moment.
@@ -214,9 +218,10 @@ impl BoxHandle {
         let ours = self.owned_connection();
         let known = self.inner.live().connection.take();
         known.iter().for_each(Connection::close);
-        if ours.is_some() {
+        if let Some(connection) = ours {
             // Whoever looks when it has ended sees it stopped; also if this cannot be written.
-            let _ = self.inner.write(BoxState::new(Status::Stopping));
+            let (id, run) = (self.id(), &connection.running().run);
+            let _ = truth::note(&self.inner.context, id, run, &Change::Stop);
         }
     }
 }
@@ -230,31 +235,37 @@ impl Inner {
         self.context.home.of_box(&self.config.id)
     }
 
-    /// Writes the state from a thread that may block.
-    async fn write_later(&self, state: BoxState) -> Result<()> {
-        let row = state.to_row(&self.config.id)?;
-        self.context.blocking(move |context| context.store.update_state(&row)).await
+    /// Writes down what happened in a run.
+    async fn record(&self, run: &str, change: Change) -> Result<BoxState> {
+        let (id, run) = (self.config.id.clone(), run.to_owned());
+        self.context.blocking(move |context| truth::note(context, &id, &run, &change)).await
     }
 
-    /// Writes the state if that is possible. A box that was removed meanwhile has none; otherwise
-    /// the next look at the row corrects it.
-    async fn note(&self, state: BoxState) {
-        match self.write_later(state).await {
+    /// Writes down what happened in a run, now or as soon as it can be: it has happened in any case. A
+    /// box that was removed meanwhile has no row.
+    async fn note(&self, run: &str, change: Change) {
+        match self.record(run, change.clone()).await {
             Err(error) if error.code() != Code::NotFound => {
                 tracing::error!("the state of box {} was not written: {error}", self.config.id);
+                self.live().unwritten = Some((run.to_owned(), change));
             }
-            _ => {}
+            _ => self.live().unwritten = None,
         }
     }
 
-    fn write(&self, state: BoxState) -> Result<()> {
-        self.context.store.update_state(&state.to_row(&self.config.id)?)
-    }
-
-    /// What the rows say, corrected by what is true.
+    /// How the box is: what the row says, corrected by what is true.
     async fn state(&self) -> Result<BoxState> {
+        let unwritten = self.live().unwritten.clone();
+        if let Some((run, change)) = unwritten.clone() {
+            self.note(&run, change).await;
+        }
         let id = self.config.id.clone();
-        self.context.blocking(move |context| true_state(context, &id)).await
+        let state = self.context.blocking(move |context| truth::state(context, &id)).await?;
+        let known = match unwritten {
+            Some((run, change)) => state.after(&run, &change).unwrap_or(None),
+            None => None,
+        };
+        Ok(known.unwrap_or(state))
     }
 
     /// The connection to the running box, if it runs: ours, or a new one to the supervisor that
@@ -340,20 +351,21 @@ impl Inner {
         if let Some(connection) = self.connection().await? {
             return Ok(Started { inner: self, connection, fresh: None });
         }
-        let (_lock, before) = self.begin_start().await?;
+        let run = ulid::Ulid::generate().to_string();
+        let (_lock, before) = self.begin_start(&run).await?;
         let launched = {
-            let mut unfinished = Unfinished { inner: &self, armed: true };
-            let launched = start::launch(&self.context, &self.config, observer, unwanted).await;
+            let mut unfinished = Unfinished { inner: &self, run: &run, armed: true };
+            let launched =
+                start::launch(&self.context, &self.config, &run, observer, unwanted).await;
             unfinished.armed = false;
             launched
         };
         let (connection, stages, supervisor) = match launched {
             Ok(launched) => launched,
-            Err(error) => return Err(self.note_failed_start(error, before).await),
+            Err(error) => return Err(self.note_failed_start(error, &run, before).await),
         };
-        let mut state = BoxState::new(Status::Running);
-        state.pid = Some(connection.running().supervisor_pid);
-        if let Err(error) = self.write_later(state).await {
+        let pid = connection.running().supervisor_pid;
+        if let Err(error) = self.record(&run, Change::Started { pid }).await {
             connection.close();
             supervisor.end().await;
             return Err(error.or_object(&*self.config.id));
@@ -361,7 +373,8 @@ impl Inner {
         let accelerator = &connection.running().accelerator;
         tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
         self.count(connection.running(), &stages);
-        *self.live() = Live { connection: Some(connection.clone()), owned: true, stages };
+        *self.live() =
+            Live { connection: Some(connection.clone()), owned: true, stages, unwritten: None };
         self.context.tasks.spawn(self.clone().watch(connection.clone()));
         Ok(Started { inner: self, connection, fresh: Some((turn, supervisor)) })
     }
@@ -382,26 +395,26 @@ impl Inner {
 
     /// Writes down why there is no machine, and returns the reason. It matters more than a row
     /// that cannot be written: the next look corrects that.
-    async fn note_failed_start(&self, error: Error, before: BoxState) -> Error {
+    async fn note_failed_start(&self, error: Error, run: &str, before: Status) -> Error {
         if error.code() == Code::Cancelled {
-            self.note(before).await;
+            self.note(run, Change::Cancel { before }).await;
         } else {
             tracing::warn!("box {} did not start: {error}", self.config.id);
-            self.note(failed(&error)).await;
+            self.note(run, ended(&Err(error.clone()))).await;
         }
         error.or_object(&*self.config.id)
     }
 
     /// Takes the box for a start, if it and the host permit one. Returns how it was before.
-    async fn begin_start(&self) -> Result<(BoxLock, BoxState)> {
+    async fn begin_start(&self, run: &str) -> Result<(BoxLock, Status)> {
         let (id, memory_mib) = (self.config.id.clone(), self.config.options.memory_mib);
+        let run = run.to_owned();
         let begin = move |context: &Context| {
             let lock = context.lock_box(&id)?;
-            let before = check_startable(context, &id)?;
+            let before = truth::startable(context, &id)?;
             admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
-            let starting = BoxState::new(Status::Starting);
-            context.store.update_state(&starting.to_row(&id)?)?;
-            Ok((lock, before))
+            truth::note(context, &id, &run, &Change::Start)?;
+            Ok((lock, before.status))
         };
         self.context.blocking(begin).await
     }
@@ -415,20 +428,13 @@ impl Inner {
 
     /// Writes the end of the box that `live` holds, once.
     async fn note_end(&self, outcome: &Result<()>) {
-        if self.live().connection.take_if(|c| c.has_ended()).is_none() {
-            return;
+        let connection = self.live().connection.take_if(|c| c.has_ended());
+        let Some(connection) = connection else { return };
+        match outcome {
+            Ok(()) => tracing::info!("box {} stopped", self.config.id),
+            Err(error) => tracing::warn!("box {} ended: {error}", self.config.id),
         }
-        let state = match outcome {
-            Ok(()) => {
-                tracing::info!("box {} stopped", self.config.id);
-                BoxState::new(Status::Stopped)
-            }
-            Err(error) => {
-                tracing::warn!("box {} ended: {error}", self.config.id);
-                failed(error)
-            }
-        };
-        self.note(state).await;
+        self.note(&connection.running().run, ended(outcome)).await;
     }
 
     async fn remove(&self, force: bool) -> Result<()> {
@@ -450,10 +456,8 @@ impl Inner {
 
     async fn stop(&self, grace: Duration) -> Result<()> {
         let Some(connection) = self.connection().await? else { return Ok(()) };
-        let mut state = BoxState::new(Status::Stopping);
-        state.pid = Some(connection.running().supervisor_pid);
         // A box can be stopped even if that cannot be written down.
-        self.note(state).await;
+        self.note(&connection.running().run, Change::Stop).await;
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let outcome = connection.shutdown(grace).await;
         self.note_end(&outcome).await;
@@ -483,7 +487,7 @@ impl Started {
         let known = self.inner.live().connection.take();
         known.iter().for_each(Connection::close);
         supervisor.end().await;
-        self.inner.note(BoxState::new(Status::Stopped)).await;
+        self.inner.note(&self.connection.running().run, ended(&Ok(()))).await;
         drop(turn);
     }
 }
@@ -502,6 +506,7 @@ impl Drop for Started {
 /// Marks a start that was dropped half-way (with its runtime) as what it is.
 struct Unfinished<'a> {
     inner: &'a Inner,
+    run: &'a str,
     armed: bool,
 }
 
@@ -509,54 +514,16 @@ impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if self.armed {
             // The supervisor ends with its connection; a stale row is corrected by the next look.
-            let _ = self.inner.write(BoxState::new(Status::Stopped));
+            let (context, id) = (&self.inner.context, &self.inner.config.id);
+            let _ = truth::note(context, id, self.run, &ended(&Ok(())));
         }
     }
 }
 
-fn failed(error: &Error) -> BoxState {
-    let mut state = BoxState::new(Status::Failed);
-    state.error_reason = Some(error.to_string());
-    state
-}
-
-/// A box's state; a row that says a machine runs is believed only if its supervisor lives.
-fn true_state(context: &Context, id: &str) -> Result<BoxState> {
-    let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
-    let state = BoxState::from_row(&row)?;
-    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
-        return Ok(state);
-    }
-    // Somebody who is just starting or stopping it knows better.
-    let Ok(_lock) = context.lock_box(id) else { return Ok(state) };
-    let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
-    let state = BoxState::from_row(&row)?;
-    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
-        return Ok(state);
-    }
-    let mut corrected = BoxState { status: Status::Stopped, pid: None, ..state };
-    if corrected.error_reason.is_none() && state.status != Status::Stopping {
-        corrected.error_reason = Some("the program that ran the box ended".into());
-    }
-    context.store.update_state(&corrected.to_row(id)?)?;
-    Ok(corrected)
-}
-
-/// The state of a box that may be started.
-fn check_startable(context: &Context, id: &str) -> Result<BoxState> {
-    let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
-    let state = BoxState::from_row(&row)?;
-    if is_supervised(&context.home.of_box(id))? {
-        let text = "another program has just started it: try again";
-        return Err(Error::new(Code::Busy, text).object(id));
-    }
-    let disk = context.home.disk(id);
-    if !disk.is_file() {
-        return Err(
-            Error::new(Code::Storage, format!("its disk {} is gone", disk.display())).object(id)
-        );
-    }
-    // The last program that ran it may have died.
-    let status = if state.status.is_active() { Status::Stopped } else { state.status };
-    Ok(BoxState { status, pid: None, ..state })
+/// What the end of a run is to its box.
+fn ended(outcome: &Result<()>) -> Change {
+    Change::End(End {
+        failed: outcome.is_err(),
+        reason: outcome.as_ref().err().map(ToString::to_string),
+    })
 }

@@ -3,6 +3,8 @@
 //! - [`admission`]: whether the host has what a box needs
 //! - [`options`]: what a user asks for
 //! - [`config`]: what is stored of it
+//! - [`state`]: how it is, and the only ways from one status to another
+//! - [`truth`]: how it really is, whatever is stored
 //! - [`create`]: from options to a box that can be started
 //! - [`start`]: from a box to a running machine
 //! - [`pool`]: machines that wait for boxes
@@ -23,16 +25,18 @@ pub mod options;
 mod pool;
 mod remove;
 mod start;
+mod state;
+mod truth;
 
-pub use config::Status;
 pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, Output};
 pub use handle::{Boot, BoxHandle, BoxInfo};
 pub use options::{BoxOptions, ExecOptions, PoolOptions};
 pub use pool::{Parked, Pool, fill as fill_pool};
-pub use remove::sweep;
+pub use remove::recover;
 pub use start::StageTime;
+pub use state::Status;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,8 +17,10 @@ pub const DISK_SIZE_MIB: std::ops::RangeInclusive<u64> = 16..=16 * 1024 * 1024;
 pub const POOL_SIZE: std::ops::RangeInclusive<u32> = 0..=64;
 
 /// What a box has unless asked otherwise.
-const DEFAULT_CPUS: u32 = 1;
-const DEFAULT_MEMORY_MIB: u32 = 512;
+pub const DEFAULT_CPUS: u32 = 1;
+pub const DEFAULT_MEMORY_MIB: u32 = 512;
+pub const DEFAULT_DISK_SIZE_MIB: u64 = 10 * 1024;
+pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(60);
 
 const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 128 * 1024;
@@ -51,13 +53,13 @@ impl BoxOptions {
             name: None,
             cpus: DEFAULT_CPUS,
             memory_mib: DEFAULT_MEMORY_MIB,
-            disk_size_mib: 10 * 1024,
+            disk_size_mib: DEFAULT_DISK_SIZE_MIB,
             env: Vec::new(),
             working_dir: None,
             user: None,
             entrypoint: None,
             cmd: None,
-            start_timeout: Duration::from_secs(60),
+            start_timeout: DEFAULT_START_TIMEOUT,
             cold_boot: false,
         })
     }

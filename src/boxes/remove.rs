@@ -1,10 +1,19 @@
 //! The end of a box's files and rows, wanted or after somebody's death.
+//!
+//! To make a box and to remove one takes several steps, so each is an intent first. Whoever does it
+//! holds the box's lock; an intent whose box nobody has locked is that of a program that died.
 
 use std::path::Path;
 
 use super::context::Context;
+use crate::disk::durable::sync_directory;
 use crate::error::{Code, Error, Result};
+use crate::store::Intent;
 use crate::supervisor::socket::PidFile;
+
+/// What is being done, as intents name it.
+pub const CREATE: &str = "create";
+const REMOVE: &str = "remove";
 
 /// For a box that has no row.
 pub fn not_found(id: &str) -> Error {
@@ -19,7 +28,8 @@ pub fn is_supervised(box_dir: &Path) -> Result<bool> {
         .map_err(|e| Error::io(Code::Storage, format!("examine {}", box_dir.display()), &e))
 }
 
-/// Removes a box's files and rows. The files are out of sight first, in one step.
+/// Removes a box's rows and files. With its rows it is gone; that its files go too is certain then,
+/// though it may be the next program that opens the home which does it.
 pub fn remove(context: &Context, id: &str) -> Result<()> {
     let _lock = context.lock_box(id)?;
     context.store.load(id)?.ok_or_else(|| not_found(id))?;
@@ -27,42 +37,60 @@ pub fn remove(context: &Context, id: &str) -> Result<()> {
         let text = "its machine is still ending: try again";
         return Err(Error::new(Code::Busy, text).object(id));
     }
-    let (from, to) = (context.home.of_box(id), context.home.trash().join(id));
-    let failed = |what: &str, e: std::io::Error| {
-        Error::io(Code::Storage, format!("{what} {}", from.display()), &e).object(id)
+    let intent = context.store.delete(id, REMOVE)?.ok_or_else(|| not_found(id))?;
+    if let Err(error) = finish(context, id, intent) {
+        tracing::warn!("box {id} is removed, but not all of its files yet: {error}");
+    }
+    Ok(())
+}
+
+/// Does away with the files of a box without rows, and then with the intent. Its lock's file goes last:
+/// as long as that is there, whoever makes a box of this id waits.
+pub fn finish(context: &Context, id: &str, intent: i64) -> Result<()> {
+    let directory = context.home.of_box(id);
+    let failed = |e: std::io::Error| {
+        Error::io(Code::Storage, format!("remove {}", directory.display()), &e).object(id)
     };
-    match std::fs::rename(&from, &to) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", e)),
+    match std::fs::remove_dir_all(&directory) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
         _ => {}
     }
-    context.store.delete(id)?;
-    // What stays of these is swept when a home is opened.
-    let _ = std::fs::remove_dir_all(&to);
+    sync_directory(&context.home.boxes())?;
+    context.store.end_intent(intent)?;
     let _ = std::fs::remove_file(context.home.box_lock(id));
     Ok(())
 }
 
-/// Removes what killed programs left: directories of boxes without a row, and trash.
-pub fn sweep(context: &Context) -> Result<()> {
-    let home = &context.home;
-    let failed = |e: std::io::Error| Error::io(Code::Storage, "sweep the home", &e);
-    for entry in std::fs::read_dir(home.boxes()).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let Some(id) = name.to_str() else { continue };
-        if context.store.load(id)?.is_some() {
-            continue;
-        }
-        // Another program may be making this box: it then holds the lock.
-        let Ok(_lock) = context.lock_box(id) else { continue };
-        if context.store.load(id)?.is_none() && !is_supervised(&entry.path())? {
-            std::fs::rename(entry.path(), home.trash().join(id)).map_err(failed)?;
-            let _ = std::fs::remove_file(home.box_lock(id));
+/// Carries to its end, or undoes, what programs were doing when they died; and tells of directories
+/// that belong to no box.
+pub fn recover(context: &Context) -> Result<()> {
+    for Intent { id: intent, box_id, kind, .. } in context.store.intents()? {
+        // Somebody is at it.
+        let Ok(_lock) = context.lock_box(&box_id) else { continue };
+        // Of a box that has its rows nothing is removed, whatever was intended.
+        if context.store.load(&box_id)?.is_some() {
+            context.store.end_intent(intent)?;
+        } else if let Err(error) = finish(context, &box_id, intent) {
+            tracing::warn!("what is left of box {box_id} ({kind}) cannot be removed: {error}");
         }
     }
-    for entry in std::fs::read_dir(home.trash()).map_err(failed)? {
-        // Another program may be emptying it too.
-        let _ = std::fs::remove_dir_all(entry.map_err(failed)?.path());
+    report_strangers(context)
+}
+
+/// Directories without a row are somebody's data: they are left alone.
+fn report_strangers(context: &Context) -> Result<()> {
+    let boxes = context.home.boxes();
+    let failed =
+        |e: std::io::Error| Error::io(Code::Storage, format!("list {}", boxes.display()), &e);
+    // What there is first: a box that is made meanwhile then is known.
+    let found = std::fs::read_dir(&boxes)
+        .and_then(|entries| {
+            entries.map(|e| e.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(failed)?;
+    let known = context.store.known_ids()?;
+    for name in found.iter().filter(|name| name.to_str().is_none_or(|id| !known.contains(id))) {
+        tracing::warn!("{} belongs to no box, and is left alone", boxes.join(name).display());
     }
     Ok(())
 }

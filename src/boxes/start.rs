@@ -41,12 +41,13 @@ const KEPT_ENVIRONMENT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
 pub async fn launch(
     context: &Arc<Context>,
     config: &BoxConfig,
+    run: &str,
     observer: Option<Observer>,
     mut unwanted: oneshot::Receiver<()>,
 ) -> Result<(Connection, Vec<StageTime>, Supervisor)> {
     let _starting = context.pool.starting();
     let mut stages = Stages { times: Vec::new(), observer };
-    let spec = specify(context, config)?;
+    let spec = specify(context, config, run)?;
     let json = serde_json::to_vec(&spec)
         .map_err(|e| Error::new(Code::Internal, format!("write the launch specification: {e}")))?;
     let mut lost = None;
@@ -186,13 +187,14 @@ pub fn machine(context: &Context, cpus: u32, memory_mib: u32) -> Result<MachineS
     })
 }
 
-fn specify(context: &Context, config: &BoxConfig) -> Result<LaunchSpec> {
+fn specify(context: &Context, config: &BoxConfig, run: &str) -> Result<LaunchSpec> {
     let options = &config.options;
     let box_dir = context.home.of_box(&config.id);
     let machine = machine(context, options.cpus, options.memory_mib)?;
     let identity = Identity::of(config);
     Ok(LaunchSpec {
         box_id: config.id.clone(),
+        run: run.to_owned(),
         machine: MachineSpec {
             disk: Disk::Image(context.home.disk(&config.id)),
             texts: identity.texts(),

@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use super::CRASH_WORDS;
 
 /// A file keeps at most this much, and its predecessor as much again.
 const FILE_LIMIT: u64 = 1 << 20;
+/// Lines that an error quotes.
+pub const QUOTED_LINES: usize = 12;
 /// What is kept in memory for error messages.
 const TAIL_LIMIT: usize = 8 << 10;
 
@@ -57,6 +61,30 @@ impl CappedLog {
         let told = before.iter().rev().copied().find(tells).filter(|_| !last.iter().any(tells));
         told.iter().chain(last).copied().collect::<Vec<_>>().join("\n")
     }
+}
+
+/// What is at the end of a log that was kept by somebody who is gone, for people; empty if nothing is.
+pub fn last_words(path: &Path, name: &str) -> String {
+    let mut log = CappedLog::default();
+    let mut read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_LIMIT as u64)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_LIMIT as u64).read_to_end(&mut tail)?;
+        log.append(&tail)
+    };
+    // A log that cannot be read has nothing to say.
+    let _: io::Result<()> = read();
+    quote(name, &log.last_lines(QUOTED_LINES, &CRASH_WORDS))
+}
+
+/// The last lines of a log, to be put behind an error's message.
+pub fn quote(name: &str, lines: &str) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\n--- {name}, last lines ---\n{lines}")
 }
 
 impl Kept {

@@ -4,6 +4,7 @@
 //! over the machine's channel. It knows nothing of images, boxes or databases.
 
 pub mod log;
+pub mod oom;
 pub mod qemu;
 
 use std::fmt;

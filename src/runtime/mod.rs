@@ -5,14 +5,10 @@
 mod libexec;
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::boxes::config::BoxConfig;
 use crate::boxes::{
@@ -21,7 +17,7 @@ use crate::boxes::{
 };
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
-use crate::home::Home;
+use crate::home::{Home, HomeLock};
 use crate::store::Store;
 
 /// How a home is to be used. Everything has a default.
@@ -130,7 +126,7 @@ struct Inner {
     context: Arc<Context>,
     /// Every box that this program has touched: two handles on a box are handles on one thing.
     boxes: Mutex<HashMap<String, BoxHandle>>,
-    _lock: Flock<File>,
+    _lock: HomeLock,
 }
 
 impl Runtime {
@@ -143,8 +139,11 @@ impl Runtime {
             None => Home::default_path()?,
         };
         let home = Home::open(&path)?;
-        let lock = lock_home(&home)?;
-        let (store, _stopped) = Store::open(&home.database())?;
+        let mut lock = HomeLock::share(&home)?;
+        let (store, stopped) = Store::open(&home, &mut lock)?;
+        for id in stopped {
+            tracing::info!("box {id} ran when the host went down; it is stopped");
+        }
         let settings = Settings {
             accelerator: accelerator(options)?,
             libexec: libexec::find(options.libexec.clone())?,
@@ -159,7 +158,7 @@ impl Runtime {
         let counters = Counters::default();
         let pool = Pool::new(options.pool.clone());
         let context = Arc::new(Context { home, store, settings, counters, pool, tasks });
-        boxes::sweep(&context)?;
+        boxes::recover(&context)?;
         boxes::fill_pool(&context);
         let boxes = Mutex::default();
         Ok(Runtime { inner: Arc::new(Inner { context, boxes, _lock: lock }) })
@@ -206,19 +205,8 @@ impl Runtime {
     /// A box by its id or its name.
     pub async fn get(&self, id_or_name: &str) -> Result<BoxHandle> {
         let wanted = id_or_name.to_owned();
-        let row = self
-            .inner
-            .context
-            .blocking(move |context| match context.store.load(&wanted)? {
-                Some(row) => Ok(Some(row)),
-                None => context.store.load_by_name(&wanted),
-            })
-            .await?;
-        match row {
-            Some((config, _)) => Ok(self.inner.handle(BoxConfig::from_row(&config)?)),
-            None => Err(Error::new(Code::NotFound, format!("there is no box '{id_or_name}'"))
-                .object(id_or_name)),
-        }
+        let found = self.inner.context.blocking(move |context| context.store.find(&wanted)).await;
+        Ok(self.inner.handle(BoxConfig::from_row(&found?.0)?))
     }
 
     /// All boxes of the home, newest first.
@@ -317,23 +305,6 @@ impl Drop for Inner {
         self.context.pool.close();
         let boxes = std::mem::take(&mut *self.boxes());
         boxes.values().for_each(BoxHandle::abandon);
-    }
-}
-
-/// Shares the home with other programs; only a change of its layout shuts them out.
-fn lock_home(home: &Home) -> Result<Flock<File>> {
-    let path = home.lock();
-    let failed =
-        |e: std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), &e);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    match Flock::lock(file.map_err(failed)?, FlockArg::LockSharedNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, Errno::EWOULDBLOCK)) => Err(Error::new(
-            Code::Busy,
-            "another program is changing the home's layout: try again when it is done",
-        )
-        .object(home.root().display().to_string())),
-        Err((_, e)) => Err(failed(e.into())),
     }
 }
 

@@ -1,22 +1,32 @@
-//! The database of a home: which boxes there are, and in what state.
+//! The database of a home: which boxes there are, in what state, and what is under way with them.
 //!
-//! A box is two rows: its *configuration*, written once, and its *state*. Each has the columns
-//! that are searched, and the whole structure as JSON, whose unknown fields are carried along.
-//! The tables' shape is fixed, so that homes written by earlier software can be adopted.
+//! A box is two rows: its *configuration*, written once, and its *state*. Each has the columns that are
+//! searched, and the whole structure as JSON, whose unknown fields are carried along. The tables' shape
+//! is fixed, so that homes written by earlier software can be adopted.
 //!
-//! - [`schema`]: the tables, and telling our homes from others'
+//! A change that takes several steps is an [`Intent`] first: whoever opens the home after its program
+//! has died finds it, and carries it to its end or undoes it.
+//!
+//! - [`open`]: whose a database is, and whether it can be used
+//! - [`schema`]: the tables
+//! - [`migrate`]: from one version of them to the next; [`adopt`]: each such step
 //! - [`process`]: no database in a forked child
 
+mod adopt;
+mod migrate;
+mod open;
 mod process;
 mod schema;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 
 use self::process::ProcessGuard;
 use crate::error::{Code, Error, Result};
+use crate::home::{Home, HomeLock};
 
 /// The statuses under which a machine may be running.
 const ACTIVE: &str = "('starting', 'running', 'stopping', 'paused', 'detached')";
@@ -53,6 +63,17 @@ pub struct ImageRow {
     pub cached_at: String,
 }
 
+/// A change of several steps that is under way, or was when its program died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    pub id: i64,
+    pub box_id: String,
+    /// What is being done.
+    pub kind: String,
+    /// What there is to know for it.
+    pub json: String,
+}
+
 /// An open database. All calls block for a transaction at most.
 pub struct Store {
     path: PathBuf,
@@ -62,16 +83,20 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the database. Returns with it the ids of boxes that ran when the host
+    /// Opens or creates a home's database. Returns with it the ids of boxes that ran when the host
     /// went down: they are *stopped* now.
-    pub fn open(path: &Path) -> Result<(Store, Vec<String>)> {
+    pub fn open(home: &Home, lock: &mut HomeLock) -> Result<(Store, Vec<String>)> {
         let process = ProcessGuard::take()?;
-        let connection = Mutex::new(schema::open(path)?);
-        let store = Store { path: path.to_owned(), connection, _process: process };
+        let connection = Mutex::new(open::open(home, lock)?);
+        let store = Store { path: home.database(), connection, _process: process };
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::io(Code::Internal, "read the host's boot id", &e))?;
         let stopped = store.note_boot(boot_id.trim())?;
         Ok((store, stopped))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -83,124 +108,238 @@ impl Store {
         move |e| schema::error(&what, &e)
     }
 
-    /// Tells a reboot of the host from a restart of the program.
-    fn note_boot(&self, boot_id: &str) -> Result<Vec<String>> {
-        let failed = self.failed("note the host's boot");
+    /// Does something that is written as a whole or not at all.
+    fn write<T>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>,
+    ) -> Result<T> {
+        let failed = self.failed(what);
         let mut connection = self.lock();
         let transaction = schema::begin(&mut connection).map_err(&failed)?;
-        let known: Option<String> = transaction
-            .query_row("SELECT boot_id FROM alive WHERE id = 1", [], |r| r.get(0))
-            .optional()
-            .map_err(&failed)?;
-        let mut stopped = Vec::new();
-        if known.is_some_and(|known| known != boot_id) {
-            let query = format!(
-                "UPDATE box_state SET status = 'stopped', pid = NULL,
-                     json = json_set(json, '$.status', 'stopped', '$.pid', NULL)
-                 WHERE status IN {ACTIVE} RETURNING id"
-            );
-            let mut statement = transaction.prepare(&query).map_err(&failed)?;
-            let ids = statement.query_map([], |r| r.get(0)).map_err(&failed)?;
-            stopped = ids.collect::<Result<_, _>>().map_err(&failed)?;
-        }
-        transaction
-            .execute(
+        let done = match work(&transaction) {
+            Ok(done) => done,
+            Err(Trouble::Refused(error)) => return Err(error),
+            Err(Trouble::Database(e)) => return Err(failed(e)),
+        };
+        transaction.commit().map_err(&failed)?;
+        Ok(done)
+    }
+
+    /// Tells a reboot of the host from a restart of the program.
+    fn note_boot(&self, boot_id: &str) -> Result<Vec<String>> {
+        self.write("note the host's boot", |transaction| {
+            let known: Option<String> = transaction
+                .query_row("SELECT boot_id FROM alive WHERE id = 1", [], |r| r.get(0))
+                .optional()?;
+            let mut stopped = Vec::new();
+            if known.is_some_and(|known| known != boot_id) {
+                // What cannot be read keeps its JSON: only the columns say that it is stopped.
+                let query = format!(
+                    "UPDATE box_state SET status = 'stopped', pid = NULL,
+                         json = CASE json_valid(json)
+                             WHEN 1 THEN json_set(json, '$.status', 'stopped', '$.pid', NULL)
+                             ELSE json END
+                     WHERE status IN {ACTIVE} RETURNING id"
+                );
+                let mut statement = transaction.prepare(&query)?;
+                let ids = statement.query_map([], |r| r.get(0))?;
+                stopped = ids.collect::<Result<_, _>>()?;
+            }
+            transaction.execute(
                 "INSERT INTO alive (id, boot_id, started_at) VALUES (1, ?1, unixepoch())
                  ON CONFLICT (id) DO UPDATE SET boot_id = ?1, started_at = unixepoch()
                  WHERE boot_id <> ?1",
                 [boot_id],
-            )
-            .map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
-        Ok(stopped)
+            )?;
+            Ok(stopped)
+        })
     }
 
-    /// Writes a new box: both rows or none. A name in use is ALREADY_EXISTS.
-    pub fn save(&self, config: &ConfigRow, state: &StateRow) -> Result<()> {
-        let failed = self.failed("save a box");
-        let mut connection = self.lock();
-        let transaction = schema::begin(&mut connection).map_err(&failed)?;
-        let inserted = transaction.execute(
-            "INSERT INTO box_config (id, name, created_at, json) VALUES (?1, ?2, ?3, ?4)",
-            params![config.id, config.name, config.created_at, config.json],
-        );
-        if let Err(rusqlite::Error::SqliteFailure(e, _)) = &inserted
-            && e.code == ErrorCode::ConstraintViolation
-        {
-            let name = config.name.as_deref().unwrap_or(&config.id);
-            return Err(Error::new(Code::AlreadyExists, format!("a box '{name}' exists already"))
-                .object(name));
-        }
-        inserted.map_err(&failed)?;
-        transaction
-            .execute(
+    // ---- boxes ---------------------------------------------------------------------------------
+
+    /// Writes a new box: both rows or none, and with them the end of the intent to make it. A name in
+    /// use is ALREADY_EXISTS, and the error names its holder.
+    pub fn save(&self, config: &ConfigRow, state: &StateRow, intent: Option<i64>) -> Result<()> {
+        self.write("save a box", |transaction| {
+            let inserted = transaction.execute(
+                "INSERT INTO box_config (id, name, created_at, json) VALUES (?1, ?2, ?3, ?4)",
+                params![config.id, config.name, config.created_at, config.json],
+            );
+            if let Err(rusqlite::Error::SqliteFailure(e, _)) = &inserted
+                && e.code == ErrorCode::ConstraintViolation
+            {
+                return Err(Trouble::Refused(match &config.name {
+                    Some(name) => name_in_use(name, holder_of(transaction, name)?.as_deref()),
+                    None => Error::new(Code::AlreadyExists, "a box of this id exists already")
+                        .object(&*config.id),
+                }));
+            }
+            inserted?;
+            transaction.execute(
                 "INSERT INTO box_state (id, status, pid, json) VALUES (?1, ?2, ?3, ?4)",
                 params![state.id, state.status, state.pid, state.json],
-            )
-            .map_err(&failed)?;
-        transaction.commit().map_err(&failed)
+            )?;
+            if let Some(intent) = intent {
+                transaction.execute("DELETE FROM intent WHERE id = ?1", [intent])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The error of [`Store::save`] beforehand, if there is a box of this name.
+    pub fn check_name(&self, name: &str) -> Result<()> {
+        match holder_of(&self.lock(), name).map_err(self.failed("look up a box"))? {
+            Some(holder) => Err(name_in_use(name, Some(&holder))),
+            None => Ok(()),
+        }
     }
 
     /// A box by its id.
     pub fn load(&self, id: &str) -> Result<Option<(ConfigRow, StateRow)>> {
-        self.load_where("c.id = ?1", id)
+        Ok(self.select("c.id = ?1", &[id])?.pop())
     }
 
-    /// A box by its name.
-    pub fn load_by_name(&self, name: &str) -> Result<Option<(ConfigRow, StateRow)>> {
-        self.load_where("c.name = ?1", name)
-    }
-
-    fn load_where(&self, condition: &str, value: &str) -> Result<Option<(ConfigRow, StateRow)>> {
-        let query = format!("{SELECT_BOTH} WHERE {condition}");
-        self.lock()
-            .query_row(&query, [value], both)
-            .optional()
-            .map_err(self.failed("look up a box"))
+    /// A box by its id, its name, or the beginning of its id, if no other begins so. None is NOT_FOUND,
+    /// several are INVALID_ARGUMENT, and the error lists them.
+    pub fn find(&self, wanted: &str) -> Result<(ConfigRow, StateRow)> {
+        // Of an id and a name that are the same, the id.
+        let mut exact = self.select("c.id = ?1 OR c.name = ?1", &[wanted])?;
+        if let Some(at) = exact.iter().position(|(c, _)| c.id == wanted) {
+            return Ok(exact.swap_remove(at));
+        }
+        if let Some(named) = exact.pop() {
+            return Ok(named);
+        }
+        // substr, and not LIKE: nothing in it is a pattern.
+        let begins = "?1 <> '' AND substr(c.id, 1, length(?1)) = ?1";
+        let mut found = self.select(begins, &[wanted])?;
+        if found.len() > 1 {
+            let describe = |(config, _): &(ConfigRow, StateRow)| match &config.name {
+                Some(name) => format!("{} ({name})", config.id),
+                None => config.id.clone(),
+            };
+            let mut listed: Vec<String> = found.iter().take(LISTED).map(describe).collect();
+            if found.len() > LISTED {
+                listed.push(format!("and {} more", found.len() - LISTED));
+            }
+            let text = format!(
+                "'{wanted}' begins the ids of {} boxes: {}; give more of it",
+                found.len(),
+                listed.join(", ")
+            );
+            return Err(Error::new(Code::InvalidArgument, text).object(wanted));
+        }
+        found.pop().ok_or_else(|| {
+            Error::new(Code::NotFound, format!("there is no box '{wanted}'")).object(wanted)
+        })
     }
 
     /// All boxes, newest first.
     pub fn list_all(&self) -> Result<Vec<(ConfigRow, StateRow)>> {
-        self.list("TRUE")
+        self.select("TRUE", &[])
     }
 
     /// The boxes whose machine may be running, newest first.
     pub fn list_active(&self) -> Result<Vec<(ConfigRow, StateRow)>> {
-        self.list(&format!("s.status IN {ACTIVE}"))
+        self.select(&format!("s.status IN {ACTIVE}"), &[])
     }
 
-    fn list(&self, condition: &str) -> Result<Vec<(ConfigRow, StateRow)>> {
-        let failed = self.failed("list the boxes");
-        let query =
-            format!("{SELECT_BOTH} WHERE {condition} ORDER BY c.created_at DESC, c.id DESC");
+    fn select(&self, condition: &str, values: &[&str]) -> Result<Vec<(ConfigRow, StateRow)>> {
+        let failed = self.failed("look up boxes");
+        let query = format!(
+            "SELECT c.id, c.name, c.created_at, c.json, s.status, s.pid, s.json
+             FROM box_config c JOIN box_state s ON s.id = c.id
+             WHERE {condition} ORDER BY c.created_at DESC, c.id DESC"
+        );
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&query).map_err(&failed)?;
-        let rows = statement.query_map([], both).map_err(&failed)?;
+        let rows =
+            statement.query_map(rusqlite::params_from_iter(values), both).map_err(&failed)?;
         rows.collect::<Result<_, _>>().map_err(&failed)
     }
 
-    /// Writes a box's state. A box that is not there is NOT_FOUND.
-    pub fn update_state(&self, state: &StateRow) -> Result<()> {
-        let changed = self
-            .lock()
-            .execute(
+    /// Changes a box's state: `change` is given the row as it is, and returns what it becomes, or none
+    /// to leave it. Nobody else changes it meanwhile. Returns the row as it is then. A box that is not
+    /// there is NOT_FOUND.
+    pub fn change_state(
+        &self,
+        id: &str,
+        change: impl FnOnce(&StateRow) -> Result<Option<StateRow>>,
+    ) -> Result<StateRow> {
+        self.write("change a box's state", |transaction| {
+            let row = transaction
+                .query_row("SELECT id, status, pid, json FROM box_state WHERE id = ?1", [id], state)
+                .optional()?;
+            let row = row.ok_or_else(|| {
+                Trouble::Refused(Error::new(Code::NotFound, "the box was removed").object(id))
+            })?;
+            let Some(new) = change(&row).map_err(Trouble::Refused)? else { return Ok(row) };
+            transaction.execute(
                 "UPDATE box_state SET status = ?2, pid = ?3, json = ?4 WHERE id = ?1",
-                params![state.id, state.status, state.pid, state.json],
-            )
-            .map_err(self.failed("update a box"))?;
-        match changed {
-            0 => Err(Error::new(Code::NotFound, "the box was removed").object(&*state.id)),
-            _ => Ok(()),
-        }
+                params![id, new.status, new.pid, new.json],
+            )?;
+            Ok(new)
+        })
     }
 
-    /// Deletes a box; says whether there was one.
-    pub fn delete(&self, id: &str) -> Result<bool> {
-        self.lock()
-            .execute("DELETE FROM box_config WHERE id = ?1", [id])
-            .map(|rows| rows > 0)
-            .map_err(self.failed("delete a box"))
+    /// Deletes a box's rows, and in the same step notes the intent to do away with its files. None if
+    /// there is no such box.
+    pub fn delete(&self, id: &str, kind: &str) -> Result<Option<i64>> {
+        self.write("delete a box", |transaction| {
+            if transaction.execute("DELETE FROM box_config WHERE id = ?1", [id])? == 0 {
+                return Ok(None);
+            }
+            insert_intent(transaction, id, kind, "{}").map(Some)
+        })
     }
+
+    // ---- intents -------------------------------------------------------------------------------
+
+    /// Notes that a change of several steps begins.
+    pub fn begin_intent(&self, box_id: &str, kind: &str, json: &str) -> Result<i64> {
+        self.write("note an intent", |transaction| insert_intent(transaction, box_id, kind, json))
+    }
+
+    /// Notes that a change is complete, or undone.
+    pub fn end_intent(&self, id: i64) -> Result<()> {
+        self.lock()
+            .execute("DELETE FROM intent WHERE id = ?1", [id])
+            .map(drop)
+            .map_err(self.failed("end an intent"))
+    }
+
+    /// What is under way, or was when its program died; oldest first.
+    pub fn intents(&self) -> Result<Vec<Intent>> {
+        let failed = self.failed("list the intents");
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare_cached("SELECT id, box_id, kind, json FROM intent ORDER BY id")
+            .map_err(&failed)?;
+        let intent = |row: &Row<'_>| {
+            Ok(Intent {
+                id: row.get(0)?,
+                box_id: row.get(1)?,
+                kind: row.get(2)?,
+                json: row.get(3)?,
+            })
+        };
+        let rows = statement.query_map([], intent).map_err(&failed)?;
+        rows.collect::<Result<_, _>>().map_err(&failed)
+    }
+
+    /// The ids of all boxes, and of those that are being made or removed.
+    pub fn known_ids(&self) -> Result<HashSet<String>> {
+        let failed = self.failed("list the boxes");
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare_cached("SELECT id FROM box_config UNION SELECT box_id FROM intent")
+            .map_err(&failed)?;
+        let rows = statement.query_map([], |r| r.get(0)).map_err(&failed)?;
+        rows.collect::<Result<_, _>>().map_err(&failed)
+    }
+
+    // ---- images --------------------------------------------------------------------------------
 
     /// Notes that an image has been made into a disk.
     pub fn save_image(&self, image: &ImageRow) -> Result<()> {
@@ -224,8 +363,46 @@ impl Store {
     }
 }
 
-const SELECT_BOTH: &str = "SELECT c.id, c.name, c.created_at, c.json, s.status, s.pid, s.json
-     FROM box_config c JOIN box_state s ON s.id = c.id";
+/// How many boxes an error lists.
+const LISTED: usize = 10;
+
+/// Why something was not written.
+enum Trouble {
+    Refused(Error),
+    Database(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(e: rusqlite::Error) -> Trouble {
+        Trouble::Database(e)
+    }
+}
+
+fn insert_intent(
+    transaction: &Transaction<'_>,
+    box_id: &str,
+    kind: &str,
+    json: &str,
+) -> Result<i64, Trouble> {
+    transaction.execute(
+        "INSERT INTO intent (box_id, kind, created_at, json) VALUES (?1, ?2, unixepoch(), ?3)",
+        [box_id, kind, json],
+    )?;
+    Ok(transaction.last_insert_rowid())
+}
+
+/// The id of the box that has a name.
+fn holder_of(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    connection
+        .query_row("SELECT id FROM box_config WHERE name = ?1", [name], |r| r.get(0))
+        .optional()
+}
+
+fn name_in_use(name: &str, holder: Option<&str>) -> Error {
+    let holder = holder.map(|id| format!(" ({id})")).unwrap_or_default();
+    let text = format!("a box '{name}' exists already{holder}");
+    Error::new(Code::AlreadyExists, text).object(name)
+}
 
 fn both(row: &Row<'_>) -> rusqlite::Result<(ConfigRow, StateRow)> {
     let id: String = row.get(0)?;
@@ -234,87 +411,9 @@ fn both(row: &Row<'_>) -> rusqlite::Result<(ConfigRow, StateRow)> {
     Ok((config, StateRow { id, status: row.get(4)?, pid: row.get(5)?, json: row.get(6)? }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(id: &str, name: Option<&str>, created_at: i64, status: &str) -> (ConfigRow, StateRow) {
-        let config = ConfigRow {
-            id: id.into(),
-            name: name.map(Into::into),
-            created_at,
-            json: format!("{{\"id\":\"{id}\"}}"),
-        };
-        let pid = (status == "running").then_some(42);
-        let json = format!("{{\"status\":\"{status}\",\"pid\":42,\"later\":[1]}}");
-        (config, StateRow { id: id.into(), status: status.into(), pid, json })
-    }
-
-    fn open() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("boxlite.db")).unwrap().0;
-        (dir, store)
-    }
-
-    #[test]
-    fn a_box_is_found_by_id_and_name_until_it_is_deleted() {
-        let (_dir, store) = open();
-        let (config, state) = rows("a", Some("web"), 1, "configured");
-        store.save(&config, &state).unwrap();
-        assert_eq!(store.load("a").unwrap(), Some((config.clone(), state.clone())));
-        assert_eq!(store.load_by_name("web").unwrap(), Some((config, state.clone())));
-        assert_eq!(store.load("b").unwrap(), None);
-        assert!(store.delete("a").unwrap());
-        assert!(!store.delete("a").unwrap());
-        assert_eq!(store.load("a").unwrap(), None);
-        assert_eq!(store.update_state(&state).unwrap_err().code(), Code::NotFound);
-    }
-
-    #[test]
-    fn a_name_in_use_is_refused_by_its_name_and_nothing_is_written() {
-        let (_dir, store) = open();
-        let (config, state) = rows("a", Some("web"), 1, "configured");
-        store.save(&config, &state).unwrap();
-        let (config, state) = rows("b", Some("web"), 1, "configured");
-        let error = store.save(&config, &state).unwrap_err();
-        assert_eq!((error.code(), error.failing_object()), (Code::AlreadyExists, Some("web")));
-        assert_eq!(store.load("b").unwrap(), None);
-    }
-
-    #[test]
-    fn boxes_are_listed_newest_first() {
-        let (_dir, store) = open();
-        for (id, at, status) in [("a", 5, "stopped"), ("b", 9, "paused"), ("c", 7, "running")] {
-            let (config, state) = rows(id, None, at, status);
-            store.save(&config, &state).unwrap();
-        }
-        let ids = |rows: Vec<(ConfigRow, StateRow)>| {
-            rows.into_iter().map(|(c, _)| c.id).collect::<Vec<_>>()
-        };
-        assert_eq!(ids(store.list_all().unwrap()), ["b", "c", "a"]);
-        assert_eq!(ids(store.list_active().unwrap()), ["b", "c"]);
-    }
-
-    #[test]
-    fn a_reboot_stops_active_boxes_and_keeps_unknown_fields() {
-        let (dir, store) = open();
-        for (id, status) in [("a", "running"), ("b", "paused"), ("c", "configured")] {
-            let (config, state) = rows(id, None, 1, status);
-            store.save(&config, &state).unwrap();
-        }
-        let path = dir.path().join("boxlite.db");
-        drop(store);
-        let (store, stopped) = Store::open(&path).unwrap();
-        assert!(stopped.is_empty(), "no reboot, yet {stopped:?} were stopped");
-        store.lock().execute("UPDATE alive SET boot_id = 'another'", []).unwrap();
-        drop(store);
-        let (store, mut stopped) = Store::open(&path).unwrap();
-        stopped.sort();
-        assert_eq!(stopped, ["a", "b"]);
-        let (_, state) = store.load("a").unwrap().unwrap();
-        assert_eq!((state.status.as_str(), state.pid), ("stopped", None));
-        let json: serde_json::Value = serde_json::from_str(&state.json).unwrap();
-        assert_eq!(json, serde_json::json!({"status": "stopped", "pid": null, "later": [1]}));
-        assert_eq!(store.load("c").unwrap().unwrap().1.status, "configured");
-    }
+fn state(row: &Row<'_>) -> rusqlite::Result<StateRow> {
+    Ok(StateRow { id: row.get(0)?, status: row.get(1)?, pid: row.get(2)?, json: row.get(3)? })
 }
+
+#[cfg(test)]
+mod tests;

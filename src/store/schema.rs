@@ -1,23 +1,19 @@
-//! The tables, and telling our homes from others'.
+//! The tables, and the marks of a database of ours.
 //!
-//! Homes of ours carry a mark (SQLite's `application_id`) and number their schema on from the
-//! last version of the software whose tables they share. A database without the mark is
-//! somebody else's: it is never changed here.
-
-use std::path::Path;
-use std::time::{Duration, Instant};
+//! Homes of ours carry a mark (SQLite's `application_id`) and number their versions on from the last of
+//! the software whose tables they share.
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error};
 
 /// "boxl", big-endian.
-const MARK: i32 = 0x626f_786c;
+pub const MARK: i32 = 0x626f_786c;
 
-/// The first version of ours; 8 is the last of the software whose homes can be adopted.
-const VERSION: i64 = 9;
+/// The version of the tables below.
+pub const VERSION: i64 = 10;
 
-const TABLES: &str = "
+pub const BOXES_AND_IMAGES: &str = "
 CREATE TABLE schema_version (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL,
@@ -53,6 +49,10 @@ CREATE TABLE image_index (
     complete INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX idx_image_index_manifest_digest ON image_index (manifest_digest);
+";
+
+/// Since version 7.
+pub const BASE_DISKS: &str = "
 CREATE TABLE base_disk (
     id TEXT PRIMARY KEY NOT NULL,
     source_box_id TEXT NOT NULL,
@@ -82,106 +82,45 @@ CREATE TABLE snapshot (
 CREATE INDEX idx_snapshot_box_id ON snapshot (box_id);
 ";
 
-/// How long another program is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Since version 10: what is under way and takes several steps.
+pub const INTENTS: &str = "
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    box_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    json TEXT NOT NULL
+);
+CREATE INDEX idx_intent_box_id ON intent (box_id);
+";
 
-/// Opens a database of ours, or makes one.
-pub fn open(path: &Path) -> Result<Connection> {
-    let what = format!("open the database {}", path.display());
-    let failed = |e: rusqlite::Error| error(&what, &e);
-    let mut connection = Connection::open(path).map_err(failed)?;
-    connection.busy_timeout(PATIENCE).map_err(failed)?;
-    check_owner(&connection, path).map_err(|e| e.unwrap_or_else(failed))?;
-    use_wal(&connection).map_err(failed)?;
-    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    connection.pragma_update(None, "foreign_keys", "ON").map_err(failed)?;
-    let transaction = begin(&mut connection).map_err(failed)?;
-    // Looked at again inside the transaction: another program may have made it meanwhile.
-    if is_empty(&transaction).map_err(failed)? {
-        transaction.pragma_update(None, "application_id", MARK).map_err(failed)?;
-        transaction.execute_batch(TABLES).map_err(failed)?;
-        transaction
-            .execute(
-                "INSERT INTO schema_version VALUES (1, ?1, ?2)",
-                (VERSION, chrono::Utc::now().to_rfc3339()),
-            )
-            .map_err(failed)?;
+/// Makes the tables of a new home.
+pub fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.pragma_update(None, "application_id", MARK)?;
+    for tables in [BOXES_AND_IMAGES, BASE_DISKS, INTENTS] {
+        transaction.execute_batch(tables)?;
     }
-    transaction.commit().map_err(failed)?;
-    Ok(connection)
+    set_version(transaction, VERSION)
 }
 
-/// Of several who switch at the same moment, SQLite tells all but one at once that the database is
-/// busy: they would wait for each other.
-fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match connection.pragma_update(None, "journal_mode", "WAL") {
-            Err(e)
-                if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            other => return other,
-        }
-    }
-}
-
-enum Refusal {
-    Refused(Error),
-    Sqlite(rusqlite::Error),
-}
-
-impl Refusal {
-    fn unwrap_or_else(self, convert: impl FnOnce(rusqlite::Error) -> Error) -> Error {
-        match self {
-            Refusal::Refused(error) => error,
-            Refusal::Sqlite(e) => convert(e),
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Refusal {
-    fn from(e: rusqlite::Error) -> Self {
-        Refusal::Sqlite(e)
-    }
-}
-
-/// Refuses what is not ours to open. Changes nothing.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), Refusal> {
-    if is_empty(connection)? {
-        return Ok(());
-    }
-    let mark: i32 = connection.pragma_query_value(None, "application_id", |r| r.get(0))?;
-    let version: i64 =
-        connection.query_row("SELECT version FROM schema_version", [], |r| r.get(0))?;
-    let refusal = |code, text: String| {
-        Err(Refusal::Refused(Error::new(code, text).object(path.display().to_string())))
-    };
-    if mark != MARK {
-        return refusal(
-            Code::Database,
-            format!(
-                "the home was written by other software (schema version {version}); this version \
-                 of the library cannot adopt it: choose another home"
-            ),
-        );
-    }
-    if version > VERSION {
-        return refusal(
-            Code::Database,
-            format!(
-                "the home was written by a newer version of the library (schema version \
-                 {version}, this one knows {VERSION}): upgrade, or choose another home"
-            ),
-        );
-    }
-    Ok(())
-}
-
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+/// Whether nobody has made any tables yet.
+pub fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |r| r.get(0))
+}
+
+pub fn is_marked(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.pragma_query_value(None, "application_id", |r| Ok(r.get::<_, i32>(0)? == MARK))
+}
+
+pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT version FROM schema_version WHERE id = 1", [], |r| r.get(0))
+}
+
+pub fn set_version(transaction: &Transaction<'_>, version: i64) -> rusqlite::Result<()> {
+    let now = chrono::Utc::now().to_rfc3339();
+    transaction
+        .execute("INSERT OR REPLACE INTO schema_version VALUES (1, ?1, ?2)", (version, now))
+        .map(drop)
 }
 
 /// Begins a transaction that will write: waiting for the lock happens here, not half-way.
@@ -191,61 +130,18 @@ pub fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
 
 /// What went wrong in the database, as an error of ours.
 pub fn error(what: &str, cause: &rusqlite::Error) -> Error {
-    let code = match cause.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Code::ResourceExhausted,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Code::Busy,
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure) => {
-            Code::Storage
+    let (code, remedy) = match cause.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => (Code::ResourceExhausted, ""),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (Code::Busy, ": another program has locked it")
         }
-        _ => Code::Database,
+        Some(ErrorCode::ReadOnly) => (Code::Storage, ": it is read-only"),
+        Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => (Code::Storage, ""),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
+            Code::Database,
+            ": it was left as it is; put a copy in its place, or choose another home",
+        ),
+        _ => (Code::Database, ""),
     };
-    Error::new(code, format!("{what}: {cause}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_softwares_home_is_refused_and_left_untouched() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("b.db");
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch(TABLES).unwrap();
-        other.execute("INSERT INTO schema_version VALUES (1, 8, '')", []).unwrap();
-        drop(other);
-        let before = std::fs::read(&path).unwrap();
-        let error = open(&path).unwrap_err();
-        assert!(error.message().contains("version 8"), "{error}");
-        assert_eq!(std::fs::read(&path).unwrap(), before);
-    }
-
-    #[test]
-    fn a_newer_home_of_ours_is_refused_by_both_versions() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("b.db");
-        let ours = open(&path).unwrap();
-        ours.execute("UPDATE schema_version SET version = 99", []).unwrap();
-        drop(ours);
-        let error = open(&path).unwrap_err();
-        assert!(error.message().contains("99") && error.message().contains('9'), "{error}");
-    }
-
-    #[test]
-    fn garbage_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("b.db");
-        std::fs::write(&path, vec![7; 10_000]).unwrap();
-        assert_eq!(open(&path).unwrap_err().code(), Code::Database);
-    }
-
-    #[test]
-    fn many_programs_may_make_the_database_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("b.db");
-        std::thread::scope(|scope| {
-            let opened: Vec<_> = (0..16).map(|_| scope.spawn(|| open(&path).map(drop))).collect();
-            opened.into_iter().for_each(|t| t.join().unwrap().unwrap());
-        });
-    }
+    Error::new(code, format!("{what}: {cause}{remedy}"))
 }

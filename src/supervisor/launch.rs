@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 
 use super::park::{self, Parked};
 use super::peer::{Arrival, CREATOR, Clients, Queue};
-use super::socket::{self, PidFile};
+use super::socket;
 use crate::channel::guest::{self, Session};
 use crate::engine::{self, Engine, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, Road};
 use crate::error::{Code, Error, Result};
@@ -21,6 +21,8 @@ use crate::error::{Code, Error, Result};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LaunchSpec {
     pub box_id: String,
+    /// The id of this run of the box.
+    pub run: String,
     /// The box's own directory: its socket, logs and pid file go there.
     pub box_dir: PathBuf,
     pub machine: MachineSpec,
@@ -50,7 +52,6 @@ pub struct Launched<M> {
     pub detours: Vec<String>,
     pub spec: LaunchSpec,
     pub listener: UnixListener,
-    pub _pid_file: PidFile,
 }
 
 /// What the creating program wants.
@@ -99,7 +100,7 @@ impl Order {
 }
 
 impl<M: Machine> Launcher<M> {
-    /// Launches the machine and makes it the box.
+    /// Launches the machine and makes it the box, which the caller has taken.
     pub async fn launch<E: Engine<Machine = M>>(
         self,
         engine: &E,
@@ -107,7 +108,6 @@ impl<M: Machine> Launcher<M> {
     ) -> Result<Launched<M>> {
         let Launcher { spec, parked } = self;
         let mut stages = Stages::new(clients);
-        let pid_file = PidFile::create(&spec.box_dir)?;
         let listener = socket::listen(&spec.box_dir)?;
         stages.done("supervisor");
 
@@ -128,7 +128,7 @@ impl<M: Machine> Launcher<M> {
             .errno(failure.errno));
         }
         set_clock(&mut guest).await?;
-        Ok(Launched { machine, guest, road, detours, spec, listener, _pid_file: pid_file })
+        Ok(Launched { machine, guest, road, detours, spec, listener })
     }
 }
 

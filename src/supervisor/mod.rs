@@ -13,6 +13,7 @@
 //! - [`hub`]: who asked what, and where which stream goes
 //! - [`park`]: a machine that waits for its box
 //! - [`peer`]: the tasks that read and write one connection
+//! - [`record`]: what is left behind
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
 mod creator;
@@ -20,8 +21,10 @@ mod hub;
 pub mod launch;
 mod park;
 mod peer;
+pub mod record;
 pub mod socket;
 
+use std::path::Path;
 use std::time::Duration;
 
 use boxlite_protocol::message::{Ended, FromSupervisor, Running, from_supervisor};
@@ -34,6 +37,8 @@ use creator::Creator;
 use hub::{Hub, Outcome};
 use launch::{Launched, Launcher, Order};
 use peer::{Arrival, Clients};
+use record::EndRecord;
+use socket::PidFile;
 
 pub use launch::LaunchSpec;
 
@@ -50,15 +55,24 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
     let mut clients = Clients::new(control)?;
     let end = async {
         let Some(launcher) = await_launch(&engine, &mut clients, &creator).await? else {
-            return Ok(());
+            return Ok(Cause::Wanted);
         };
-        let launched = launcher.launch(&engine, &mut clients).await?;
-        serve(launched, &mut clients, &creator).await
+        let (box_dir, run) = (launcher.spec.box_dir.clone(), launcher.spec.run.clone());
+        let pid_file = PidFile::create(&box_dir)?;
+        let end = async {
+            let launched = launcher.launch(&engine, &mut clients).await?;
+            serve(launched, &mut clients, &creator).await
+        }
+        .await;
+        // Who finds that nobody serves the box any more finds out why, too.
+        leave_word(&box_dir, run, &end);
+        drop(pid_file);
+        end
     }
     .await;
     clients.send_all(&FromSupervisor { body: Some(from_supervisor::Body::Ended(farewell(&end))) });
     clients.flush(FAREWELL_PATIENCE).await;
-    end
+    end.map(drop)
 }
 
 /// Waits for the box to be known, with a machine if that is asked for. None if nobody has a box.
@@ -76,14 +90,38 @@ async fn await_launch<E: Engine>(
     }
 }
 
-fn farewell(end: &Result<()>) -> Ended {
+/// Why a box ended that was meant to.
+enum Cause {
+    /// Somebody stopped it, or switched it off from inside.
+    Wanted,
+    /// The program that it was for is gone.
+    Abandoned,
+}
+
+const ABANDONED: &str = "the program that ran the box ended";
+
+fn farewell(end: &Result<Cause>) -> Ended {
     match end {
-        Ok(()) => Ended { code: 0, message: "the box was stopped".into(), errno: 0 },
+        Ok(_) => Ended { code: 0, message: "the box was stopped".into(), errno: 0 },
         Err(e) => Ended {
             code: e.code() as i32,
             message: e.message().to_owned(),
             errno: e.os_errno().unwrap_or(0),
         },
+    }
+}
+
+/// Writes down how the box ended. If that cannot be, who is connected is told all the same.
+fn leave_word(box_dir: &Path, run: String, end: &Result<Cause>) {
+    let (code, message) = match end {
+        Ok(Cause::Wanted) => (0, String::new()),
+        Ok(Cause::Abandoned) => (0, ABANDONED.to_owned()),
+        Err(error) if error.code() == Code::Cancelled => (0, ABANDONED.to_owned()),
+        Err(error) => (error.code() as i32, error.to_string()),
+    };
+    let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
+    if let Err(error) = (EndRecord { run, code, message, at }).write(box_dir) {
+        eprintln!("boxlite-shim: {error}");
     }
 }
 
@@ -98,8 +136,8 @@ async fn serve<M: Machine>(
     launched: Launched<M>,
     clients: &mut Clients,
     creator: &Creator,
-) -> Result<()> {
-    let Launched { mut machine, guest, road, detours, spec, listener, _pid_file } = launched;
+) -> Result<Cause> {
+    let Launched { mut machine, guest, road, detours, spec, listener } = launched;
     // They are in this box's own log too.
     detours.iter().for_each(|detour| eprintln!("boxlite-shim: {detour}"));
     let running = Running {
@@ -109,6 +147,7 @@ async fn serve<M: Machine>(
         accelerator: machine.accelerator().to_string(),
         boot: road.to_string(),
         detours,
+        run: spec.run.clone(),
     };
     let (mut guest_reader, guest_writer) = peer::split(guest);
     let mut hub = Hub::new(guest_writer, running);
@@ -119,12 +158,14 @@ async fn serve<M: Machine>(
         let outcome = tokio::select! {
             message = guest_reader.next() => hub.on_guest(message, clients),
             arrival = clients.next(&listener) => match arrival {
-                Arrival::Gone(peer::CREATOR) if !spec.detached => break Ok(()),
+                Arrival::Gone(peer::CREATOR) if !spec.detached => break Ok(Cause::Abandoned),
                 Arrival::Gone(id) => hub.client_gone(id),
                 Arrival::Message(id, message) => hub.on_client(id, message, clients),
             },
-            () = creator.gone(), if !spec.detached => break Ok(()),
-            end = machine.ended() => break explain(end, &machine, ending.is_some()),
+            () = creator.gone(), if !spec.detached => break Ok(Cause::Abandoned),
+            end = machine.ended() => {
+                break explain(end, &machine, ending.is_some()).map(|()| Cause::Wanted);
+            }
             () = sleep_until(deadline) => break Err(Error::new(
                 Code::Timeout,
                 "the box did not switch off in time and was cut off",
@@ -139,10 +180,10 @@ async fn serve<M: Machine>(
                 ending = Some(Ending { deadline });
             }
             // The agent has said that it is done, or it is gone: only the process is left.
-            Ok(Outcome::GuestDone) if ending.is_some() => break Ok(()),
+            Ok(Outcome::GuestDone) if ending.is_some() => break Ok(Cause::Wanted),
             Ok(Outcome::GuestDone) => {
                 match tokio::time::timeout(OFF_PATIENCE, machine.ended()).await {
-                    Ok(end) => break explain(end, &machine, false),
+                    Ok(end) => break explain(end, &machine, false).map(|()| Cause::Wanted),
                     Err(_) => break Err(Error::new(Code::Portal, "the guest closed its channel")),
                 }
             }

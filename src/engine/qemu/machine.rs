@@ -28,7 +28,7 @@ use super::template::Template;
 use super::{files, prepare, scratch};
 use crate::channel::guest::{self, Session};
 use crate::disk::overlay;
-use crate::engine::log::CappedLog;
+use crate::engine::log::{self, CappedLog, QUOTED_LINES};
 use crate::engine::{Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineSpec};
 use crate::error::{Code, Error, Result};
 
@@ -40,9 +40,6 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(60);
 /// Where the logs are kept: what the guest writes to its console, and what QEMU says.
 const CONSOLE_LOG: &str = "console.log";
 const MESSAGES_LOG: &str = "qemu.log";
-
-/// How many lines of each log an error quotes.
-const QUOTED_LINES: usize = 12;
 
 pub struct QemuMachine {
     process: Process,
@@ -398,10 +395,7 @@ impl Machine for QemuMachine {
         for (name, log) in
             [("guest console", &self.process.console), ("qemu", &self.process.messages)]
         {
-            let lines = log.last_lines();
-            if !lines.is_empty() {
-                text.push_str(&format!("\n--- {name}, last lines ---\n{lines}"));
-            }
+            text.push_str(&log::quote(name, &log.last_lines()));
         }
         text
     }

@@ -1,0 +1,119 @@
+//! What is true of a box, whatever its row says.
+//!
+//! A row that says a machine runs is believed only while a supervisor lives: the programs that wrote it
+//! may all have been killed. How a box ended that nobody watched is told by what its supervisor left
+//! behind; one that left nothing was killed itself.
+
+use std::path::Path;
+
+use super::config::now;
+use super::context::Context;
+use super::remove::{is_supervised, not_found};
+use super::state::{BoxState, Change, End, Status};
+use crate::engine::log::last_words;
+use crate::engine::oom;
+use crate::error::{Code, Error, Result};
+use crate::supervisor::record::EndRecord;
+
+/// Writes down what happened to a box in a run. Returns the state as it is then, which is that of
+/// another run if this one is over.
+pub fn note(context: &Context, id: &str, run: &str, change: &Change) -> Result<BoxState> {
+    let row = context.store.change_state(id, |row| {
+        let state = BoxState::from_row(row)?.after(run, change).map_err(|e| e.or_object(id))?;
+        state.map(|state| state.to_row(id)).transpose()
+    })?;
+    BoxState::from_row(&row)
+}
+
+/// A box's state. Where the row is not true any more, it is corrected; if that cannot be written, the
+/// next look does it.
+pub fn state(context: &Context, id: &str) -> Result<BoxState> {
+    let state = read(context, id)?;
+    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
+        return Ok(state);
+    }
+    // Somebody who is just starting or stopping it knows better.
+    let Ok(_lock) = context.lock_box(id) else { return Ok(state) };
+    let state = read(context, id)?;
+    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
+        return Ok(state);
+    }
+    correct(context, id, &state)
+}
+
+/// The state of a box that may be started, which the caller has locked.
+pub fn startable(context: &Context, id: &str) -> Result<BoxState> {
+    if is_supervised(&context.home.of_box(id))? {
+        let text = "another program has just started it: try again";
+        return Err(Error::new(Code::Busy, text).object(id));
+    }
+    let state = read(context, id)?;
+    let state = if state.status.is_active() { correct(context, id, &state)? } else { state };
+    let disk = context.home.disk(id);
+    if !disk.is_file() {
+        let text = format!("its disk {} is gone", disk.display());
+        return Err(Error::new(Code::Storage, text).object(id));
+    }
+    Ok(state)
+}
+
+fn read(context: &Context, id: &str) -> Result<BoxState> {
+    let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    BoxState::from_row(&row)
+}
+
+/// Ends what the row says is still going on.
+fn correct(context: &Context, id: &str, state: &BoxState) -> Result<BoxState> {
+    match &state.run {
+        Some(run) => {
+            let end = Change::End(how_it_ended(&context.home.of_box(id), run, state));
+            note(context, id, run, &end).or_else(|error| {
+                let ended = state.after(run, &end)?.unwrap_or_else(|| state.clone());
+                unwritten(id, error, ended)
+            })
+        }
+        // By other software, which counted no runs.
+        None => {
+            let status = match state.status {
+                Status::Starting => Status::Configured,
+                _ => Status::Stopped,
+            };
+            let corrected = BoxState { status, pid: None, ..state.clone() };
+            let row = corrected.to_row(id)?;
+            context.store.change_state(id, |_| Ok(Some(row))).map(|_| corrected)
+        }
+    }
+}
+
+fn unwritten(id: &str, error: Error, state: BoxState) -> Result<BoxState> {
+    if error.code() == Code::NotFound {
+        return Err(error);
+    }
+    tracing::error!("the state of box {id} was not written: {error}");
+    Ok(state)
+}
+
+/// How a run ended that has no supervisor any more.
+fn how_it_ended(box_dir: &Path, run: &str, state: &BoxState) -> End {
+    if let Some(record) = EndRecord::read(box_dir, run) {
+        let message = Some(record.message).filter(|m| !m.is_empty());
+        return End { failed: record.code != 0, reason: message };
+    }
+    match (state.status, state.pid) {
+        // The program died before there was a supervisor, or its end came first.
+        (Status::Starting, _) | (_, None) => {
+            End { failed: false, reason: Some("the program that started the box ended".into()) }
+        }
+        (_, Some(pid)) => {
+            let mut reason = format!(
+                "the box's supervisor (process {pid}) was killed, and the machine with it; found at {}",
+                now()
+            );
+            if let Some(line) = oom::killed(pid) {
+                reason.push_str(&format!("\n--- kernel log ---\n{line}"));
+            }
+            reason.push_str(&last_words(&box_dir.join("logs/console.log"), "guest console"));
+            End { failed: true, reason: Some(reason) }
+        }
+    }
+}
