@@ -704,6 +704,24 @@ boxlite_status boxlite_box_stop(struct boxlite_box *box,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
+/// Has the box stand still: its processes do not run until it is resumed, and keep their memory. One
+/// that does already stays as it is. While it is paused, commands cannot be started
+/// (BOXLITE_INVALID_STATE); stopping it works. The operation has no result.
+///
+/// Errors of the operation: BOXLITE_INVALID_STATE (it does not run), BOXLITE_TIMEOUT (its virtual
+/// machine does not answer).
+boxlite_status boxlite_box_pause(struct boxlite_box *box,
+                                 struct boxlite_op **op,
+                                 struct boxlite_error **error);
+
+/// Has a paused box go on; its clock is set. So does one that was paused because the host's disk was
+/// full (boxlite_box_info_error() tells): what it could not write is written now, and if the disk is
+/// still full it is paused again. One that runs stays as it is. The operation has no result, and the
+/// errors of boxlite_box_pause().
+boxlite_status boxlite_box_resume(struct boxlite_box *box,
+                                  struct boxlite_op **op,
+                                  struct boxlite_error **error);
+
 /// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Error of
 /// the operation: BOXLITE_NOT_FOUND (it was removed).
 boxlite_status boxlite_box_inspect(struct boxlite_box *box,

@@ -265,7 +265,9 @@ impl Agent {
                 _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
             },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
-            None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
+            Some(request::Op::Pause(_) | request::Op::Resume(_)) | None => {
+                Err(failure(FailureKind::Invalid, "a request this agent does not know", 0))
+            }
         };
         self.respond(id, outcome);
         Ok(())

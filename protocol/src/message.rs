@@ -40,7 +40,7 @@ pub mod to_guest {
 pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub op: Option<request::Op>,
 }
 
@@ -75,6 +75,12 @@ pub mod request {
         /// command reads, as much as there is gets read; and [`crate::placeholder`]s are written.
         #[prost(message, tag = "9")]
         MountRoot(Disk),
+        /// Has the machine stand still. The supervisor's own, as all that follow: no guest gets it.
+        #[prost(message, tag = "10")]
+        Pause(Empty),
+        /// Has it go on.
+        #[prost(message, tag = "11")]
+        Resume(Empty),
     }
 }
 
@@ -294,6 +300,8 @@ pub enum FailureKind {
     Mount = 9,
     /// The box ended before the request was answered.
     Ended = 10,
+    /// Somebody who should have answered did not.
+    Silent = 11,
 }
 
 /// The end of an exec, after the last byte of its output.
@@ -317,7 +325,7 @@ pub struct Exited {
 /// and stop it.
 #[derive(Clone, PartialEq, Message)]
 pub struct ToSupervisor {
-    #[prost(oneof = "to_supervisor::Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "to_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub body: Option<to_supervisor::Body>,
 }
 
@@ -343,6 +351,9 @@ pub mod to_supervisor {
         /// comes when the machine is wanted.
         #[prost(bytes = "bytes", tag = "6")]
         Park(Bytes),
+        /// Is answered by the same, at once: the supervisor is not stuck.
+        #[prost(message, tag = "7")]
+        Beat(Empty),
     }
 }
 
@@ -356,7 +367,7 @@ pub struct Attach {
 /// A box's supervisor to a program.
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSupervisor {
-    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<from_supervisor::Body>,
 }
 
@@ -385,7 +396,36 @@ pub mod from_supervisor {
         /// A machine waits to be launched as a box.
         #[prost(message, tag = "8")]
         Parked(Parked),
+        /// Something has happened to the running box.
+        #[prost(message, tag = "9")]
+        Notice(Notice),
+        #[prost(message, tag = "10")]
+        Beat(Empty),
     }
+}
+
+/// How a running box is now.
+#[derive(Clone, PartialEq, Message)]
+pub struct Notice {
+    #[prost(enumeration = "Standing", tag = "1")]
+    pub standing: i32,
+    /// What there is to tell of it.
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+/// Whether a machine goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Standing {
+    /// It runs, and answers.
+    Runs = 0,
+    /// It stands still because somebody asked for that.
+    Paused = 1,
+    /// It stands still because the host's disk is full.
+    DiskFull = 2,
+    /// It should run, and does not answer.
+    Silent = 3,
 }
 
 /// A step of the launch is done, or one that takes long has begun.
@@ -423,6 +463,9 @@ pub struct Running {
     /// The id of this run of the box.
     #[prost(string, tag = "7")]
     pub run: String,
+    /// How it is now; absent if it just runs.
+    #[prost(message, optional, tag = "8")]
+    pub standing: Option<Notice>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -20,7 +20,7 @@ use super::state::{BoxState, Change, End, Status};
 use super::truth;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use boxlite_protocol::message::Running;
+use boxlite_protocol::message::{Running, Standing};
 
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
@@ -42,6 +42,8 @@ struct Inner {
     /// Held by whoever changes the box's state.
     turn: Arc<tokio::sync::Mutex<()>>,
     live: Mutex<Live>,
+    /// Held while it is written down how the machine is.
+    noting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -106,7 +108,8 @@ impl Boot {
 
 impl BoxHandle {
     pub(crate) fn new(context: Arc<Context>, config: BoxConfig) -> BoxHandle {
-        let inner = Inner { context, config, turn: Arc::default(), live: Mutex::default() };
+        let (turn, live, noting) = Default::default();
+        let inner = Inner { context, config, turn, live, noting };
         BoxHandle { inner: Arc::new(inner) }
     }
 
@@ -191,6 +194,19 @@ impl BoxHandle {
         self.inner.context.finish(stop).await
     }
 
+    /// Has the box stand still: its processes do not run until it is resumed, and its memory stays. One
+    /// that does already stays as it is.
+    pub async fn pause(&self) -> Result<()> {
+        let inner = self.inner.clone();
+        self.inner.context.finish(async move { inner.halt(true).await }).await
+    }
+
+    /// Has a paused box go on; its clock is set. One that runs stays as it is.
+    pub async fn resume(&self) -> Result<()> {
+        let inner = self.inner.clone();
+        self.inner.context.finish(async move { inner.halt(false).await }).await
+    }
+
     /// Removes the box and its disk. One that runs is refused, or stopped at once with `force`.
     /// Dropping the future changes nothing.
     pub(crate) async fn remove(&self, force: bool) -> Result<()> {
@@ -245,6 +261,10 @@ impl Inner {
     /// box that was removed meanwhile has no row.
     async fn note(&self, run: &str, change: Change) {
         match self.record(run, change.clone()).await {
+            // Something else happened first, as a stop before a pause.
+            Err(error) if error.code() == Code::InvalidState => {
+                tracing::debug!("box {}: {error}", self.config.id);
+            }
             Err(error) if error.code() != Code::NotFound => {
                 tracing::error!("the state of box {} was not written: {error}", self.config.id);
                 self.live().unwritten = Some((run.to_owned(), change));
@@ -270,7 +290,7 @@ impl Inner {
 
     /// The connection to the running box, if it runs: ours, or a new one to the supervisor that
     /// another program started.
-    async fn connection(&self) -> Result<Option<Connection>> {
+    async fn connection(self: &Arc<Self>) -> Result<Option<Connection>> {
         let known = self.live().connection.clone().filter(|c| !c.has_ended());
         if let Some(connection) = known {
             // A program that has no descriptor left to look with can still use what it has.
@@ -307,7 +327,22 @@ impl Inner {
         live.connection = Some(connection.clone());
         live.owned = false;
         drop(live);
+        self.context.tasks.spawn(self.clone().watch(connection.clone()));
         Ok(Some(connection))
+    }
+
+    /// Has the running box stand still, or go on.
+    async fn halt(self: &Arc<Self>, pause: bool) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let Some(connection) = self.connection().await? else {
+            let what = if pause { "paused" } else { "resumed" };
+            let text = format!("the box does not run, and cannot be {what}");
+            return Err(Error::new(Code::InvalidState, text).object(&*self.config.id));
+        };
+        let done = if pause { connection.pause().await } else { connection.resume().await };
+        done.map_err(|e| e.or_object(&*self.config.id))?;
+        self.note_standing(&connection).await;
+        Ok(())
     }
 
     async fn attach(&self) -> Result<Connection> {
@@ -419,11 +454,35 @@ impl Inner {
         self.context.blocking(begin).await
     }
 
-    /// Records the end of a running box, whatever its cause.
+    /// Records what happens to a running box by itself, up to its end.
     async fn watch(self: Arc<Self>, connection: Connection) {
-        let outcome = connection.ended().await;
+        let mut standing = connection.standing();
+        standing.mark_changed();
+        let outcome = loop {
+            tokio::select! {
+                outcome = connection.ended() => break outcome,
+                Ok(()) = standing.changed() => self.note_standing(&connection).await,
+            }
+        };
         let _turn = self.turn.lock().await;
         self.note_end(&outcome).await;
+    }
+
+    /// Writes down how the machine is now: whoever comes last writes what was said last.
+    async fn note_standing(&self, connection: &Connection) {
+        let _order = self.noting.lock().await;
+        let notice = connection.standing().borrow().clone();
+        let (id, run) = (&self.config.id, &*connection.running().run);
+        match notice.standing() {
+            Standing::Runs => self.note(run, Change::Resume).await,
+            Standing::Paused => self.note(run, Change::Pause { why: None }).await,
+            Standing::DiskFull => {
+                tracing::warn!("box {id} was paused: {}", notice.message);
+                self.note(run, Change::Pause { why: Some(notice.message) }).await;
+            }
+            // It may answer again.
+            Standing::Silent => tracing::warn!("box {id}: {}", notice.message),
+        }
     }
 
     /// Writes the end of the box that `live` holds, once.
@@ -437,7 +496,7 @@ impl Inner {
         self.note(&connection.running().run, ended(outcome)).await;
     }
 
-    async fn remove(&self, force: bool) -> Result<()> {
+    async fn remove(self: &Arc<Self>, force: bool) -> Result<()> {
         let id = self.config.id.clone();
         if self.connection().await?.is_some() {
             if !force {
@@ -454,7 +513,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn stop(&self, grace: Duration) -> Result<()> {
+    async fn stop(self: &Arc<Self>, grace: Duration) -> Result<()> {
         let Some(connection) = self.connection().await? else { return Ok(()) };
         // A box can be stopped even if that cannot be written down.
         self.note(&connection.running().run, Change::Stop).await;

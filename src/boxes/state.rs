@@ -87,7 +87,10 @@ pub enum Change {
     Cancel {
         before: Status,
     },
-    Pause,
+    /// It stands still; why, if nobody asked for that.
+    Pause {
+        why: Option<String>,
+    },
     Resume,
     /// Somebody begins to stop it.
     Stop,
@@ -176,7 +179,9 @@ impl BoxState {
             Change::End(end) => {
                 (state.pid, state.error_reason) = (None, end.reason.clone());
             }
-            Change::Pause | Change::Resume | Change::Stop => {}
+            Change::Pause { why } => state.error_reason.clone_from(why),
+            Change::Resume => state.error_reason = None,
+            Change::Stop => {}
         }
         Ok((state != *self).then_some(state))
     }
@@ -186,7 +191,7 @@ impl BoxState {
             Change::Start => ("started", "stop it first"),
             Change::Started { .. } => ("running", "start it first"),
             Change::Cancel { .. } => ("as before its start", "it was not being started"),
-            Change::Pause => ("paused", "only a running box can be"),
+            Change::Pause { .. } => ("paused", "only a running box can be"),
             Change::Resume => ("resumed", "only a paused box can be"),
             Change::Stop => ("stopped", "it does not run"),
             Change::End(_) => ("at its end", "it does not run"),
@@ -206,7 +211,7 @@ impl Status {
             (Configured | Stopped | Failed | Unknown, Change::Start) => Some(Starting),
             (Starting, Change::Started { .. }) => Some(Running),
             (Starting, Change::Cancel { before }) if !before.is_active() => Some(*before),
-            (Running | Paused, Change::Pause) => Some(Paused),
+            (Running | Paused, Change::Pause { .. }) => Some(Paused),
             (Running | Paused, Change::Resume) => Some(Running),
             (Starting | Running | Paused | Stopping, Change::Stop) => Some(Stopping),
             (Starting | Running | Paused | Stopping, Change::End(end)) => {
@@ -235,7 +240,7 @@ mod tests {
             Change::Start,
             Change::Started { pid: 7 },
             Change::Cancel { before: Stopped },
-            Change::Pause,
+            Change::Pause { why: None },
             Change::Resume,
             Change::Stop,
             end(false),

@@ -244,6 +244,52 @@ pub unsafe extern "C" fn boxlite_box_stop(
     }
 }
 
+/// Has the box stand still: its processes do not run until it is resumed, and keep their memory. One
+/// that does already stays as it is. While it is paused, commands cannot be started
+/// (BOXLITE_INVALID_STATE); stopping it works. The operation has no result.
+///
+/// Errors of the operation: BOXLITE_INVALID_STATE (it does not run), BOXLITE_TIMEOUT (its virtual
+/// machine does not answer).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_pause(
+    r#box: *mut boxlite_box,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let started = pointer::borrow(r#box, "box")?
+                .operate(|handle| async move { handle.pause().await.map(|()| OpValue::Nothing) });
+            out.give_shared(started?);
+            Ok(())
+        })
+    }
+}
+
+/// Has a paused box go on; its clock is set. So does one that was paused because the host's disk was
+/// full (boxlite_box_info_error() tells): what it could not write is written now, and if the disk is
+/// still full it is paused again. One that runs stays as it is. The operation has no result, and the
+/// errors of boxlite_box_pause().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_resume(
+    r#box: *mut boxlite_box,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let started = pointer::borrow(r#box, "box")?
+                .operate(|handle| async move { handle.resume().await.map(|()| OpValue::Nothing) });
+            out.give_shared(started?);
+            Ok(())
+        })
+    }
+}
+
 /// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Error of
 /// the operation: BOXLITE_NOT_FOUND (it was removed).
 #[unsafe(no_mangle)]

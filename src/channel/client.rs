@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
-    Attach, Data, Ended, Exec, Failure, FailureKind, FromSupervisor, Parked, Request, Response,
-    Running, Signal, Stage, ToSupervisor, from_supervisor, request, stream, to_supervisor,
+    Attach, Data, Ended, Exec, Failure, FailureKind, FromSupervisor, Notice, Parked, Request,
+    Response, Running, Signal, Stage, ToSupervisor, from_supervisor, request, stream,
+    to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
 use bytes::BytesMut;
@@ -36,7 +37,7 @@ const BATCH: usize = 256 * 1024;
 #[derive(Clone)]
 pub struct Connection {
     shared: Arc<Shared>,
-    running: Running,
+    running: Arc<Running>,
 }
 
 struct Shared {
@@ -45,6 +46,7 @@ struct Shared {
     /// A permit for each command that may be starting at once.
     starts: Arc<Semaphore>,
     ended: watch::Sender<Option<Result<()>>>,
+    standing: watch::Sender<Notice>,
     reader: OnceLock<AbortHandle>,
 }
 
@@ -97,15 +99,16 @@ impl Connection {
         };
         let reader = OnceLock::new();
         let (state, starts) = (Mutex::default(), Arc::new(Semaphore::new(MAX_STARTS)));
-        let shared = Arc::new(Shared { outbox, state, starts, ended, reader });
+        let standing = watch::channel(running.standing.clone().unwrap_or_default()).0;
+        let shared = Arc::new(Shared { outbox, state, starts, ended, standing, reader });
         let reading = tokio::spawn(read_all(shared.clone(), frames));
         let _ = shared.reader.set(reading.abort_handle());
-        Ok(Connection { shared, running })
+        Ok(Connection { shared, running: Arc::new(running) })
     }
 
     /// Notes what went wrong before there was a connection.
     pub fn add_detour(&mut self, detour: String) {
-        self.running.detours.insert(0, detour);
+        Arc::make_mut(&mut self.running).detours.insert(0, detour);
     }
 
     /// Ends the connection: a box that this program started, and that is not detached, ends too.
@@ -139,6 +142,23 @@ impl Connection {
     /// A round trip to the agent.
     pub async fn ping(&self) -> Result<()> {
         let op = request::Op::Ping(boxlite_protocol::message::Empty {});
+        self.request(op, None).await?.map_err(|f| error(&f))
+    }
+
+    /// How the machine is, as its supervisor says: changes can be waited for.
+    pub fn standing(&self) -> watch::Receiver<Notice> {
+        self.shared.standing.subscribe()
+    }
+
+    /// Has the machine stand still.
+    pub async fn pause(&self) -> Result<()> {
+        let op = request::Op::Pause(boxlite_protocol::message::Empty {});
+        self.request(op, None).await?.map_err(|f| error(&f))
+    }
+
+    /// Has it go on.
+    pub async fn resume(&self) -> Result<()> {
+        let op = request::Op::Resume(boxlite_protocol::message::Empty {});
         self.request(op, None).await?.map_err(|f| error(&f))
     }
 
@@ -290,7 +310,11 @@ impl Shared {
             from_supervisor::Body::Stage(_)
             | from_supervisor::Body::Running(_)
             | from_supervisor::Body::Parked(_)
+            | from_supervisor::Body::Beat(_)
             | from_supervisor::Body::Ended(_) => {}
+            from_supervisor::Body::Notice(notice) => {
+                self.standing.send_replace(notice);
+            }
         }
         true
     }
@@ -442,6 +466,7 @@ fn error(failure: &Failure) -> Error {
         Ok(FailureKind::Resources) => Code::ResourceExhausted,
         Ok(FailureKind::Mount) => Code::Storage,
         Ok(FailureKind::Ended) => Code::Stopped,
+        Ok(FailureKind::Silent) => Code::Timeout,
         Ok(FailureKind::Internal) | Err(_) => Code::Portal,
     };
     let error = Error::new(code, failure.message.clone());

@@ -197,8 +197,25 @@ pub trait Machine {
     /// the specification's texts.
     async fn resume(&mut self, spec: &MachineSpec) -> Result<bool>;
 
-    /// Waits until something ends the machine or stops it for good. Cancel-safe.
-    async fn ended(&mut self) -> MachineEnd;
+    /// Waits until something happens to the machine by itself. Cancel-safe.
+    async fn event(&mut self) -> MachineEvent;
+
+    /// Waits until something ends the machine, or stops it. Cancel-safe.
+    async fn ended(&mut self) -> MachineEnd {
+        match self.event().await {
+            MachineEvent::Ended(end) => end,
+            MachineEvent::DiskFull => MachineEnd::DiskFull,
+        }
+    }
+
+    /// Has it stand still, until it is to go on.
+    async fn pause(&mut self) -> Result<()>;
+
+    /// Has a paused machine go on; a write that the full disk refused is tried again.
+    async fn go_on(&mut self) -> Result<()>;
+
+    /// Returns if the process that is the machine answers.
+    async fn answers(&mut self) -> Result<()>;
 
     /// Cuts the power, and waits until the process is gone.
     async fn kill(&mut self);
@@ -211,6 +228,15 @@ pub trait Machine {
 /// What a guest's kernel and agent say when they have crashed.
 pub const CRASH_WORDS: [&str; 2] = ["Kernel panic", "boxlite-guest: agent"];
 
+/// What happens to a running machine by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineEvent {
+    Ended(MachineEnd),
+    /// The host's disk is full: the machine stands still and nothing is lost. May be said several
+    /// times.
+    DiskFull,
+}
+
 /// How a machine came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineEnd {
@@ -220,7 +246,7 @@ pub enum MachineEnd {
     Exited(i32),
     /// The engine's process was killed.
     Killed(i32),
-    /// The host's disk is full: the machine stands still, nothing is lost.
+    /// The host's disk was full before the machine was a box.
     DiskFull,
     /// The host's disk fails otherwise: the machine stands still.
     DiskError,

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use boxlite_protocol::flow;
 use boxlite_protocol::message::{
-    Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, Request, Response, Running,
-    Signal, ToGuest, ToHost, ToSupervisor, from_supervisor, request, stream, to_guest, to_host,
-    to_supervisor,
+    Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, Notice, Request, Response,
+    Running, Signal, Standing, ToGuest, ToHost, ToSupervisor, from_supervisor, request, stream,
+    to_guest, to_host, to_supervisor,
 };
 use tokio::sync::mpsc;
 
@@ -27,11 +27,19 @@ pub enum Outcome {
     },
     /// The guest is done with its shutdown, or has closed the channel.
     GuestDone,
+    /// A program wants the machine to stand still, or to go on; the request is still to be answered.
+    Halt {
+        client: ClientId,
+        id: u64,
+        pause: bool,
+    },
 }
 
 pub struct Hub {
     guest: mpsc::UnboundedSender<ToGuest>,
     running: Running,
+    /// The machine stands still.
+    halted: bool,
     requests: HashMap<u64, Pending>,
     next_request: u64,
     /// By the guest's numbers.
@@ -97,12 +105,39 @@ impl Hub {
         Hub {
             guest,
             running,
+            halted: false,
             requests: HashMap::new(),
             next_request: 1,
             execs: HashMap::new(),
             names: HashMap::new(),
             next_exec: 1,
         }
+    }
+
+    /// Remembers how the machine is: who attaches is told, and nothing is started in one that stands
+    /// still.
+    pub fn stands(&mut self, notice: Notice, halted: bool) {
+        self.halted = halted;
+        self.running.standing = (notice.standing != Standing::Runs as i32).then_some(notice);
+    }
+
+    /// Sends the guest a request whose answer nobody waits for.
+    pub fn tell(&mut self, op: request::Op) {
+        let id = self.next_request;
+        self.next_request += 1;
+        self.send(to_guest::Body::Request(Request { id, op: Some(op) }));
+    }
+
+    /// Answers a request that the hub has passed on.
+    pub fn answer(&self, clients: &Clients, client: ClientId, id: u64, done: Result<()>) {
+        let failure = done.err().map(|error| {
+            let kind = match error.code() {
+                Code::Timeout => FailureKind::Silent,
+                _ => FailureKind::Internal,
+            };
+            fail(kind, error.message())
+        });
+        respond(clients, client, id, failure);
     }
 
     /// Tells a program that the box runs.
@@ -135,6 +170,9 @@ impl Hub {
                 }
             }
             Some(to_supervisor::Body::Credit(credit)) => self.grant(id, credit),
+            Some(to_supervisor::Body::Beat(beat)) => {
+                clients.send(id, to_client(from_supervisor::Body::Beat(beat)));
+            }
             // A second launch makes no sense; what is unknown comes from a later library.
             Some(to_supervisor::Body::Launch(_) | to_supervisor::Body::Park(_)) | None => {}
         }
@@ -145,6 +183,13 @@ impl Hub {
         let id = request.id;
         let mut outcome = Outcome::Continue;
         let (kind, op) = match request.op {
+            Some(request::Op::Exec(_)) if self.halted => {
+                let failure = fail(FailureKind::State, "the box is paused: resume it first");
+                respond(clients, client, id, Some(failure));
+                return outcome;
+            }
+            Some(request::Op::Pause(_)) => return Outcome::Halt { client, id, pause: true },
+            Some(request::Op::Resume(_)) => return Outcome::Halt { client, id, pause: false },
             Some(request::Op::Exec(exec)) => match self.open_route(client, exec) {
                 Ok((number, exec)) => (Kind::Exec(number), request::Op::Exec(exec)),
                 Err(failure) => {

@@ -141,7 +141,8 @@ async fn set_clock(guest: &mut Session) -> Result<()> {
     guest::send(guest, UNASKED, request::Op::SetClock(now())).await
 }
 
-fn now() -> Time {
+/// The host's time.
+pub fn now() -> Time {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() }
 }

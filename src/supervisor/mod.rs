@@ -8,42 +8,41 @@
 //! One thread. It treats the guest as hostile: what the guest may send is bounded by credit, and
 //! a guest that breaks the protocol loses its machine.
 //!
+//! - [`heart`]: whether the machine answers
 //! - [`launch`]: from a specification to a machine that is the box
 //! - [`creator`]: the process that created the box
 //! - [`hub`]: who asked what, and where which stream goes
 //! - [`park`]: a machine that waits for its box
 //! - [`peer`]: the tasks that read and write one connection
 //! - [`record`]: what is left behind
+//! - [`serve`]: the running box
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
 mod creator;
+mod heart;
 mod hub;
 pub mod launch;
 mod park;
 mod peer;
 pub mod record;
+mod serve;
 pub mod socket;
 
 use std::path::Path;
 use std::time::Duration;
 
-use boxlite_protocol::message::{Ended, FromSupervisor, Running, from_supervisor};
+use boxlite_protocol::message::{Ended, FromSupervisor, from_supervisor};
 use tokio::net::UnixStream;
-use tokio::time::Instant;
 
-use crate::engine::{CRASH_WORDS, Engine, Machine, MachineEnd};
+use crate::engine::{CRASH_WORDS, Engine, Machine, MachineEnd, oom};
 use crate::error::{Code, Error, Result};
 use creator::Creator;
-use hub::{Hub, Outcome};
-use launch::{Launched, Launcher, Order};
-use peer::{Arrival, Clients};
+use launch::{Launcher, Order};
+use peer::Clients;
 use record::EndRecord;
 use socket::PidFile;
 
 pub use launch::LaunchSpec;
-
-/// How long the guest may take to unmount and switch off, beyond the grace of its processes.
-const OFF_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a program may take to read the last messages.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,7 +60,7 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
         let pid_file = PidFile::create(&box_dir)?;
         let end = async {
             let launched = launcher.launch(&engine, &mut clients).await?;
-            serve(launched, &mut clients, &creator).await
+            serve::serve(launched, &mut clients, &creator).await
         }
         .await;
         // Who finds that nobody serves the box any more finds out why, too.
@@ -125,89 +124,6 @@ fn leave_word(box_dir: &Path, run: String, end: &Result<Cause>) {
     }
 }
 
-/// How long until an ending that is under way is forced.
-#[derive(Clone, Copy)]
-struct Ending {
-    deadline: Instant,
-}
-
-/// Serves the running box until it ends; `Ok` if it was meant to.
-async fn serve<M: Machine>(
-    launched: Launched<M>,
-    clients: &mut Clients,
-    creator: &Creator,
-) -> Result<Cause> {
-    let Launched { mut machine, guest, road, detours, spec, listener } = launched;
-    // They are in this box's own log too.
-    detours.iter().for_each(|detour| eprintln!("boxlite-shim: {detour}"));
-    let running = Running {
-        version: boxlite_protocol::VERSION,
-        supervisor_pid: std::process::id(),
-        machine_pid: machine.pid(),
-        accelerator: machine.accelerator().to_string(),
-        boot: road.to_string(),
-        detours,
-        run: spec.run.clone(),
-    };
-    let (mut guest_reader, guest_writer) = peer::split(guest);
-    let mut hub = Hub::new(guest_writer, running);
-    hub.welcome(clients, peer::CREATOR);
-    let mut ending: Option<Ending> = None;
-    let end = loop {
-        let deadline = ending.as_ref().map(|e| e.deadline);
-        let outcome = tokio::select! {
-            message = guest_reader.next() => hub.on_guest(message, clients),
-            arrival = clients.next(&listener) => match arrival {
-                Arrival::Gone(peer::CREATOR) if !spec.detached => break Ok(Cause::Abandoned),
-                Arrival::Gone(id) => hub.client_gone(id),
-                Arrival::Message(id, message) => hub.on_client(id, message, clients),
-            },
-            () = creator.gone(), if !spec.detached => break Ok(Cause::Abandoned),
-            end = machine.ended() => {
-                break explain(end, &machine, ending.is_some()).map(|()| Cause::Wanted);
-            }
-            () = sleep_until(deadline) => break Err(Error::new(
-                Code::Timeout,
-                "the box did not switch off in time and was cut off",
-            )),
-        };
-        match outcome {
-            Ok(Outcome::Continue) => {}
-            Ok(Outcome::Stopping { grace }) => {
-                // A second request can only shorten the first.
-                let wanted = Instant::now() + grace + OFF_PATIENCE;
-                let deadline = ending.map_or(wanted, |e| e.deadline.min(wanted));
-                ending = Some(Ending { deadline });
-            }
-            // The agent has said that it is done, or it is gone: only the process is left.
-            Ok(Outcome::GuestDone) if ending.is_some() => break Ok(Cause::Wanted),
-            Ok(Outcome::GuestDone) => {
-                match tokio::time::timeout(OFF_PATIENCE, machine.ended()).await {
-                    Ok(end) => break explain(end, &machine, false).map(|()| Cause::Wanted),
-                    Err(_) => break Err(Error::new(Code::Portal, "the guest closed its channel")),
-                }
-            }
-            Err(error) => break Err(error),
-        }
-    };
-    machine.kill().await;
-    // What the guest said last is in the socket still.
-    while let Ok(message @ Some(_)) = guest_reader.next().await {
-        if hub.on_guest(Ok(message), clients).is_err() {
-            break;
-        }
-    }
-    hub.ended(clients);
-    end
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// What the end of a machine means for its box.
 fn explain<M: Machine>(end: MachineEnd, machine: &M, stopping: bool) -> Result<()> {
     let words = machine.last_words();
@@ -219,12 +135,13 @@ fn explain<M: Machine>(end: MachineEnd, machine: &M, stopping: bool) -> Result<(
         MachineEnd::GuestOff => engine("the guest crashed".into()),
         MachineEnd::Exited(code) => engine(format!("the virtual machine ended with code {code}")),
         MachineEnd::Killed(signal) => {
-            engine(format!("the virtual machine was killed by signal {signal}"))
+            let memory = oom::killed(machine.pid()).map(|said| format!(": {said}"));
+            let memory = memory.unwrap_or_default();
+            engine(format!("the virtual machine was killed by signal {signal}{memory}"))
         }
         MachineEnd::DiskFull => Err(Error::new(
             Code::ResourceExhausted,
-            "the host's disk is full: the box was stopped before a write could be lost; free \
-             some space and start it again",
+            "the host's disk is full: free some space and start the box again",
         )
         .errno(libc::ENOSPC)),
         MachineEnd::DiskError => {

@@ -4,6 +4,12 @@
 
 static char fillers[256];
 
+// 150 MB of what is not zero, which would take no space.
+#define MANY "many() { for i in $(seq 150); do head -c 1000000 /bin/busybox; done; }; "
+
+// Of a line that sha256sum writes of its input.
+#define SUM (64 + 4)
+
 int main(void)
 {
     if (!make_small_home())
@@ -12,15 +18,44 @@ int main(void)
     boxlite_box *box = new_box(runtime);
     PRINTS(box, "echo kept > /file; sync; cat /file", "kept\n");
 
-    // A guest that writes more than the host has.
-    boxlite_exec *exec = start(box, "dd if=/dev/urandom of=/big bs=1M count=300; sync; echo not reached");
-    int32_t code;
-    FAILS(boxlite_exec_wait(exec, 300000, &code, &error), BOXLITE_RESOURCE_EXHAUSTED, "disk is full");
-    boxlite_exec_free(exec);
-
-    // It is not started again into a full disk, and a refusal changes nothing.
+    // A guest that writes more than the host has stands still before a write is lost, and says why.
     boxlite_box_options *options;
     boxlite_op *op;
+    boxlite_exec *exec = start(box, MANY "many > /big; sync; sha256sum < /big; many | sha256sum");
+    EVENTUALLY(status_of(box) == BOXLITE_BOX_PAUSED);
+    boxlite_box_info *info = inspect(box);
+    CHECK(strstr(boxlite_box_info_error(info), "disk is full"));
+    boxlite_box_info_free(info);
+    // As long as there is no space it is paused again, however often it is resumed.
+    for (int i = 0; i < 3; i++) {
+        OK(boxlite_box_resume(box, &op, &error));
+        wait_op(op);
+        EVENTUALLY(status_of(box) == BOXLITE_BOX_PAUSED);
+    }
+    // With space it goes on as if nothing had been.
+    snprintf(fillers, sizeof fillers, "mount -o remount,size=240m %s", home);
+    CHECK(system(fillers) == 0);
+    OK(boxlite_box_resume(box, &op, &error));
+    wait_op(op);
+    bytes sums = {0};
+    int32_t code;
+    OK(boxlite_exec_on_stdout(exec, append, &sums, NULL, &error));
+    OK(boxlite_exec_wait(exec, 120000, &code, &error));
+    CHECK(code == 0 && sums.length == 2 * SUM && !memcmp(sums.data, sums.data + SUM, SUM));
+    free(sums.data);
+    CHECK(status_of(box) == BOXLITE_BOX_RUNNING);
+    boxlite_exec_free(exec);
+
+    // One that is stopped while it stands still is cut off, and says that too.
+    exec = start(box, MANY "while :; do many; done > /more");
+    EVENTUALLY(status_of(box) == BOXLITE_BOX_PAUSED);
+    OK(boxlite_box_stop(box, 1000, &op, &error));
+    FAILS(boxlite_op_wait(op, 120000, &error), BOXLITE_RESOURCE_EXHAUSTED, "cut off");
+    boxlite_op_free(op);
+    boxlite_exec_free(exec);
+    EVENTUALLY(status_of(box) == BOXLITE_BOX_FAILED && count_machines() == 0);
+
+    // It is not started again into a full disk, and a refusal changes nothing.
     OK(boxlite_box_start(box, &op, &error));
     FAILS(boxlite_op_wait(op, 120000, &error), BOXLITE_RESOURCE_EXHAUSTED, "MiB left");
     boxlite_op_free(op);
@@ -37,9 +72,9 @@ int main(void)
     boxlite_op_free(op);
 
     // With space again, the box is what it was.
-    snprintf(fillers, sizeof fillers, "rm %s/filler && mount -o remount,size=400m %s", home, home);
+    snprintf(fillers, sizeof fillers, "rm %s/filler && mount -o remount,size=800m %s", home, home);
     CHECK(system(fillers) == 0);
-    PRINTS(box, "rm -f /big; cat /file", "kept\n");
+    PRINTS(box, "rm -f /big /more; cat /file", "kept\n");
 
     remove_box(runtime, box);
     boxlite_op *shutdown;

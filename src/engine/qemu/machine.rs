@@ -29,7 +29,9 @@ use super::{files, prepare, scratch};
 use crate::channel::guest::{self, Session};
 use crate::disk::overlay;
 use crate::engine::log::{self, CappedLog, QUOTED_LINES};
-use crate::engine::{Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineSpec};
+use crate::engine::{
+    Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineEvent, MachineSpec,
+};
 use crate::error::{Code, Error, Result};
 
 /// How long after its channel has broken a machine may take to end.
@@ -47,7 +49,8 @@ pub struct QemuMachine {
     channel: Option<UnixStream>,
     monitor: Monitor,
     notices: mpsc::UnboundedReceiver<Notice>,
-    stopped: Option<MachineEnd>,
+    /// Its disk cannot be written, and not for want of space.
+    broken: bool,
     /// The disk until it has a box's.
     scratch: Option<File>,
     /// Held, so that nobody removes what the machine is made from.
@@ -188,7 +191,7 @@ impl QemuMachine {
             channel: Some(into_tokio(channel).map_err(sockets)?),
             monitor,
             notices,
-            stopped: None,
+            broken: false,
             scratch,
             template: match origin {
                 Origin::Restore(template) | Origin::Derive { template, .. } => Some(template),
@@ -347,22 +350,34 @@ impl Machine for QemuMachine {
         self.accelerator
     }
 
-    async fn ended(&mut self) -> MachineEnd {
+    async fn event(&mut self) -> MachineEvent {
         loop {
-            if let Some(end) = &self.stopped {
-                return end.clone();
+            if self.broken {
+                return MachineEvent::Ended(MachineEnd::DiskError);
             }
             tokio::select! {
                 biased;
-                end = self.process.ended() => return end,
+                end = self.process.ended() => return MachineEvent::Ended(end),
                 Some(notice) = self.notices.recv() => match notice {
-                    Notice::DiskFull => self.stopped = Some(MachineEnd::DiskFull),
-                    Notice::DiskError => self.stopped = Some(MachineEnd::DiskError),
+                    Notice::DiskFull => return MachineEvent::DiskFull,
+                    Notice::DiskError => self.broken = true,
                     // Of saving and loading, which is over.
                     Notice::Migrated | Notice::MigrationFailed => {}
                 }
             }
         }
+    }
+
+    async fn pause(&mut self) -> Result<()> {
+        self.monitor.stop().await
+    }
+
+    async fn go_on(&mut self) -> Result<()> {
+        self.monitor.go_on().await
+    }
+
+    async fn answers(&mut self) -> Result<()> {
+        self.monitor.ask().await
     }
 
     async fn park(&mut self) -> Result<()> {

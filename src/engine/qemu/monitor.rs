@@ -150,6 +150,16 @@ impl Monitor {
         execute(self.ready().await?, qmp::stop {}).await.map(drop)
     }
 
+    /// Has a machine that stands still run on.
+    pub async fn go_on(&mut self) -> Result<()> {
+        execute(self.ready().await?, qmp::cont {}).await.map(drop)
+    }
+
+    /// A round trip.
+    pub async fn ask(&mut self) -> Result<()> {
+        execute(self.ready().await?, qmp::query_status {}).await.map(drop)
+    }
+
     /// Puts a disk, as a command line would name it, in the place of the one to rehearse on, and has
     /// the machine run on. On the way of a start, as loading is: if one of these fails, the machine
     /// that runs on then is of no use to anybody.

@@ -1,0 +1,255 @@
+//! The running box: whoever asks for something, and whatever happens to the machine, until it ends.
+
+use std::time::Duration;
+
+use boxlite_protocol::message::{
+    FromSupervisor, Notice, Running, Standing, from_supervisor, request,
+};
+use tokio::net::UnixListener;
+use tokio::time::Instant;
+
+use super::creator::Creator;
+use super::heart::Heart;
+use super::hub::{Hub, Outcome};
+use super::launch::{self, LaunchSpec, Launched};
+use super::peer::{self, Arrival, Clients, GuestReader};
+use super::{Cause, explain};
+use crate::engine::{Machine, MachineEvent};
+use crate::error::{Code, Error, Result};
+
+/// How long the guest may take to unmount and switch off, beyond the grace of its processes.
+const OFF_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the machine's process may take to answer.
+const MACHINE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A box that runs.
+struct Service<'a, M> {
+    machine: M,
+    guest: GuestReader,
+    hub: Hub,
+    clients: &'a mut Clients,
+    listener: UnixListener,
+    spec: LaunchSpec,
+    heart: Heart,
+    /// Whether the machine is to run, or stands still.
+    standing: Standing,
+    /// Who should answer and does not.
+    silent: Option<&'static str>,
+    /// When an ending that is under way is forced.
+    deadline: Option<Instant>,
+}
+
+/// Serves the running box until it ends; `Ok` if it was meant to.
+pub async fn serve<M: Machine>(
+    launched: Launched<M>,
+    clients: &mut Clients,
+    creator: &Creator,
+) -> Result<Cause> {
+    let Launched { machine, guest, road, detours, spec, listener } = launched;
+    // They are in this box's own log too.
+    detours.iter().for_each(|detour| eprintln!("boxlite-shim: {detour}"));
+    let running = Running {
+        version: boxlite_protocol::VERSION,
+        supervisor_pid: std::process::id(),
+        machine_pid: machine.pid(),
+        accelerator: machine.accelerator().to_string(),
+        boot: road.to_string(),
+        detours,
+        run: spec.run.clone(),
+        standing: None,
+    };
+    let (guest, guest_writer) = peer::split(guest);
+    let hub = Hub::new(guest_writer, running);
+    hub.welcome(clients, peer::CREATOR);
+    let mut service = Service {
+        machine,
+        guest,
+        hub,
+        clients,
+        listener,
+        spec,
+        heart: Heart::new(),
+        standing: Standing::Runs,
+        silent: None,
+        deadline: None,
+    };
+    let end = loop {
+        if let Some(end) = service.turn(creator).await {
+            break end;
+        }
+    };
+    service.close().await;
+    end
+}
+
+impl<M: Machine> Service<'_, M> {
+    /// Waits for something to happen, and acts on it. The end of the box is the last thing.
+    async fn turn(&mut self, creator: &Creator) -> Option<Result<Cause>> {
+        let attached = !self.spec.detached;
+        let outcome = tokio::select! {
+            message = self.guest.next() => {
+                self.heart.heard();
+                self.notice(None);
+                self.hub.on_guest(message, self.clients)
+            }
+            arrival = self.clients.next(&self.listener) => match arrival {
+                Arrival::Gone(peer::CREATOR) if attached => return Some(Ok(Cause::Abandoned)),
+                Arrival::Gone(id) => self.hub.client_gone(id),
+                Arrival::Message(id, message) => self.hub.on_client(id, message, self.clients),
+            },
+            () = creator.gone(), if attached => return Some(Ok(Cause::Abandoned)),
+            event = self.machine.event() => match event {
+                MachineEvent::Ended(end) => {
+                    let stopping = self.deadline.is_some();
+                    return Some(explain(end, &self.machine, stopping).map(|()| Cause::Wanted));
+                }
+                MachineEvent::DiskFull => return self.disk_full(),
+            },
+            () = self.heart.tick() => {
+                self.beat().await;
+                Ok(Outcome::Continue)
+            }
+            () = sleep_until(self.deadline) => Err(Error::new(
+                Code::Timeout,
+                "the box did not switch off in time and was cut off",
+            )),
+        };
+        match outcome {
+            Ok(outcome) => self.act(outcome).await,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    async fn act(&mut self, outcome: Outcome) -> Option<Result<Cause>> {
+        match outcome {
+            Outcome::Continue => {}
+            Outcome::Halt { client, id, pause } => {
+                let done = self.halt(pause).await;
+                self.hub.answer(self.clients, client, id, done);
+            }
+            Outcome::Stopping { grace } => {
+                // A second request can only shorten the first.
+                let wanted = Instant::now() + grace + OFF_PATIENCE;
+                self.deadline = Some(self.deadline.map_or(wanted, |known| known.min(wanted)));
+                // A guest that stands still ends nothing. One that cannot is cut off in time.
+                let _ = self.halt(false).await;
+            }
+            // The agent has said that it is done, or it is gone: only the process is left.
+            Outcome::GuestDone if self.deadline.is_some() => return Some(Ok(Cause::Wanted)),
+            Outcome::GuestDone => {
+                let ended = tokio::time::timeout(OFF_PATIENCE, self.machine.ended()).await;
+                return Some(match ended {
+                    Ok(end) => explain(end, &self.machine, false).map(|()| Cause::Wanted),
+                    Err(_) => Err(Error::new(Code::Portal, "the guest closed its channel")),
+                });
+            }
+        }
+        None
+    }
+
+    /// Has the machine stand still, or go on. One that does so already stays as it is.
+    async fn halt(&mut self, pause: bool) -> Result<()> {
+        if (self.standing != Standing::Runs) == pause {
+            return Ok(());
+        }
+        let done =
+            async { if pause { self.machine.pause().await } else { self.machine.go_on().await } };
+        match tokio::time::timeout(MACHINE_PATIENCE, done).await {
+            Ok(done) => done?,
+            Err(_) => return Err(Error::new(Code::Timeout, MACHINE_SILENT)),
+        }
+        self.stands(if pause { Standing::Paused } else { Standing::Runs });
+        if !pause {
+            // Its clock stood still too.
+            self.hub.tell(request::Op::SetClock(launch::now()));
+        }
+        Ok(())
+    }
+
+    /// The machine stands still, with a write that waits.
+    fn disk_full(&mut self) -> Option<Result<Cause>> {
+        if self.deadline.is_some() {
+            return Some(Err(Error::new(
+                Code::ResourceExhausted,
+                "the host's disk was full when the box was to stop, and it was cut off: what it had \
+                 not synced is lost",
+            )
+            .errno(libc::ENOSPC)));
+        }
+        self.stands(Standing::DiskFull);
+        None
+    }
+
+    /// Looks whether everybody answers.
+    async fn beat(&mut self) {
+        let beat = self.heart.beat(self.standing == Standing::Runs);
+        let answers = tokio::time::timeout(MACHINE_PATIENCE, self.machine.answers()).await;
+        if answers.is_err() {
+            return self.notice(Some(MACHINE_SILENT));
+        }
+        if beat.agent_silent {
+            return self.notice(Some(AGENT_SILENT));
+        }
+        if self.standing != Standing::Runs {
+            // Nobody else is asked.
+            self.notice(None);
+        }
+        if beat.set_clock {
+            self.hub.tell(request::Op::SetClock(launch::now()));
+        }
+        if beat.ask {
+            self.hub.tell(request::Op::Ping(boxlite_protocol::message::Empty {}));
+        }
+    }
+
+    fn stands(&mut self, standing: Standing) {
+        if self.standing != standing {
+            self.standing = standing;
+            self.tell_all();
+        }
+    }
+
+    fn notice(&mut self, silent: Option<&'static str>) {
+        if self.silent != silent {
+            self.silent = silent;
+            self.tell_all();
+        }
+    }
+
+    /// Tells everybody how the machine is now.
+    fn tell_all(&mut self) {
+        let (standing, message) = match (self.standing, self.silent) {
+            (_, Some(who)) => (Standing::Silent, who),
+            (Standing::DiskFull, None) => (Standing::DiskFull, DISK_FULL),
+            (standing, None) => (standing, ""),
+        };
+        let notice = Notice { standing: standing as i32, message: message.to_owned() };
+        self.hub.stands(notice.clone(), self.standing != Standing::Runs);
+        let body = Some(from_supervisor::Body::Notice(notice));
+        self.clients.send_all(&FromSupervisor { body });
+    }
+
+    /// Ends the machine, and passes on what the guest said last.
+    async fn close(&mut self) {
+        self.machine.kill().await;
+        while let Ok(message @ Some(_)) = self.guest.next().await {
+            if self.hub.on_guest(Ok(message), self.clients).is_err() {
+                break;
+            }
+        }
+        self.hub.ended(self.clients);
+    }
+}
+
+const MACHINE_SILENT: &str = "the virtual machine's process does not answer";
+const AGENT_SILENT: &str = "the agent in the box does not answer";
+const DISK_FULL: &str = "the host's disk is full: the box was paused before a write could be lost; \
+                         free some space and resume it";
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
