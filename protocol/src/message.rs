@@ -426,6 +426,8 @@ pub enum Standing {
     DiskFull = 2,
     /// It should run, and does not answer.
     Silent = 3,
+    /// Its supervisor does not answer. No supervisor says this: a program finds it out.
+    Unsupervised = 4,
 }
 
 /// A step of the launch is done, or one that takes long has begun.

@@ -331,6 +331,19 @@ impl Inner {
         Ok(Some(connection))
     }
 
+    /// Ends a supervisor that does not answer, and the machine with it.
+    async fn kill_supervisor(&self, connection: &Connection) -> Result<()> {
+        let (dir, pid) = (self.box_dir(), connection.running().supervisor_pid);
+        tracing::warn!("box {}: its supervisor (process {pid}) is killed", self.config.id);
+        let kill = move |_: &Context| {
+            PidFile::kill_holder(&dir, pid)
+                .map_err(|e| Error::io(Code::Engine, format!("kill process {pid}"), &e))
+        };
+        self.context.blocking(kill).await?;
+        let _ = connection.ended().await;
+        Ok(())
+    }
+
     /// Has the running box stand still, or go on.
     async fn halt(self: &Arc<Self>, pause: bool) -> Result<()> {
         let _turn = self.turn.lock().await;
@@ -481,7 +494,9 @@ impl Inner {
                 self.note(run, Change::Pause { why: Some(notice.message) }).await;
             }
             // It may answer again.
-            Standing::Silent => tracing::warn!("box {id}: {}", notice.message),
+            Standing::Silent | Standing::Unsupervised => {
+                tracing::warn!("box {id}: {}", notice.message)
+            }
         }
     }
 
@@ -518,7 +533,13 @@ impl Inner {
         // A box can be stopped even if that cannot be written down.
         self.note(&connection.running().run, Change::Stop).await;
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        let outcome = connection.shutdown(grace).await;
+        let outcome = match connection.shutdown(grace).await {
+            Err(silent) if silent.code() == Code::Timeout && !connection.has_ended() => {
+                self.kill_supervisor(&connection).await?;
+                Err(silent.context("the box was cut off"))
+            }
+            outcome => outcome,
+        };
         self.note_end(&outcome).await;
         outcome.map_err(|e| e.or_object(&*self.config.id))
     }

@@ -1,12 +1,12 @@
 //! A program's connection to a box's supervisor.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
     Attach, Data, Ended, Exec, Failure, FailureKind, FromSupervisor, Notice, Parked, Request,
-    Response, Running, Signal, Stage, ToSupervisor, from_supervisor, request, stream,
+    Response, Running, Signal, Stage, Standing, ToSupervisor, from_supervisor, request, stream,
     to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio_util::codec::{Encoder, FramedRead};
 
 use super::exec::{ExecStreams, ExitStatus};
+use super::pulse::{BEAT, Pulse};
 use crate::error::{Code, Error, Result};
 
 /// The largest request: what a frame holds, less room for what the supervisor adds.
@@ -46,7 +47,7 @@ struct Shared {
     /// A permit for each command that may be starting at once.
     starts: Arc<Semaphore>,
     ended: watch::Sender<Option<Result<()>>>,
-    standing: watch::Sender<Notice>,
+    pulse: Pulse,
     reader: OnceLock<AbortHandle>,
 }
 
@@ -99,10 +100,12 @@ impl Connection {
         };
         let reader = OnceLock::new();
         let (state, starts) = (Mutex::default(), Arc::new(Semaphore::new(MAX_STARTS)));
-        let standing = watch::channel(running.standing.clone().unwrap_or_default()).0;
-        let shared = Arc::new(Shared { outbox, state, starts, ended, standing, reader });
+        let standing = running.standing.clone().unwrap_or_default();
+        let pulse = Pulse::new(running.supervisor_pid, standing);
+        let shared = Arc::new(Shared { outbox, state, starts, ended, pulse, reader });
         let reading = tokio::spawn(read_all(shared.clone(), frames));
         let _ = shared.reader.set(reading.abort_handle());
+        tokio::spawn(beat(Arc::downgrade(&shared)));
         Ok(Connection { shared, running: Arc::new(running) })
     }
 
@@ -147,7 +150,18 @@ impl Connection {
 
     /// How the machine is, as its supervisor says: changes can be waited for.
     pub fn standing(&self) -> watch::Receiver<Notice> {
-        self.shared.standing.subscribe()
+        self.shared.pulse.subscribe()
+    }
+
+    /// Waits until somebody who should answer does not: one of those `who`; says which.
+    pub async fn silence(&self, who: &[Standing]) -> String {
+        let mut standing = self.standing();
+        let silent = standing.wait_for(|notice| who.contains(&notice.standing())).await;
+        let message = silent.ok().map(|notice| notice.message.clone());
+        match message {
+            Some(message) => message,
+            None => std::future::pending().await,
+        }
     }
 
     /// Has the machine stand still.
@@ -224,6 +238,11 @@ impl Connection {
         op: request::Op,
         exec: Option<(u32, OwnedSemaphorePermit)>,
     ) -> Result<Result<(), Failure>> {
+        // A supervisor ends a machine that does not answer; nobody else's answers can be had.
+        let patience = match op {
+            request::Op::Shutdown(_) => &[Standing::Unsupervised][..],
+            _ => &[Standing::Unsupervised, Standing::Silent][..],
+        };
         let size = Request { id: 0, op: Some(op.clone()) }.encoded_len();
         if size > MAX_REQUEST {
             return Err(Error::new(
@@ -243,11 +262,15 @@ impl Connection {
             let body = Some(to_supervisor::Body::Request(Request { id, op: Some(op) }));
             let _ = self.shared.outbox.send(ToSupervisor { body });
         }
-        match answered.await {
-            // Why the box has ended comes right after.
-            Ok(Err(failure)) if failure.kind == FailureKind::Ended as i32 => {}
-            Ok(answer) => return Ok(answer),
-            Err(_) => {}
+        tokio::select! {
+            biased;
+            answer = answered => match answer {
+                // Why the box has ended comes right after.
+                Ok(Err(failure)) if failure.kind == FailureKind::Ended as i32 => {}
+                Ok(answer) => return Ok(answer),
+                Err(_) => {}
+            },
+            who = self.silence(patience) => return Err(Error::new(Code::Timeout, who)),
         }
         Err(why(&self.ended().await))
     }
@@ -313,7 +336,7 @@ impl Shared {
             | from_supervisor::Body::Beat(_)
             | from_supervisor::Body::Ended(_) => {}
             from_supervisor::Body::Notice(notice) => {
-                self.standing.send_replace(notice);
+                self.pulse.said(notice);
             }
         }
         true
@@ -361,6 +384,17 @@ impl Shared {
     }
 }
 
+/// Asks the supervisor now and then whether it is there, for as long as there is a connection.
+async fn beat(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let Some(shared) = shared.upgrade().filter(|s| s.ended.borrow().is_none()) else { return };
+        shared.pulse.beat();
+        let body = Some(to_supervisor::Body::Beat(boxlite_protocol::message::Empty {}));
+        let _ = shared.outbox.send(ToSupervisor { body });
+    }
+}
+
 fn accept(exec: &ExecStreams, data: &Data) -> bool {
     exec.on_data(data).is_ok()
 }
@@ -390,6 +424,7 @@ async fn read_all(shared: Arc<Shared>, mut frames: Frames<OwnedReadHalf>) {
         match next(&mut frames).await {
             Ok(Some(from_supervisor::Body::Ended(ended))) => break outcome(ended),
             Ok(Some(body)) => {
+                shared.pulse.heard();
                 if !shared.on_message(body) {
                     break Err(Error::new(Code::Rpc, "the supervisor broke the protocol"));
                 }

@@ -3,7 +3,9 @@
 //! - [`guest`]: a session with a guest's agent (used by the engine and the supervisor)
 //! - [`client`]: a program's connection to a box's supervisor (used by the library)
 //! - [`exec`]: the program's end of one command's streams
+//! - [`pulse`]: whether the box at the other end is well
 
 pub mod client;
 pub mod exec;
 pub mod guest;
+mod pulse;

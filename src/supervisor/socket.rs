@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::{Code, Error, Result};
@@ -95,6 +96,25 @@ impl PidFile {
         let file = File::open(box_dir.join(NAME))?;
         fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_RDLCK)))?;
         Ok(())
+    }
+
+    /// Kills the box's supervisor, if it still is that process, and waits until it is gone.
+    pub fn kill_holder(box_dir: &Path, pid: u32) -> io::Result<()> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = raw.ok_or_else(|| io::Error::other("not a process id"))?;
+        let process = match pidfd_open(raw, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            other => other?,
+        };
+        // Looked at with the process in hand: what has its number now is what is killed.
+        if PidFile::holder(box_dir)? != Some(pid) {
+            return Ok(());
+        }
+        match pidfd_send_signal(&process, Signal::KILL) {
+            Err(e) if e != rustix::io::Errno::SRCH => return Err(e.into()),
+            _ => {}
+        }
+        PidFile::wait_released(box_dir)
     }
 
     /// The process id of the box's supervisor, if one lives.
