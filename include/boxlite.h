@@ -155,6 +155,29 @@ typedef int32_t boxlite_boot;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// What a box's health checks say.
+enum boxlite_health
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// There are none, or the box was never started.
+    BOXLITE_HEALTH_NONE = 0,
+    /// No check has succeeded yet, and not enough have failed.
+    BOXLITE_HEALTH_STARTING = 1,
+    /// The last check succeeded, or not enough have failed since.
+    BOXLITE_HEALTH_HEALTHY = 2,
+    /// As many checks in a row have failed as it takes.
+    BOXLITE_HEALTH_UNHEALTHY = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_health boxlite_health;
+#else
+typedef int32_t boxlite_health;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// The life of a box.
 enum boxlite_box_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -544,6 +567,38 @@ boxlite_status boxlite_box_options_set_cold_boot(struct boxlite_box_options *opt
                                                  bool cold,
                                                  struct boxlite_error **error);
 
+/// Sets whether the box is removed, with its disk, when it has stopped as it was meant to: by
+/// boxlite_box_stop() or boxlite_runtime_shutdown(), or by itself while the program that started it
+/// is there to see it. One that failed is kept, and so is one whose program died. No unless set.
+boxlite_status boxlite_box_options_set_auto_remove(struct boxlite_box_options *options,
+                                                   bool remove,
+                                                   struct boxlite_error **error);
+
+/// Sets after how many seconds without a command running in it the box is stopped, 1 to 31536000;
+/// never unless set. The box's main process counts as a command, its health check does not, nor does
+/// time in which the box is paused. boxlite_box_info_error() then tells that this was why.
+boxlite_status boxlite_box_options_set_idle_stop_s(struct boxlite_box_options *options,
+                                                   uint64_t seconds,
+                                                   struct boxlite_error **error);
+
+/// Sets a command that says by its exit code whether the box is well: 0 if it is. argv has argc
+/// strings, at least one, which are copied. It runs with the environment, user and working directory
+/// of the box's commands; what it writes is dropped. See boxlite_box_info_health().
+///
+/// It runs interval_ms after the start of the box and after the end of the check before, and is
+/// killed, and has failed, after timeout_ms; both are 100 to 86400000, and 0 stands for 30000. The
+/// box counts as unhealthy when retries checks in a row have failed, 1 to 1000; 0 stands for 3.
+/// Failures within start_period_ms of the start, up to 86400000, do not count until a check has
+/// succeeded. Nothing else happens to an unhealthy box.
+boxlite_status boxlite_box_options_set_health_check(struct boxlite_box_options *options,
+                                                    const char *const *argv,
+                                                    size_t argc,
+                                                    uint64_t interval_ms,
+                                                    uint64_t timeout_ms,
+                                                    uint32_t retries,
+                                                    uint64_t start_period_ms,
+                                                    struct boxlite_error **error);
+
 /// Makes exec options for a command: argv has argc strings, at most 65536, which are copied. A
 /// command without a slash is searched in the PATH of its environment. With argc 0 (argv may be
 /// NULL) the box's own command is run: entrypoint and cmd, the box's or the image's.
@@ -799,6 +854,19 @@ const char *boxlite_box_info_stage_name(const struct boxlite_box_info *info, siz
 
 /// How long a stage took, in microseconds; 0 beyond the last.
 uint64_t boxlite_box_info_stage_microseconds(const struct boxlite_box_info *info, size_t index);
+
+/// What the health checks say, a boxlite_health, in the box's last run; BOXLITE_HEALTH_NONE for NULL.
+int32_t boxlite_box_info_health(const struct boxlite_box_info *info);
+
+/// How many health checks in a row have failed; 0 for NULL.
+uint32_t boxlite_box_info_health_failures(const struct boxlite_box_info *info);
+
+/// When the last health check ended, RFC 3339 in UTC; NULL if none has, and for NULL. Borrowed: good
+/// until the information is freed.
+const char *boxlite_box_info_last_check(const struct boxlite_box_info *info);
+
+/// Whether the box is removed when it has stopped; false for NULL.
+bool boxlite_box_info_auto_remove(const struct boxlite_box_info *info);
 
 /// Frees a list and all information in it. NULL is fine.
 void boxlite_info_list_free(struct boxlite_info_list *list);

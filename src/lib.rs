@@ -22,10 +22,11 @@ pub mod store;
 pub mod supervisor;
 
 pub use boxes::{
-    Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Exec, ExecOptions, Observer, Output,
-    Progress, Status,
+    Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Exec, ExecOptions, HealthCheck,
+    Observer, Output, Progress, Status,
 };
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;
 pub use error::{Code, Error, Result};
 pub use runtime::{Runtime, RuntimeOptions};
+pub use supervisor::health::{Health, HealthReport};

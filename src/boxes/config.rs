@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::options::HealthCheck;
 use crate::error::{Code, Error, Result};
 use crate::store::ConfigRow;
 
@@ -55,6 +56,13 @@ pub struct Options {
     pub start_timeout_ms: u64,
     #[serde(default)]
     pub cold_boot: bool,
+    #[serde(default)]
+    pub auto_remove: bool,
+    /// After so many seconds without a command.
+    #[serde(default)]
+    pub idle_stop_s: Option<u64>,
+    #[serde(default)]
+    pub health_check: Option<HealthCheck>,
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
@@ -167,6 +175,9 @@ mod tests {
                 user: None,
                 start_timeout_ms: 1,
                 cold_boot: false,
+                auto_remove: false,
+                idle_stop_s: None,
+                health_check: None,
                 unknown: Map::new(),
             },
             image: ImageInfo {

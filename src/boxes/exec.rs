@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use boxlite_protocol::message;
 use bytes::Bytes;
+use prost::Message;
 
 use super::config::BoxConfig;
 use super::options::ExecOptions;
 use crate::channel::client::Connection;
 use crate::channel::exec::{ExecEvent, ExecStreams, ExitStatus, Wanted};
 use crate::error::{Code, Error, Result};
+use crate::supervisor::health::HealthSpec;
 
 /// A command that runs, or ran, in a box.
 ///
@@ -89,6 +92,19 @@ fn specify(config: &BoxConfig, hostname: &str, options: &ExecOptions) -> Result<
         user,
         stdin: options.stdin,
     })
+}
+
+/// How the supervisor is to find out whether the box is well.
+pub(super) fn health(config: &BoxConfig, hostname: &str) -> Result<Option<HealthSpec>> {
+    let Some(check) = &config.options.health_check else { return Ok(None) };
+    let exec = specify(config, hostname, &ExecOptions::new(&check.argv)?)?;
+    Ok(Some(HealthSpec {
+        exec: exec.encode_to_vec(),
+        interval: Duration::from_millis(check.interval_ms),
+        timeout: Duration::from_millis(check.timeout_ms),
+        retries: check.retries,
+        start_period: Duration::from_millis(check.start_period_ms),
+    }))
 }
 
 /// Variables of several sources; the last value of a name counts, in the place of the first.

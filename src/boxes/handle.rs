@@ -5,6 +5,7 @@
 //! checked against the supervisor's lock wherever it matters: the rows of a program that was
 //! killed are stale.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ use boxlite_protocol::message::{Running, Standing};
 
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
+use crate::supervisor::health::HealthReport;
 use crate::supervisor::launch::Identity;
+use crate::supervisor::record::EndRecord;
 use crate::supervisor::socket::{self, PidFile};
 
 /// How long a supervisor that no longer answers may take to end.
@@ -44,6 +47,8 @@ struct Inner {
     live: Mutex<Live>,
     /// Held while it is written down how the machine is.
     noting: tokio::sync::Mutex<()>,
+    /// It was removed when it stopped.
+    gone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -79,6 +84,9 @@ pub struct BoxInfo {
     pub error: Option<String>,
     /// How long each stage of the start took, if this program started it.
     pub stages: Vec<StageTime>,
+    /// How the health checks stood in the last run, if there are any.
+    pub health: Option<HealthReport>,
+    pub auto_remove: bool,
 }
 
 /// How a machine came to run.
@@ -108,8 +116,8 @@ impl Boot {
 
 impl BoxHandle {
     pub(crate) fn new(context: Arc<Context>, config: BoxConfig) -> BoxHandle {
-        let (turn, live, noting) = Default::default();
-        let inner = Inner { context, config, turn, live, noting };
+        let (turn, live, noting, gone) = Default::default();
+        let inner = Inner { context, config, turn, live, noting, gone };
         BoxHandle { inner: Arc::new(inner) }
     }
 
@@ -137,7 +145,11 @@ impl BoxHandle {
         let config = &self.inner.config;
         let options = &config.options;
         let (RootFs::Image(image) | RootFs::RootfsPath(image)) = &options.rootfs;
+        let box_dir = self.inner.box_dir();
+        let health = state.run.as_deref().and_then(|run| HealthReport::read(&box_dir, run));
         Ok(BoxInfo {
+            health: health.filter(|_| options.health_check.is_some()),
+            auto_remove: options.auto_remove,
             id: config.id.clone(),
             name: config.name.clone(),
             status: state.status,
@@ -189,7 +201,7 @@ impl BoxHandle {
         let inner = self.inner.clone();
         let stop = async move {
             let _turn = inner.turn.lock().await;
-            inner.stop(grace).await
+            if inner.stop(grace).await? { inner.remove_unwanted().await } else { Ok(()) }
         };
         self.inner.context.finish(stop).await
     }
@@ -227,6 +239,11 @@ impl BoxHandle {
     /// Stops the box if this program started it.
     pub(crate) async fn stop_owned(&self, grace: Duration) -> Result<()> {
         if self.owned_connection().is_some() { self.stop(grace).await } else { Ok(()) }
+    }
+
+    /// Whether the box was removed when it stopped: nobody need remember it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.inner.gone.load(Ordering::Relaxed)
     }
 
     /// Notes that this program lets go of the box, which ends it.
@@ -478,7 +495,14 @@ impl Inner {
             }
         };
         let _turn = self.turn.lock().await;
-        self.note_end(&outcome).await;
+        let owned = self.live().owned;
+        if self.note_end(&outcome).await
+            && owned
+            && outcome.is_ok()
+            && let Err(error) = self.remove_unwanted().await
+        {
+            tracing::warn!("{error}");
+        }
     }
 
     /// Writes down how the machine is now: whoever comes last writes what was said last.
@@ -500,15 +524,23 @@ impl Inner {
         }
     }
 
-    /// Writes the end of the box that `live` holds, once.
-    async fn note_end(&self, outcome: &Result<()>) {
+    /// Writes the end of the box that `live` holds, once; false if that was done before.
+    async fn note_end(&self, outcome: &Result<()>) -> bool {
         let connection = self.live().connection.take_if(|c| c.has_ended());
-        let Some(connection) = connection else { return };
+        let Some(connection) = connection else { return false };
         match outcome {
             Ok(()) => tracing::info!("box {} stopped", self.config.id),
             Err(error) => tracing::warn!("box {} ended: {error}", self.config.id),
         }
-        self.note(&connection.running().run, ended(outcome)).await;
+        let run = &connection.running().run;
+        let mut end = ended(outcome);
+        if let (Change::End(end), Ok(())) = (&mut end, outcome) {
+            // It may have stopped by itself, and told why.
+            let told = EndRecord::read(&self.box_dir(), run).map(|record| record.message);
+            end.reason = told.filter(|told| !told.is_empty());
+        }
+        self.note(run, end).await;
+        true
     }
 
     async fn remove(self: &Arc<Self>, force: bool) -> Result<()> {
@@ -528,8 +560,9 @@ impl Inner {
         Ok(())
     }
 
-    async fn stop(self: &Arc<Self>, grace: Duration) -> Result<()> {
-        let Some(connection) = self.connection().await? else { return Ok(()) };
+    /// Stops the box; false if it did not run.
+    async fn stop(self: &Arc<Self>, grace: Duration) -> Result<bool> {
+        let Some(connection) = self.connection().await? else { return Ok(false) };
         // A box can be stopped even if that cannot be written down.
         self.note(&connection.running().run, Change::Stop).await;
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
@@ -541,7 +574,23 @@ impl Inner {
             outcome => outcome,
         };
         self.note_end(&outcome).await;
-        outcome.map_err(|e| e.or_object(&*self.config.id))
+        outcome.map(|()| true).map_err(|e| e.or_object(&*self.config.id))
+    }
+
+    /// Removes a box that has stopped, if it is not to stay.
+    async fn remove_unwanted(&self) -> Result<()> {
+        if !self.config.options.auto_remove {
+            return Ok(());
+        }
+        let id = self.config.id.clone();
+        match self.context.blocking(move |context| remove(context, &id)).await {
+            // Somebody else was faster.
+            Err(error) if error.code() == Code::NotFound => {}
+            Err(error) => return Err(error.context("the box has stopped, but it was not removed")),
+            Ok(()) => tracing::info!("box {} removed", self.config.id),
+        }
+        self.gone.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, Output};
 pub use handle::{Boot, BoxHandle, BoxInfo};
-pub use options::{BoxOptions, ExecOptions, PoolOptions};
+pub use options::{BoxOptions, ExecOptions, HealthCheck, PoolOptions};
 pub use pool::{Parked, Pool, fill as fill_pool};
 pub use remove::recover;
 pub use start::StageTime;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Code, Error, Result};
 
 /// Virtual CPUs of a box: at least one, and not more than QEMU's translator handles sensibly.
@@ -40,6 +42,9 @@ pub struct BoxOptions {
     pub(super) cmd: Option<Vec<String>>,
     pub(super) start_timeout: Duration,
     pub(super) cold_boot: bool,
+    pub(super) auto_remove: bool,
+    pub(super) idle_stop: Option<Duration>,
+    pub(super) health_check: Option<HealthCheck>,
 }
 
 impl BoxOptions {
@@ -61,6 +66,9 @@ impl BoxOptions {
             cmd: None,
             start_timeout: DEFAULT_START_TIMEOUT,
             cold_boot: false,
+            auto_remove: false,
+            idle_stop: None,
+            health_check: None,
         })
     }
 
@@ -139,8 +147,7 @@ impl BoxOptions {
 
     /// How long a start may take until the guest answers, 100 ms to an hour.
     pub fn start_timeout(&mut self, timeout: Duration) -> Result<()> {
-        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        within("start_timeout_ms", millis, &(100..=3_600_000))?;
+        within("start_timeout_ms", millis(timeout), &(100..=3_600_000))?;
         self.start_timeout = timeout;
         Ok(())
     }
@@ -150,6 +157,79 @@ impl BoxOptions {
     pub fn cold_boot(&mut self, cold: bool) {
         self.cold_boot = cold;
     }
+
+    /// Whether the box is removed when it has stopped as it was meant to: by a stop, or by itself while
+    /// the program that started it is there to see it. One that failed is kept, and so is one whose
+    /// program died.
+    pub fn auto_remove(&mut self, remove: bool) {
+        self.auto_remove = remove;
+    }
+
+    /// After how long without a command running in it the box is stopped, 1 s to a year; never unless
+    /// set. Its main process is a command, its health check is none.
+    pub fn idle_stop(&mut self, after: Duration) -> Result<()> {
+        within("idle_stop_s", after.as_secs(), &(1..=365 * 24 * 3600))?;
+        self.idle_stop = Some(after);
+        Ok(())
+    }
+
+    /// How to find out whether the box is well; nobody asks unless set.
+    pub fn health_check(&mut self, check: HealthCheck) {
+        self.health_check = Some(check);
+    }
+}
+
+/// A command that says by its exit code whether a box is well: 0 if so. It has the environment, user and
+/// working directory of the box's commands; what it writes is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    pub(super) argv: Vec<String>,
+    pub(super) interval_ms: u64,
+    pub(super) timeout_ms: u64,
+    pub(super) retries: u32,
+    pub(super) start_period_ms: u64,
+}
+
+impl HealthCheck {
+    /// A command with its arguments: run every 30 s, for 30 s at most, until 3 in a row have failed.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Result<HealthCheck> {
+        let argv = arguments("argv", argv.into_iter().map(Into::into).collect())?;
+        if argv.first().is_none_or(String::is_empty) {
+            return Err(invalid("argv", "the command is empty"));
+        }
+        let (interval_ms, timeout_ms) = (30_000, 30_000);
+        Ok(HealthCheck { argv, interval_ms, timeout_ms, retries: 3, start_period_ms: 0 })
+    }
+
+    /// The time from the start of the box, or the end of one check, to the next: 100 ms to a day.
+    pub fn interval(&mut self, interval: Duration) -> Result<()> {
+        self.interval_ms = within("interval_ms", millis(interval), &(100..=DAY_MS))?;
+        Ok(())
+    }
+
+    /// How long a check may take before it is killed and has failed: 100 ms to a day.
+    pub fn timeout(&mut self, timeout: Duration) -> Result<()> {
+        self.timeout_ms = within("timeout_ms", millis(timeout), &(100..=DAY_MS))?;
+        Ok(())
+    }
+
+    /// How many checks in a row fail before the box counts as unhealthy: 1 to 1000.
+    pub fn retries(&mut self, retries: u32) -> Result<()> {
+        self.retries = within("retries", retries, &(1..=1000))?;
+        Ok(())
+    }
+
+    /// For how long after its start a box that was not well yet may fail checks: up to a day.
+    pub fn start_period(&mut self, period: Duration) -> Result<()> {
+        self.start_period_ms = within("start_period_ms", millis(period), &(0..=DAY_MS))?;
+        Ok(())
+    }
+}
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A command to run in a box.
@@ -306,6 +386,23 @@ mod tests {
     }
 
     #[test]
+    fn a_health_check_needs_a_command_and_sensible_times() {
+        assert!(HealthCheck::new(Vec::<String>::new()).is_err());
+        assert!(HealthCheck::new([""]).is_err());
+        let mut check = HealthCheck::new(["true"]).unwrap();
+        let (before, year) = (check.clone(), Duration::from_secs(365 * 24 * 3600));
+        for (outcome, field) in [
+            (check.interval(Duration::ZERO), "interval_ms"),
+            (check.timeout(Duration::from_millis(99)), "timeout_ms"),
+            (check.retries(0), "retries"),
+            (check.start_period(year), "start_period_ms"),
+        ] {
+            assert_eq!(outcome.unwrap_err().failing_object(), Some(field));
+        }
+        assert_eq!(check, before);
+    }
+
+    #[test]
     fn bad_values_are_refused_by_field_and_change_nothing() {
         let mut options = BoxOptions::new("image").unwrap();
         let refused = [
@@ -324,6 +421,7 @@ mod tests {
             (options.user(""), "user"),
             (options.cmd(vec!["\0".into()]), "cmd"),
             (options.start_timeout(Duration::ZERO), "start_timeout_ms"),
+            (options.idle_stop(Duration::ZERO), "idle_stop_s"),
         ];
         for (outcome, field) in refused {
             let error = outcome.unwrap_err();

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::config::BoxConfig;
 use super::context::Context;
+use super::exec;
 use super::pool::Parked;
 use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
@@ -192,6 +193,7 @@ fn specify(context: &Context, config: &BoxConfig, run: &str) -> Result<LaunchSpe
     let box_dir = context.home.of_box(&config.id);
     let machine = machine(context, options.cpus, options.memory_mib)?;
     let identity = Identity::of(config);
+    let health = exec::health(config, &identity.hostname)?;
     Ok(LaunchSpec {
         box_id: config.id.clone(),
         run: run.to_owned(),
@@ -206,6 +208,8 @@ fn specify(context: &Context, config: &BoxConfig, run: &str) -> Result<LaunchSpe
         box_dir,
         identity,
         detached: false,
+        health,
+        idle_stop: options.idle_stop_s.map(Duration::from_secs),
     })
 }
 

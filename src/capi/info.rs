@@ -42,6 +42,20 @@ pub enum boxlite_boot {
     BOXLITE_BOOT_POOLED = 3,
 }
 
+/// What a box's health checks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum boxlite_health {
+    /// There are none, or the box was never started.
+    BOXLITE_HEALTH_NONE = 0,
+    /// No check has succeeded yet, and not enough have failed.
+    BOXLITE_HEALTH_STARTING = 1,
+    /// The last check succeeded, or not enough have failed since.
+    BOXLITE_HEALTH_HEALTHY = 2,
+    /// As many checks in a row have failed as it takes.
+    BOXLITE_HEALTH_UNHEALTHY = 3,
+}
+
 /// What a box is and how it was when it was asked. Owned by the caller, except in a list.
 pub struct boxlite_box_info {
     info: BoxInfo,
@@ -52,6 +66,7 @@ pub struct boxlite_box_info {
     accelerator: Option<CString>,
     error: Option<CString>,
     stages: Vec<CString>,
+    last_check: Option<CString>,
 }
 
 impl Owned for boxlite_box_info {}
@@ -73,6 +88,7 @@ impl boxlite_box_info {
             created_at: text::c_string(&info.created_at),
             accelerator: optional(&info.accelerator),
             error: optional(&info.error),
+            last_check: info.health.as_ref().and_then(|h| optional(&h.last_check)),
             stages: info.stages.iter().map(|s| text::c_string(&s.name)).collect(),
             info,
         }
@@ -243,6 +259,39 @@ pub unsafe extern "C" fn boxlite_box_info_stage_microseconds(
     let stage =
         unsafe { pointer::borrow(info, "info") }.ok().and_then(|i| i.info.stages.get(index));
     stage.map_or(0, |s| u64::try_from(s.elapsed.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// What the health checks say, a boxlite_health, in the box's last run; BOXLITE_HEALTH_NONE for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_health(info: *const boxlite_box_info) -> i32 {
+    // SAFETY: live information or NULL.
+    let health = unsafe { pointer::borrow(info, "info") }.ok().and_then(|i| i.info.health.as_ref());
+    health.map_or(0, |h| h.state as i32)
+}
+
+/// How many health checks in a row have failed; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_health_failures(info: *const boxlite_box_info) -> u32 {
+    // SAFETY: live information or NULL.
+    let health = unsafe { pointer::borrow(info, "info") }.ok().and_then(|i| i.info.health.as_ref());
+    health.map_or(0, |h| h.failures)
+}
+
+/// When the last health check ended, RFC 3339 in UTC; NULL if none has, and for NULL. Borrowed: good
+/// until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_last_check(
+    info: *const boxlite_box_info,
+) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| i.last_check.as_ref()) }
+}
+
+/// Whether the box is removed when it has stopped; false for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_auto_remove(info: *const boxlite_box_info) -> bool {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.is_ok_and(|i| i.info.auto_remove)
 }
 
 /// Frees a list and all information in it. NULL is fine.

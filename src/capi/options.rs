@@ -8,7 +8,7 @@ use super::pointer::{self, Out, Owned};
 use super::text;
 use crate::engine::AcceleratorChoice;
 use crate::error::{Code, Error};
-use crate::{BoxOptions, ExecOptions, RuntimeOptions};
+use crate::{BoxOptions, ExecOptions, HealthCheck, RuntimeOptions};
 
 /// How a home is to be used. Owned by the caller. One thread at a time.
 pub struct boxlite_runtime_options(pub(super) RuntimeOptions);
@@ -422,6 +422,83 @@ pub unsafe extern "C" fn boxlite_box_options_set_cold_boot(
     unsafe {
         guard(error, || {
             pointer::borrow_mut(options, "options")?.0.cold_boot(cold);
+            Ok(())
+        })
+    }
+}
+
+/// Sets whether the box is removed, with its disk, when it has stopped as it was meant to: by
+/// boxlite_box_stop() or boxlite_runtime_shutdown(), or by itself while the program that started it
+/// is there to see it. One that failed is kept, and so is one whose program died. No unless set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_auto_remove(
+    options: *mut boxlite_box_options,
+    remove: bool,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            pointer::borrow_mut(options, "options")?.0.auto_remove(remove);
+            Ok(())
+        })
+    }
+}
+
+/// Sets after how many seconds without a command running in it the box is stopped, 1 to 31536000;
+/// never unless set. The box's main process counts as a command, its health check does not, nor does
+/// time in which the box is paused. boxlite_box_info_error() then tells that this was why.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_idle_stop_s(
+    options: *mut boxlite_box_options,
+    seconds: u64,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.idle_stop(Duration::from_secs(seconds))
+        })
+    }
+}
+
+/// Sets a command that says by its exit code whether the box is well: 0 if it is. argv has argc
+/// strings, at least one, which are copied. It runs with the environment, user and working directory
+/// of the box's commands; what it writes is dropped. See boxlite_box_info_health().
+///
+/// It runs interval_ms after the start of the box and after the end of the check before, and is
+/// killed, and has failed, after timeout_ms; both are 100 to 86400000, and 0 stands for 30000. The
+/// box counts as unhealthy when retries checks in a row have failed, 1 to 1000; 0 stands for 3.
+/// Failures within start_period_ms of the start, up to 86400000, do not count until a check has
+/// succeeded. Nothing else happens to an unhealthy box.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_set_health_check(
+    options: *mut boxlite_box_options,
+    argv: *const *const c_char,
+    argc: usize,
+    interval_ms: u64,
+    timeout_ms: u64,
+    retries: u32,
+    start_period_ms: u64,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            let mut check = HealthCheck::new(text::strings(argv, argc, "argv")?)?;
+            if interval_ms != 0 {
+                check.interval(Duration::from_millis(interval_ms))?;
+            }
+            if timeout_ms != 0 {
+                check.timeout(Duration::from_millis(timeout_ms))?;
+            }
+            if retries != 0 {
+                check.retries(retries)?;
+            }
+            check.start_period(Duration::from_millis(start_period_ms))?;
+            options.0.health_check(check);
             Ok(())
         })
     }

@@ -73,6 +73,16 @@ impl PendingFile {
         }
         sync_directory(split(&target)?.0)
     }
+
+    /// Gives the file its name, in place of what has it, without syncing anything: after a power cut
+    /// either may be there, or neither.
+    pub fn place(self) -> Result<()> {
+        let target = self.target;
+        self.temp.persist(&target).map(drop).map_err(|e| {
+            let what = format!("rename a finished file to {}", target.display());
+            Error::io(Code::Storage, what, &e.error)
+        })
+    }
 }
 
 /// Makes the names in `directory` durable.

@@ -295,8 +295,15 @@ impl Inner {
 
     fn handle(&self, config: BoxConfig) -> BoxHandle {
         let id = config.id.clone();
-        let make = || BoxHandle::new(self.context.clone(), config);
-        self.boxes().entry(id).or_insert_with(make).clone()
+        let mut boxes = self.boxes();
+        if let Some(known) = boxes.get(&id) {
+            return known.clone();
+        }
+        // Those that were removed by themselves, nobody else takes out.
+        boxes.retain(|_, known| !known.is_gone());
+        let handle = BoxHandle::new(self.context.clone(), config);
+        boxes.insert(id, handle.clone());
+        handle
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use boxlite_protocol::flow;
 use boxlite_protocol::message::{
     Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, Notice, Request, Response,
-    Running, Signal, Standing, ToGuest, ToHost, ToSupervisor, from_supervisor, request, stream,
-    to_guest, to_host, to_supervisor,
+    Running, Shutdown, Signal, Standing, ToGuest, ToHost, ToSupervisor, from_supervisor, request,
+    stream, to_guest, to_host, to_supervisor,
 };
 use tokio::sync::mpsc;
 
@@ -33,7 +33,15 @@ pub enum Outcome {
         id: u64,
         pause: bool,
     },
+    /// A command of the supervisor's own has ended, or could not be run.
+    OwnEnded {
+        exec: u32,
+        success: bool,
+    },
 }
+
+/// In the place of a program: the supervisor itself.
+const OWN: ClientId = ClientId::MAX;
 
 pub struct Hub {
     guest: mpsc::UnboundedSender<ToGuest>,
@@ -126,6 +134,41 @@ impl Hub {
         let id = self.next_request;
         self.next_request += 1;
         self.send(to_guest::Body::Request(Request { id, op: Some(op) }));
+    }
+
+    /// Starts a command of the supervisor's own, whose output nobody reads. Returns the guest's number
+    /// for it.
+    pub fn start_own(&mut self, exec: Exec) -> u32 {
+        let number = self.next_exec;
+        let exec = Exec { exec: number, window: boxlite_protocol::WINDOW, ..exec };
+        // The supervisor's own names are the guest's numbers: none is in use.
+        if let Ok((_, exec)) = self.open_route(OWN, exec) {
+            if let Some(route) = self.execs.get_mut(&number) {
+                route.orphaned = true;
+            }
+            let id = self.next_request;
+            self.requests.insert(id, Pending { client: OWN, id, kind: Kind::Exec(number) });
+            self.tell(request::Op::Exec(exec));
+        }
+        number
+    }
+
+    /// Kills a command.
+    pub fn kill(&mut self, exec: u32) {
+        self.tell(request::Op::Signal(Signal { exec, signal: libc::SIGKILL }));
+    }
+
+    /// Ends the guest without anybody having asked.
+    pub fn shut_down(&mut self, grace: Duration) {
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        let id = self.next_request;
+        self.requests.insert(id, Pending { client: OWN, id, kind: Kind::Shutdown });
+        self.tell(request::Op::Shutdown(Shutdown { grace_ms }));
+    }
+
+    /// Whether programs have commands running.
+    pub fn is_in_use(&self) -> bool {
+        self.execs.values().any(|route| route.client != OWN)
     }
 
     /// Answers a request that the hub has passed on.
@@ -281,11 +324,7 @@ impl Hub {
             if let Some(route) = self.execs.get_mut(&exec) {
                 route.orphaned = true;
             }
-            let number = self.next_request;
-            self.next_request += 1;
-            let signal = Signal { exec, signal: libc::SIGKILL };
-            let op = Some(request::Op::Signal(signal));
-            self.send(to_guest::Body::Request(Request { id: number, op }));
+            self.kill(exec);
             // What it has written waits for credit; discarding it takes as much as comes.
             for stream in [stream::STDOUT, stream::STDERR] {
                 let bytes = boxlite_protocol::WINDOW;
@@ -312,7 +351,7 @@ impl Hub {
             }
             Some(to_host::Body::Data(data)) => self.output(data, clients)?,
             Some(to_host::Body::Credit(credit)) => self.stdin_credit(credit, clients)?,
-            Some(to_host::Body::Exited(exited)) => self.exited(exited, clients),
+            Some(to_host::Body::Exited(exited)) => return Ok(self.exited(exited, clients)),
             // A second introduction, or something unknown: of no consequence.
             Some(to_host::Body::Hello(_)) | None => {}
         }
@@ -330,7 +369,12 @@ impl Hub {
         let failed = response.failure.is_some();
         let mut outcome = Outcome::Continue;
         match pending.kind {
-            Kind::Exec(exec) if failed => self.close_route(exec),
+            Kind::Exec(exec) if failed => {
+                self.close_route(exec);
+                if pending.client == OWN {
+                    outcome = Outcome::OwnEnded { exec, success: false };
+                }
+            }
             Kind::Shutdown if !failed => outcome = Outcome::GuestDone,
             _ => {}
         }
@@ -377,12 +421,18 @@ impl Hub {
         Ok(())
     }
 
-    fn exited(&mut self, exited: Exited, clients: &Clients) {
+    fn exited(&mut self, exited: Exited, clients: &Clients) -> Outcome {
+        let mut outcome = Outcome::Continue;
         if let Some(route) = self.execs.get(&exited.exec) {
+            if route.client == OWN {
+                let success = (exited.code, exited.signal) == (0, 0);
+                outcome = Outcome::OwnEnded { exec: exited.exec, success };
+            }
             let message = Exited { exec: route.name, ..exited };
             clients.send(route.client, to_client(from_supervisor::Body::Exited(message)));
         }
         self.close_route(exited.exec);
+        outcome
     }
 
     fn close_route(&mut self, exec: u32) {

@@ -1,7 +1,7 @@
 //! From a specification to a machine that is the box, step by step.
 
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use boxlite_protocol::message::{
     Failure, FailureKind, FromSupervisor, Init, Response, Stage, Time, from_supervisor, request,
@@ -10,6 +10,7 @@ use boxlite_protocol::message::{
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+use super::health::HealthSpec;
 use super::park::{self, Parked};
 use super::peer::{Arrival, CREATOR, Clients, Queue};
 use super::socket;
@@ -29,6 +30,10 @@ pub struct LaunchSpec {
     pub identity: Identity,
     /// Whether the box outlives the program that started it.
     pub detached: bool,
+    /// How to find out whether it is well.
+    pub health: Option<HealthSpec>,
+    /// After how long without a command in it the box is stopped.
+    pub idle_stop: Option<Duration>,
 }
 
 /// What makes the machine this box and no other.
@@ -56,9 +61,9 @@ pub struct Launched<M> {
 
 /// What the creating program wants.
 pub enum Order {
-    Launch(LaunchSpec),
+    Launch(Box<LaunchSpec>),
     /// A machine whose box is not known yet.
-    Park(MachineSpec),
+    Park(Box<MachineSpec>),
 }
 
 /// A launch that was asked for.

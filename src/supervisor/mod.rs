@@ -8,7 +8,9 @@
 //! One thread. It treats the guest as hostile: what the guest may send is bounded by credit, and
 //! a guest that breaks the protocol loses its machine.
 //!
+//! - [`health`]: whether the box is well
 //! - [`heart`]: whether the machine answers
+//! - [`idle`]: whether anybody uses it
 //! - [`launch`]: from a specification to a machine that is the box
 //! - [`creator`]: the process that created the box
 //! - [`hub`]: who asked what, and where which stream goes
@@ -19,8 +21,10 @@
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
 mod creator;
+pub mod health;
 mod heart;
 mod hub;
+mod idle;
 pub mod launch;
 mod park;
 mod peer;
@@ -81,9 +85,9 @@ async fn await_launch<E: Engine>(
     creator: &Creator,
 ) -> Result<Option<Launcher<E::Machine>>> {
     match Order::receive(clients).await? {
-        Order::Launch(spec) => Ok(Some(Launcher { spec, parked: None })),
+        Order::Launch(spec) => Ok(Some(Launcher { spec: *spec, parked: None })),
         Order::Park(machine) => {
-            let taken = park::park(engine, machine, clients, creator).await?;
+            let taken = park::park(engine, *machine, clients, creator).await?;
             Ok(taken.map(|(spec, parked)| Launcher { spec, parked: Some(parked) }))
         }
     }
@@ -93,6 +97,8 @@ async fn await_launch<E: Engine>(
 enum Cause {
     /// Somebody stopped it, or switched it off from inside.
     Wanted,
+    /// It was to stop by itself, for this reason.
+    Unused(String),
     /// The program that it was for is gone.
     Abandoned,
 }
@@ -114,12 +120,12 @@ fn farewell(end: &Result<Cause>) -> Ended {
 fn leave_word(box_dir: &Path, run: String, end: &Result<Cause>) {
     let (code, message) = match end {
         Ok(Cause::Wanted) => (0, String::new()),
+        Ok(Cause::Unused(why)) => (0, why.clone()),
         Ok(Cause::Abandoned) => (0, ABANDONED.to_owned()),
         Err(error) if error.code() == Code::Cancelled => (0, ABANDONED.to_owned()),
         Err(error) => (error.code() as i32, error.to_string()),
     };
-    let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
-    if let Err(error) = (EndRecord { run, code, message, at }).write(box_dir) {
+    if let Err(error) = (EndRecord { run, code, message, at: record::now() }).write(box_dir) {
         eprintln!("boxlite-shim: {error}");
     }
 }

@@ -50,7 +50,7 @@ pub async fn park<E: Engine>(
         }
     };
     match order {
-        Ok(Order::Launch(spec)) => Ok(Some((spec, parked))),
+        Ok(Order::Launch(spec)) => Ok(Some((*spec, parked))),
         Ok(Order::Park(_)) => Err(Error::new(Code::Rpc, "a machine is parked already")),
         Err(error) if error.code() == Code::Cancelled => Ok(None),
         Err(error) => Err(error),

@@ -1,15 +1,16 @@
-//! What a supervisor leaves behind when it ends: how its box ended.
+//! What a supervisor leaves in the box's directory, for whoever looks at the box next: nobody may be there
+//! to hear it. Each file names the run that it is of.
 //!
-//! Nobody may be there to hear it. Whoever looks at the box next finds it here; a supervisor that left
-//! nothing was killed.
+//! How the box ended is here. A supervisor that left nothing was killed.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::disk::durable::{IfExists, PendingFile};
+use crate::disk::durable::{IfExists, PendingFile, remove_leftovers};
 use crate::error::{Code, Error, Result};
 
 const NAME: &str = "end.json";
@@ -32,22 +33,45 @@ pub struct EndRecord {
 impl EndRecord {
     /// Puts the record into the box's directory, in place of that of an earlier run.
     pub fn write(&self, box_dir: &Path) -> Result<()> {
-        let path = path(box_dir);
-        let failed =
-            |e: io::Error| Error::io(Code::Storage, format!("write {}", path.display()), &e);
-        let file = PendingFile::create(&path)?;
-        let text = serde_json::to_vec(self).map_err(|e| failed(e.into()))?;
-        file.file().write_all(&text).map_err(failed)?;
-        file.commit(IfExists::Replace)
+        write(&path(box_dir), self, Lasting::ForGood)
     }
 
-    /// How a run ended, if its supervisor has left word of it. What cannot be read tells nothing.
+    /// How a run ended, if its supervisor has left word of it.
     pub fn read(box_dir: &Path, run: &str) -> Option<EndRecord> {
-        let path = path(box_dir);
-        fs::metadata(&path).ok().filter(|meta| meta.len() <= LIMIT)?;
-        let record: EndRecord = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        (record.run == run).then_some(record)
+        read::<EndRecord>(&path(box_dir)).filter(|record| record.run == run)
     }
+}
+
+/// How long a file is to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// After a power cut nobody asks for it.
+    UntilReboot,
+    ForGood,
+}
+
+/// Writes a file of a box that the caller serves, in one step in place of what has its name.
+pub fn write(path: &Path, record: &impl Serialize, lasting: Lasting) -> Result<()> {
+    let failed = |e: io::Error| Error::io(Code::Storage, format!("write {}", path.display()), &e);
+    remove_leftovers(path)?;
+    let file = PendingFile::create(path)?;
+    let text = serde_json::to_vec(record).map_err(|e| failed(e.into()))?;
+    file.file().write_all(&text).map_err(failed)?;
+    match lasting {
+        Lasting::UntilReboot => file.place(),
+        Lasting::ForGood => file.commit(IfExists::Replace),
+    }
+}
+
+/// Reads such a file. What cannot be read tells nothing.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    fs::metadata(path).ok().filter(|meta| meta.len() <= LIMIT)?;
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The time as it is written into such files: RFC 3339.
+pub fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
 fn path(box_dir: &Path) -> PathBuf {

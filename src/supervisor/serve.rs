@@ -9,8 +9,10 @@ use tokio::net::UnixListener;
 use tokio::time::Instant;
 
 use super::creator::Creator;
+use super::health::{Checks, Due};
 use super::heart::Heart;
 use super::hub::{Hub, Outcome};
+use super::idle::Idle;
 use super::launch::{self, LaunchSpec, Launched};
 use super::peer::{self, Arrival, Clients, GuestReader};
 use super::{Cause, explain};
@@ -22,6 +24,9 @@ const OFF_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the machine's process may take to answer.
 const MACHINE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long processes have when a box is stopped that nobody uses.
+const IDLE_GRACE: Duration = Duration::from_secs(5);
 
 /// A box that runs.
 struct Service<'a, M> {
@@ -38,6 +43,10 @@ struct Service<'a, M> {
     silent: Option<&'static str>,
     /// When an ending that is under way is forced.
     deadline: Option<Instant>,
+    checks: Option<Checks>,
+    idle: Option<Idle>,
+    /// Why it is ending, if nobody asked.
+    unused: Option<String>,
 }
 
 /// Serves the running box until it ends; `Ok` if it was meant to.
@@ -63,6 +72,8 @@ pub async fn serve<M: Machine>(
     let hub = Hub::new(guest_writer, running);
     hub.welcome(clients, peer::CREATOR);
     let mut service = Service {
+        checks: spec.health.clone().map(|health| Checks::new(health, &spec.run)).transpose()?,
+        idle: spec.idle_stop.map(Idle::new),
         machine,
         guest,
         hub,
@@ -73,7 +84,9 @@ pub async fn serve<M: Machine>(
         standing: Standing::Runs,
         silent: None,
         deadline: None,
+        unused: None,
     };
+    service.write_health();
     let end = loop {
         if let Some(end) = service.turn(creator).await {
             break end;
@@ -86,7 +99,7 @@ pub async fn serve<M: Machine>(
 impl<M: Machine> Service<'_, M> {
     /// Waits for something to happen, and acts on it. The end of the box is the last thing.
     async fn turn(&mut self, creator: &Creator) -> Option<Result<Cause>> {
-        let attached = !self.spec.detached;
+        let (attached, alarm) = (!self.spec.detached, self.alarm());
         let outcome = tokio::select! {
             message = self.guest.next() => {
                 self.heart.heard();
@@ -102,7 +115,8 @@ impl<M: Machine> Service<'_, M> {
             event = self.machine.event() => match event {
                 MachineEvent::Ended(end) => {
                     let stopping = self.deadline.is_some();
-                    return Some(explain(end, &self.machine, stopping).map(|()| Cause::Wanted));
+                    let explained = explain(end, &self.machine, stopping);
+                    return Some(explained.map(|()| self.wanted()));
                 }
                 MachineEvent::DiskFull => return self.disk_full(),
             },
@@ -110,15 +124,23 @@ impl<M: Machine> Service<'_, M> {
                 self.beat().await;
                 Ok(Outcome::Continue)
             }
+            () = sleep_until(alarm) => {
+                self.check();
+                Ok(self.stop_unused())
+            }
             () = sleep_until(self.deadline) => Err(Error::new(
                 Code::Timeout,
                 "the box did not switch off in time and was cut off",
             )),
         };
-        match outcome {
+        let end = match outcome {
             Ok(outcome) => self.act(outcome).await,
             Err(error) => Some(Err(error)),
+        };
+        if let Some(idle) = &mut self.idle {
+            idle.note(self.hub.is_in_use() || self.standing != Standing::Runs);
         }
+        end
     }
 
     async fn act(&mut self, outcome: Outcome) -> Option<Result<Cause>> {
@@ -135,8 +157,16 @@ impl<M: Machine> Service<'_, M> {
                 // A guest that stands still ends nothing. One that cannot is cut off in time.
                 let _ = self.halt(false).await;
             }
+            Outcome::OwnEnded { exec, success } => {
+                if let Some(checks) = &mut self.checks {
+                    checks.ended(exec, success);
+                    self.write_health();
+                }
+            }
             // The agent has said that it is done, or it is gone: only the process is left.
-            Outcome::GuestDone if self.deadline.is_some() => return Some(Ok(Cause::Wanted)),
+            Outcome::GuestDone if self.deadline.is_some() => {
+                return Some(Ok(self.wanted()));
+            }
             Outcome::GuestDone => {
                 let ended = tokio::time::timeout(OFF_PATIENCE, self.machine.ended()).await;
                 return Some(match ended {
@@ -201,6 +231,46 @@ impl<M: Machine> Service<'_, M> {
         if beat.ask {
             self.hub.tell(request::Op::Ping(boxlite_protocol::message::Empty {}));
         }
+    }
+
+    /// When something is due of itself.
+    fn alarm(&self) -> Option<Instant> {
+        if self.deadline.is_some() {
+            return None;
+        }
+        let check = self.checks.as_ref().and_then(Checks::next);
+        let idle = self.idle.as_ref().and_then(Idle::until);
+        [check, idle].into_iter().flatten().min()
+    }
+
+    /// Asks whether the box is well, if it is time.
+    fn check(&mut self) {
+        let runs = self.standing == Standing::Runs;
+        let Some(checks) = &mut self.checks else { return };
+        match checks.due(runs) {
+            Some(Due::Start(exec)) => checks.started(self.hub.start_own(exec)),
+            Some(Due::Kill(exec)) => self.hub.kill(exec),
+            None => {}
+        }
+    }
+
+    /// Why a box has ended that nothing went wrong with.
+    fn wanted(&mut self) -> Cause {
+        self.unused.take().map_or(Cause::Wanted, Cause::Unused)
+    }
+
+    fn write_health(&self) {
+        if let Some(Err(error)) = self.checks.as_ref().map(|c| c.write(&self.spec.box_dir)) {
+            eprintln!("boxlite-shim: {error}");
+        }
+    }
+
+    /// Stops a box in which nothing has run for long enough.
+    fn stop_unused(&mut self) -> Outcome {
+        let Some(why) = self.idle.as_ref().and_then(Idle::over) else { return Outcome::Continue };
+        self.unused = Some(why);
+        self.hub.shut_down(IDLE_GRACE);
+        Outcome::Stopping { grace: IDLE_GRACE }
     }
 
     fn stands(&mut self, standing: Standing) {
