@@ -19,6 +19,9 @@ pub struct Home {
 }
 
 /// The directories of a home.
+/// The size of a home's ballast in bytes: room for a few changes of the database.
+const BALLAST: i64 = 1 << 20;
+
 const DIRECTORIES: &[&str] = &[
     "db",
     "images",
@@ -68,6 +71,34 @@ impl Home {
 
     pub fn database(&self) -> PathBuf {
         self.root.join("db/boxlite.db")
+    }
+
+    /// A file that only takes space: it is given up when the disk is so full that not even the removal of
+    /// a box could be written down.
+    fn ballast(&self) -> PathBuf {
+        self.temporary().join("ballast")
+    }
+
+    /// Makes the ballast, if there is none and there is space.
+    pub fn take_ballast(&self) {
+        let path = self.ballast();
+        if path.exists() {
+            return;
+        }
+        let made =
+            fs::OpenOptions::new().write(true).create_new(true).open(&path).and_then(|file| {
+                let none = nix::fcntl::FallocateFlags::empty();
+                Ok(nix::fcntl::fallocate(&file, none, 0, BALLAST)?)
+            });
+        // Half of it, or that of a file system that cannot, is none.
+        if made.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    /// Frees what the ballast takes; false if there is none.
+    pub fn give_up_ballast(&self) -> bool {
+        fs::remove_file(self.ballast()).is_ok()
     }
 
     /// The file of [`HomeLock`].

@@ -532,13 +532,21 @@ impl Inner {
             Ok(()) => tracing::info!("box {} stopped", self.config.id),
             Err(error) => tracing::warn!("box {} ended: {error}", self.config.id),
         }
-        let run = &connection.running().run;
-        let mut end = ended(outcome);
-        if let (Change::End(end), Ok(())) = (&mut end, outcome) {
+        let (run, box_dir) = (&connection.running().run, self.box_dir());
+        let mut end = End { failed: outcome.is_err(), reason: None };
+        let told = EndRecord::read(&box_dir, run);
+        let supervisor = connection.running().supervisor_pid;
+        end.reason = match (outcome, told) {
             // It may have stopped by itself, and told why.
-            let told = EndRecord::read(&self.box_dir(), run).map(|record| record.message);
-            end.reason = told.filter(|told| !told.is_empty());
-        }
+            (Ok(()), told) => told.map(|record| record.message).filter(|m| !m.is_empty()),
+            (Err(error), Some(_)) => Some(error.to_string()),
+            (Err(error), None) => {
+                let look = move |_: &Context| Ok(truth::traces(&box_dir, supervisor));
+                let traces = self.context.blocking(look).await.unwrap_or_default();
+                Some(error.to_string() + &traces)
+            }
+        };
+        let end = Change::End(end);
         self.note(run, end).await;
         true
     }

@@ -37,10 +37,17 @@ pub fn remove(context: &Context, id: &str) -> Result<()> {
         let text = "its machine is still ending: try again";
         return Err(Error::new(Code::Busy, text).object(id));
     }
-    let intent = context.store.delete(id, REMOVE)?.ok_or_else(|| not_found(id))?;
+    let deleted = match context.store.delete(id, REMOVE) {
+        Err(full) if full.code() == Code::ResourceExhausted && context.home.give_up_ballast() => {
+            context.store.delete(id, REMOVE)
+        }
+        deleted => deleted,
+    };
+    let intent = deleted?.ok_or_else(|| not_found(id))?;
     if let Err(error) = finish(context, id, intent) {
         tracing::warn!("box {id} is removed, but not all of its files yet: {error}");
     }
+    context.home.take_ballast();
     Ok(())
 }
 

@@ -105,15 +105,18 @@ fn how_it_ended(box_dir: &Path, run: &str, state: &BoxState) -> End {
             End { failed: false, reason: Some("the program that started the box ended".into()) }
         }
         (_, Some(pid)) => {
-            let mut reason = format!(
+            let killed = format!(
                 "the box's supervisor (process {pid}) was killed, and the machine with it; found at {}",
                 now()
             );
-            if let Some(line) = oom::killed(pid) {
-                reason.push_str(&format!("\n--- kernel log ---\n{line}"));
-            }
-            reason.push_str(&last_words(&box_dir.join("logs/console.log"), "guest console"));
-            End { failed: true, reason: Some(reason) }
+            End { failed: true, reason: Some(killed + &traces(box_dir, pid)) }
         }
     }
+}
+
+/// What a supervisor that was killed could not tell.
+pub fn traces(box_dir: &Path, supervisor: u32) -> String {
+    let memory = oom::killed(supervisor);
+    let memory = memory.map(|line| format!("\n--- kernel log ---\n{line}")).unwrap_or_default();
+    memory + &last_words(&box_dir.join("logs/console.log"), "guest console")
 }

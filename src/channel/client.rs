@@ -429,7 +429,7 @@ async fn read_all(shared: Arc<Shared>, mut frames: Frames<OwnedReadHalf>) {
                     break Err(Error::new(Code::Rpc, "the supervisor broke the protocol"));
                 }
             }
-            Ok(None) => break Err(lost()),
+            Ok(None) => break Err(shared.pulse.killed()),
             Err(error) => break Err(error),
         }
     };

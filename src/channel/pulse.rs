@@ -7,6 +7,8 @@ use std::time::Duration;
 use boxlite_protocol::message::{Notice, Standing};
 use tokio::sync::watch;
 
+use crate::error::{Code, Error};
+
 /// How often the supervisor is asked.
 pub const BEAT: Duration = Duration::from_secs(5);
 
@@ -31,6 +33,15 @@ impl Pulse {
     pub fn new(supervisor: u32, said: Notice) -> Pulse {
         let published = watch::channel(said.clone()).0;
         Pulse { supervisor, state: Mutex::new(State { said, unanswered: 0 }), published }
+    }
+
+    /// That it has gone without a word, which only a killed one does.
+    pub fn killed(&self) -> Error {
+        let text = format!(
+            "the box's supervisor (process {}) was killed, and the machine with it",
+            self.supervisor
+        );
+        Error::new(Code::Engine, text)
     }
 
     /// How the machine is; changes can be waited for.

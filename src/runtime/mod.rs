@@ -140,7 +140,13 @@ impl Runtime {
         };
         let home = Home::open(&path)?;
         let mut lock = HomeLock::share(&home)?;
-        let (store, stopped) = Store::open(&home, &mut lock)?;
+        let (store, stopped) = match Store::open(&home, &mut lock) {
+            // It may be the want of some blocks.
+            Err(error) if error.code() == Code::ResourceExhausted && home.give_up_ballast() => {
+                Store::open(&home, &mut lock)?
+            }
+            opened => opened?,
+        };
         for id in stopped {
             tracing::info!("box {id} ran when the host went down; it is stopped");
         }
@@ -159,6 +165,7 @@ impl Runtime {
         let pool = Pool::new(options.pool.clone());
         let context = Arc::new(Context { home, store, settings, counters, pool, tasks });
         boxes::recover(&context)?;
+        context.home.take_ballast();
         boxes::fill_pool(&context);
         let boxes = Mutex::default();
         Ok(Runtime { inner: Arc::new(Inner { context, boxes, _lock: lock }) })

@@ -3,7 +3,7 @@
 //! Homes of ours carry a mark (SQLite's `application_id`) and number their versions on from the last of
 //! the software whose tables they share.
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
 use crate::error::{Code, Error};
 
@@ -132,6 +132,10 @@ pub fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
 pub fn error(what: &str, cause: &rusqlite::Error) -> Error {
     let (code, remedy) = match cause.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => (Code::ResourceExhausted, ""),
+        // There is no room for the memory that programs share.
+        Some(ErrorCode::SystemIoFailure) if is_shared_memory(cause) => {
+            (Code::ResourceExhausted, "")
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (Code::Busy, ": another program has locked it")
         }
@@ -144,4 +148,9 @@ pub fn error(what: &str, cause: &rusqlite::Error) -> Error {
         _ => (Code::Database, ""),
     };
     Error::new(code, format!("{what}: {cause}{remedy}"))
+}
+
+fn is_shared_memory(cause: &rusqlite::Error) -> bool {
+    let extended = cause.sqlite_error().map_or(0, |e| e.extended_code);
+    extended == ffi::SQLITE_IOERR_SHMSIZE
 }

@@ -74,6 +74,13 @@ static void kill_machine(void)
     CHECK(kill((pid_t)machine_pid(), SIGKILL) == 0);
 }
 
+static uint32_t supervisor;
+
+static void kill_supervisor(void)
+{
+    CHECK(kill((pid_t)supervisor, SIGKILL) == 0);
+}
+
 static void be_killed(void)
 {
     boxlite_runtime *runtime = open_runtime();
@@ -94,6 +101,22 @@ int main(int argc, char **argv)
 
     end e = ends(box, "exec sleep 1000", kill_machine, BOXLITE_BOX_FAILED);
     CHECK(e.status == BOXLITE_ENGINE && strstr(e.message, "signal 9"));
+    PRINTS(box, "cat /file", "kept\n");
+
+    // Nobody is left to tell why: what there is to be found is told.
+    boxlite_box_info *info = inspect(box);
+    supervisor = boxlite_box_info_pid(info);
+    boxlite_box_info_free(info);
+    char look[256];
+    snprintf(look, sizeof look, "grep -q 'a last word' %s/boxes/%s/logs/console.log", home, boxlite_box_id(box));
+    PRINTS(box, "echo a last word > /dev/console; echo said", "said\n");
+    EVENTUALLY(system(look) == 0);
+    e = ends(box, "exec sleep 1000", kill_supervisor, BOXLITE_BOX_FAILED);
+    CHECK(e.status == BOXLITE_ENGINE && strstr(e.message, "was killed"));
+    info = inspect(box);
+    CHECK(strstr(boxlite_box_info_error(info), "was killed"));
+    CHECK(strstr(boxlite_box_info_error(info), "a last word"));
+    boxlite_box_info_free(info);
     PRINTS(box, "cat /file", "kept\n");
 
     e = ends(box, "read go; echo c > /proc/sysrq-trigger; exec sleep 1000", NULL, BOXLITE_BOX_FAILED);
