@@ -320,7 +320,7 @@ static inline int count_machines(void)
     do {                                                                                           \
         int tries_ = 0;                                                                            \
         while (!(condition)) {                                                                     \
-            if (++tries_ > 3000)                                                                   \
+            if (++tries_ > 12000)                                                                  \
                 FAIL("never true: %s", #condition);                                                \
             nanosleep(&(struct timespec){0, 10000000}, NULL);                                      \
         }                                                                                          \
