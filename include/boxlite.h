@@ -415,16 +415,16 @@ void boxlite_error_free(struct boxlite_error *error);
 /// none. Static: good for ever.
 const char *boxlite_status_name(int32_t status);
 
-/// Makes runtime options with every default in place. Setters check at once; one that fails changes
-/// nothing.
+/// Makes runtime options with every default in place. Setters check at once; one that fails
+/// changes nothing.
 boxlite_status boxlite_runtime_options_new(struct boxlite_runtime_options **options,
                                            struct boxlite_error **error);
 
 /// Frees runtime options. NULL is fine.
 void boxlite_runtime_options_free(struct boxlite_runtime_options *options);
 
-/// Sets the home directory. It is made when it is opened, if it does not exist, for its owner only.
-/// Unless set: $BOXLITE_HOME, else ~/.boxlite.
+/// Sets the home directory. It is made when it is opened, if it does not exist, for its owner
+/// only. Unless set: $BOXLITE_HOME, else ~/.boxlite.
 boxlite_status boxlite_runtime_options_set_home(struct boxlite_runtime_options *options,
                                                 const char *path,
                                                 struct boxlite_error **error);
@@ -441,22 +441,23 @@ boxlite_status boxlite_runtime_options_set_accelerator(struct boxlite_runtime_op
                                                        int32_t accelerator,
                                                        struct boxlite_error **error);
 
-/// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
-/// unless set. Boxes restored from one template share the layout of the agent's memory and what
-/// their kernel drew when it booted; see docs/security.md.
+/// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a
+/// day unless set. Boxes restored from one template share the layout of the agent's memory and
+/// what their kernel drew when it booted; see docs/security.md.
 boxlite_status boxlite_runtime_options_set_template_age_s(struct boxlite_runtime_options *options,
                                                           uint64_t seconds,
                                                           struct boxlite_error **error);
 
-/// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one is
-/// made, those that were used longest ago are removed, but none that a running box is made from.
+/// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one
+/// is made, those that were used longest ago are removed, but none that a running box is made
+/// from.
 boxlite_status boxlite_runtime_options_set_templates_mib(struct boxlite_runtime_options *options,
                                                          uint64_t space,
                                                          struct boxlite_error **error);
 
 /// Sets whether the disk of an image gets a machine template of its own, with that disk mounted,
-/// when a box of it is started for the first time: yes unless set. Every later first start of a box
-/// with the same image, disk size, processors and memory then takes half as long. Each such
+/// when a box of it is started for the first time: yes unless set. Every later first start of a
+/// box with the same image, disk size, processors and memory then takes half as long. Each such
 /// template takes half a second to make, and some 50 MiB of the space that templates may take.
 boxlite_status boxlite_runtime_options_set_disk_templates(struct boxlite_runtime_options *options,
                                                           bool wanted,
@@ -471,19 +472,19 @@ boxlite_status boxlite_runtime_options_set_pool_size(struct boxlite_runtime_opti
                                                      uint32_t machines,
                                                      struct boxlite_error **error);
 
-/// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and the
-/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a
-/// machine has the image's disk mounted: a box of that image and disk size gets one when it starts
-/// for the first time, in half the time of one that is for any image; all other starts go without.
-/// An image that cannot be had is an entry in the log, and no machine waits.
+/// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and
+/// the size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such
+/// a machine has the image's disk mounted: a box of that image and disk size gets one when it
+/// starts for the first time, in half the time of one that is for any image; all other starts go
+/// without. An image that cannot be had is an entry in the log, and no machine waits.
 boxlite_status boxlite_runtime_options_set_pool_image(struct boxlite_runtime_options *options,
                                                       const char *image,
                                                       uint64_t disk_size_mib,
                                                       struct boxlite_error **error);
 
-/// Sets what the machines have that wait for boxes: 1 to 64 virtual CPUs, and 128 to 1048576 MiB of
-/// memory; 1 and 512 unless set, as a box. A box with other numbers, or with a cold boot, starts as
-/// if none waited.
+/// Sets what the machines have that wait for boxes: 1 to 64 virtual CPUs, and 128 to 1048576 MiB
+/// of memory; 1 and 512 unless set, as a box. A box with other numbers, or with a cold boot,
+/// starts as if none waited.
 boxlite_status boxlite_runtime_options_set_pool_machine(struct boxlite_runtime_options *options,
                                                         uint32_t cpus,
                                                         uint32_t memory_mib,
@@ -568,28 +569,29 @@ boxlite_status boxlite_box_options_set_cold_boot(struct boxlite_box_options *opt
                                                  struct boxlite_error **error);
 
 /// Sets whether the box is removed, with its disk, when it has stopped as it was meant to: by
-/// boxlite_box_stop() or boxlite_runtime_shutdown(), or by itself while the program that started it
-/// is there to see it. One that failed is kept, and so is one whose program died. No unless set.
+/// boxlite_box_stop() or boxlite_runtime_shutdown(), or by itself while the program that started
+/// it is there to see it. One that failed is kept, and so is one whose program died. No unless
+/// set.
 boxlite_status boxlite_box_options_set_auto_remove(struct boxlite_box_options *options,
                                                    bool remove,
                                                    struct boxlite_error **error);
 
 /// Sets after how many seconds without a command running in it the box is stopped, 1 to 31536000;
-/// never unless set. The box's main process counts as a command, its health check does not, nor does
-/// time in which the box is paused. boxlite_box_info_error() then tells that this was why.
+/// never unless set. The box's main process counts as a command, its health check does not, nor
+/// does time in which the box is paused. boxlite_box_info_error() then tells that this was why.
 boxlite_status boxlite_box_options_set_idle_stop_s(struct boxlite_box_options *options,
                                                    uint64_t seconds,
                                                    struct boxlite_error **error);
 
 /// Sets a command that says by its exit code whether the box is well: 0 if it is. argv has argc
-/// strings, at least one, which are copied. It runs with the environment, user and working directory
-/// of the box's commands; what it writes is dropped. See boxlite_box_info_health().
+/// strings, at least one, which are copied. It runs with the environment, user and working
+/// directory of the box's commands; what it writes is dropped. See boxlite_box_info_health().
 ///
 /// It runs interval_ms after the start of the box and after the end of the check before, and is
-/// killed, and has failed, after timeout_ms; both are 100 to 86400000, and 0 stands for 30000. The
-/// box counts as unhealthy when retries checks in a row have failed, 1 to 1000; 0 stands for 3.
-/// Failures within start_period_ms of the start, up to 86400000, do not count until a check has
-/// succeeded. Nothing else happens to an unhealthy box.
+/// killed, and has failed, after timeout_ms; both are 100 to 86400000, and 0 stands for 30000.
+/// The box counts as unhealthy when retries checks in a row have failed, 1 to 1000; 0 stands for
+/// 3. Failures within start_period_ms of the start, up to 86400000, do not count until a check
+/// has succeeded. Nothing else happens to an unhealthy box.
 boxlite_status boxlite_box_options_set_health_check(struct boxlite_box_options *options,
                                                     const char *const *argv,
                                                     size_t argc,
@@ -627,8 +629,8 @@ boxlite_status boxlite_exec_options_set_user(struct boxlite_exec_options *option
                                              const char *user,
                                              struct boxlite_error **error);
 
-/// Sets whether the command gets a stdin that boxlite_exec_write() writes to. Without one, which is
-/// the default, it reads end of file.
+/// Sets whether the command gets a stdin that boxlite_exec_write() writes to. Without one, which
+/// is the default, it reads end of file.
 boxlite_status boxlite_exec_options_set_stdin(struct boxlite_exec_options *options,
                                               bool enabled,
                                               struct boxlite_error **error);
@@ -716,8 +718,8 @@ boxlite_status boxlite_box_list(struct boxlite_runtime *runtime,
 /// BOXLITE_INVALID_STATE, or is stopped at once if force is set. Handles on it are still to be
 /// freed. The operation has no result.
 ///
-/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another program
-/// is changing the box, or its machine is still ending).
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another
+/// program is changing the box, or its machine is still ending).
 boxlite_status boxlite_box_remove(struct boxlite_runtime *runtime,
                                   const char *id_or_name,
                                   bool force,
@@ -742,25 +744,26 @@ const char *boxlite_box_name(const struct boxlite_box *box);
 /// program, stays as it is. The operation has no result; its progress tells each stage.
 ///
 /// Errors of the operation: BOXLITE_RESOURCE_EXHAUSTED (all of the box's memory must be available
-/// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE (QEMU
-/// or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest did not
-/// come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not
-/// work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was removed).
+/// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE
+/// (QEMU or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest
+/// did not come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and
+/// does not work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was
+/// removed).
 boxlite_status boxlite_box_start(struct boxlite_box *box,
                                  struct boxlite_op **op,
                                  struct boxlite_error **error);
 
-/// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms milliseconds
-/// to end, then SIGKILL, and its disk is unmounted. One that does not run stays as it is. The
-/// operation has no result. Commands that run end as by these signals: with an exit, and the end of
-/// what they had written.
+/// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms
+/// milliseconds to end, then SIGKILL, and its disk is unmounted. One that does not run stays as
+/// it is. The operation has no result. Commands that run end as by these signals: with an exit,
+/// and the end of what they had written.
 boxlite_status boxlite_box_stop(struct boxlite_box *box,
                                 uint32_t grace_ms,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
-/// Has the box stand still: its processes do not run until it is resumed, and keep their memory. One
-/// that does already stays as it is. While it is paused, commands cannot be started
+/// Has the box stand still: its processes do not run until it is resumed, and keep their memory.
+/// One that does already stays as it is. While it is paused, commands cannot be started
 /// (BOXLITE_INVALID_STATE); stopping it works. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_INVALID_STATE (it does not run), BOXLITE_TIMEOUT (its virtual
@@ -769,10 +772,10 @@ boxlite_status boxlite_box_pause(struct boxlite_box *box,
                                  struct boxlite_op **op,
                                  struct boxlite_error **error);
 
-/// Has a paused box go on; its clock is set. So does one that was paused because the host's disk was
-/// full (boxlite_box_info_error() tells): what it could not write is written now, and if the disk is
-/// still full it is paused again. One that runs stays as it is. The operation has no result, and the
-/// errors of boxlite_box_pause().
+/// Has a paused box go on; its clock is set. So does one that was paused because the host's disk
+/// was full (boxlite_box_info_error() tells): what it could not write is written now, and if the
+/// disk is still full it is paused again. One that runs stays as it is. The operation has no
+/// result, and the errors of boxlite_box_pause().
 boxlite_status boxlite_box_resume(struct boxlite_box *box,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
@@ -784,11 +787,11 @@ boxlite_status boxlite_box_inspect(struct boxlite_box *box,
                                    struct boxlite_error **error);
 
 /// Runs a command in the box, which is started first if it does not run. options may be freed
-/// afterwards. The result is an exec: boxlite_op_take_exec(). A command that does not exist or may
-/// not be executed is an exec too, which exits with 127 or 126.
+/// afterwards. The result is an exec: boxlite_op_take_exec(). A command that does not exist or
+/// may not be executed is an exec too, which exits with 127 or 126.
 ///
-/// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user or
-/// working directory, or no command at all), BOXLITE_RESOURCE_EXHAUSTED (in the guest),
+/// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user
+/// or working directory, or no command at all), BOXLITE_RESOURCE_EXHAUSTED (in the guest),
 /// BOXLITE_INVALID_STATE (the box is being stopped), BOXLITE_STOPPED or BOXLITE_ENGINE (the box
 /// ended meanwhile).
 boxlite_status boxlite_box_exec(struct boxlite_box *box,
@@ -819,7 +822,8 @@ const char *boxlite_box_info_image(const struct boxlite_box_info *info);
 const char *boxlite_box_info_created_at(const struct boxlite_box_info *info);
 
 /// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run, or if another
-/// program runs it and this one has not used it yet. Borrowed: good until the information is freed.
+/// program runs it and this one has not used it yet. Borrowed: good until the information is
+/// freed.
 const char *boxlite_box_info_accelerator(const struct boxlite_box_info *info);
 
 /// Why the box failed or ended; NULL if there is nothing to tell. Borrowed: good until the
@@ -855,14 +859,15 @@ const char *boxlite_box_info_stage_name(const struct boxlite_box_info *info, siz
 /// How long a stage took, in microseconds; 0 beyond the last.
 uint64_t boxlite_box_info_stage_microseconds(const struct boxlite_box_info *info, size_t index);
 
-/// What the health checks say, a boxlite_health, in the box's last run; BOXLITE_HEALTH_NONE for NULL.
+/// What the health checks say, a boxlite_health, in the box's last run; BOXLITE_HEALTH_NONE for
+/// NULL.
 int32_t boxlite_box_info_health(const struct boxlite_box_info *info);
 
 /// How many health checks in a row have failed; 0 for NULL.
 uint32_t boxlite_box_info_health_failures(const struct boxlite_box_info *info);
 
-/// When the last health check ended, RFC 3339 in UTC; NULL if none has, and for NULL. Borrowed: good
-/// until the information is freed.
+/// When the last health check ended, RFC 3339 in UTC; NULL if none has, and for NULL. Borrowed:
+/// good until the information is freed.
 const char *boxlite_box_info_last_check(const struct boxlite_box_info *info);
 
 /// Whether the box is removed when it has stopped; false for NULL.

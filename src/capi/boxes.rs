@@ -132,8 +132,8 @@ pub unsafe extern "C" fn boxlite_box_list(
 /// BOXLITE_INVALID_STATE, or is stopped at once if force is set. Handles on it are still to be
 /// freed. The operation has no result.
 ///
-/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another program
-/// is changing the box, or its machine is still ending).
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another
+/// program is changing the box, or its machine is still ending).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_remove(
     runtime: *mut boxlite_runtime,
@@ -193,10 +193,11 @@ pub unsafe extern "C" fn boxlite_box_name(r#box: *const boxlite_box) -> *const c
 /// program, stays as it is. The operation has no result; its progress tells each stage.
 ///
 /// Errors of the operation: BOXLITE_RESOURCE_EXHAUSTED (all of the box's memory must be available
-/// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE (QEMU
-/// or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest did not
-/// come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and does not
-/// work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was removed).
+/// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE
+/// (QEMU or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest
+/// did not come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and
+/// does not work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was
+/// removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_start(
     r#box: *mut boxlite_box,
@@ -219,10 +220,10 @@ pub unsafe extern "C" fn boxlite_box_start(
     }
 }
 
-/// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms milliseconds
-/// to end, then SIGKILL, and its disk is unmounted. One that does not run stays as it is. The
-/// operation has no result. Commands that run end as by these signals: with an exit, and the end of
-/// what they had written.
+/// Stops the box, whichever program started it: its processes get SIGTERM and grace_ms
+/// milliseconds to end, then SIGKILL, and its disk is unmounted. One that does not run stays as
+/// it is. The operation has no result. Commands that run end as by these signals: with an exit,
+/// and the end of what they had written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_stop(
     r#box: *mut boxlite_box,
@@ -244,8 +245,8 @@ pub unsafe extern "C" fn boxlite_box_stop(
     }
 }
 
-/// Has the box stand still: its processes do not run until it is resumed, and keep their memory. One
-/// that does already stays as it is. While it is paused, commands cannot be started
+/// Has the box stand still: its processes do not run until it is resumed, and keep their memory.
+/// One that does already stays as it is. While it is paused, commands cannot be started
 /// (BOXLITE_INVALID_STATE); stopping it works. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_INVALID_STATE (it does not run), BOXLITE_TIMEOUT (its virtual
@@ -268,10 +269,10 @@ pub unsafe extern "C" fn boxlite_box_pause(
     }
 }
 
-/// Has a paused box go on; its clock is set. So does one that was paused because the host's disk was
-/// full (boxlite_box_info_error() tells): what it could not write is written now, and if the disk is
-/// still full it is paused again. One that runs stays as it is. The operation has no result, and the
-/// errors of boxlite_box_pause().
+/// Has a paused box go on; its clock is set. So does one that was paused because the host's disk
+/// was full (boxlite_box_info_error() tells): what it could not write is written now, and if the
+/// disk is still full it is paused again. One that runs stays as it is. The operation has no
+/// result, and the errors of boxlite_box_pause().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_resume(
     r#box: *mut boxlite_box,
@@ -312,11 +313,11 @@ pub unsafe extern "C" fn boxlite_box_inspect(
 }
 
 /// Runs a command in the box, which is started first if it does not run. options may be freed
-/// afterwards. The result is an exec: boxlite_op_take_exec(). A command that does not exist or may
-/// not be executed is an exec too, which exits with 127 or 126.
+/// afterwards. The result is an exec: boxlite_op_take_exec(). A command that does not exist or
+/// may not be executed is an exec too, which exits with 127 or 126.
 ///
-/// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user or
-/// working directory, or no command at all), BOXLITE_RESOURCE_EXHAUSTED (in the guest),
+/// Errors of the operation: those of boxlite_box_start(), BOXLITE_INVALID_ARGUMENT (no such user
+/// or working directory, or no command at all), BOXLITE_RESOURCE_EXHAUSTED (in the guest),
 /// BOXLITE_INVALID_STATE (the box is being stopped), BOXLITE_STOPPED or BOXLITE_ENGINE (the box
 /// ended meanwhile).
 #[unsafe(no_mangle)]

@@ -171,7 +171,8 @@ pub unsafe extern "C" fn boxlite_box_info_created_at(
 }
 
 /// What executes the box's instructions, "kvm" or "tcg"; NULL if it does not run, or if another
-/// program runs it and this one has not used it yet. Borrowed: good until the information is freed.
+/// program runs it and this one has not used it yet. Borrowed: good until the information is
+/// freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_accelerator(
     info: *const boxlite_box_info,
@@ -261,7 +262,8 @@ pub unsafe extern "C" fn boxlite_box_info_stage_microseconds(
     stage.map_or(0, |s| u64::try_from(s.elapsed.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// What the health checks say, a boxlite_health, in the box's last run; BOXLITE_HEALTH_NONE for NULL.
+/// What the health checks say, a boxlite_health, in the box's last run; BOXLITE_HEALTH_NONE for
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_health(info: *const boxlite_box_info) -> i32 {
     // SAFETY: live information or NULL.
@@ -277,8 +279,8 @@ pub unsafe extern "C" fn boxlite_box_info_health_failures(info: *const boxlite_b
     health.map_or(0, |h| h.failures)
 }
 
-/// When the last health check ended, RFC 3339 in UTC; NULL if none has, and for NULL. Borrowed: good
-/// until the information is freed.
+/// When the last health check ended, RFC 3339 in UTC; NULL if none has, and for NULL. Borrowed:
+/// good until the information is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_last_check(
     info: *const boxlite_box_info,

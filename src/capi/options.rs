@@ -34,8 +34,8 @@ pub enum boxlite_accelerator {
     BOXLITE_ACCELERATOR_TCG = 2,
 }
 
-/// Makes runtime options with every default in place. Setters check at once; one that fails changes
-/// nothing.
+/// Makes runtime options with every default in place. Setters check at once; one that fails
+/// changes nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_new(
     options: *mut *mut boxlite_runtime_options,
@@ -58,8 +58,8 @@ pub unsafe extern "C" fn boxlite_runtime_options_free(options: *mut boxlite_runt
     drop(unsafe { pointer::take_back(options) });
 }
 
-/// Sets the home directory. It is made when it is opened, if it does not exist, for its owner only.
-/// Unless set: $BOXLITE_HOME, else ~/.boxlite.
+/// Sets the home directory. It is made when it is opened, if it does not exist, for its owner
+/// only. Unless set: $BOXLITE_HOME, else ~/.boxlite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_home(
     options: *mut boxlite_runtime_options,
@@ -118,9 +118,9 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_accelerator(
     }
 }
 
-/// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a day
-/// unless set. Boxes restored from one template share the layout of the agent's memory and what
-/// their kernel drew when it booted; see docs/security.md.
+/// Sets how old a machine template may become, in seconds, before it is made anew: 1 or more, a
+/// day unless set. Boxes restored from one template share the layout of the agent's memory and
+/// what their kernel drew when it booted; see docs/security.md.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_template_age_s(
     options: *mut boxlite_runtime_options,
@@ -136,8 +136,9 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_template_age_s(
     }
 }
 
-/// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one is
-/// made, those that were used longest ago are removed, but none that a running box is made from.
+/// Sets the space that machine templates may take in the home, in MiB; 2048 unless set. When one
+/// is made, those that were used longest ago are removed, but none that a running box is made
+/// from.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_templates_mib(
     options: *mut boxlite_runtime_options,
@@ -155,8 +156,8 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_templates_mib(
 }
 
 /// Sets whether the disk of an image gets a machine template of its own, with that disk mounted,
-/// when a box of it is started for the first time: yes unless set. Every later first start of a box
-/// with the same image, disk size, processors and memory then takes half as long. Each such
+/// when a box of it is started for the first time: yes unless set. Every later first start of a
+/// box with the same image, disk size, processors and memory then takes half as long. Each such
 /// template takes half a second to make, and some 50 MiB of the space that templates may take.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_disk_templates(
@@ -188,11 +189,11 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_pool_size(
     unsafe { guard(error, || pointer::borrow_mut(options, "options")?.0.pool_size(machines)) }
 }
 
-/// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and the
-/// size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such a
-/// machine has the image's disk mounted: a box of that image and disk size gets one when it starts
-/// for the first time, in half the time of one that is for any image; all other starts go without.
-/// An image that cannot be had is an entry in the log, and no machine waits.
+/// Sets the image that the waiting machines are for, as boxlite_box_options_new() takes it, and
+/// the size of a box's disk in MiB (16 to 16777216; a box has 10240 unless told otherwise). Such
+/// a machine has the image's disk mounted: a box of that image and disk size gets one when it
+/// starts for the first time, in half the time of one that is for any image; all other starts go
+/// without. An image that cannot be had is an entry in the log, and no machine waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_pool_image(
     options: *mut boxlite_runtime_options,
@@ -209,9 +210,9 @@ pub unsafe extern "C" fn boxlite_runtime_options_set_pool_image(
     }
 }
 
-/// Sets what the machines have that wait for boxes: 1 to 64 virtual CPUs, and 128 to 1048576 MiB of
-/// memory; 1 and 512 unless set, as a box. A box with other numbers, or with a cold boot, starts as
-/// if none waited.
+/// Sets what the machines have that wait for boxes: 1 to 64 virtual CPUs, and 128 to 1048576 MiB
+/// of memory; 1 and 512 unless set, as a box. A box with other numbers, or with a cold boot,
+/// starts as if none waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_options_set_pool_machine(
     options: *mut boxlite_runtime_options,
@@ -428,8 +429,9 @@ pub unsafe extern "C" fn boxlite_box_options_set_cold_boot(
 }
 
 /// Sets whether the box is removed, with its disk, when it has stopped as it was meant to: by
-/// boxlite_box_stop() or boxlite_runtime_shutdown(), or by itself while the program that started it
-/// is there to see it. One that failed is kept, and so is one whose program died. No unless set.
+/// boxlite_box_stop() or boxlite_runtime_shutdown(), or by itself while the program that started
+/// it is there to see it. One that failed is kept, and so is one whose program died. No unless
+/// set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_set_auto_remove(
     options: *mut boxlite_box_options,
@@ -446,8 +448,8 @@ pub unsafe extern "C" fn boxlite_box_options_set_auto_remove(
 }
 
 /// Sets after how many seconds without a command running in it the box is stopped, 1 to 31536000;
-/// never unless set. The box's main process counts as a command, its health check does not, nor does
-/// time in which the box is paused. boxlite_box_info_error() then tells that this was why.
+/// never unless set. The box's main process counts as a command, its health check does not, nor
+/// does time in which the box is paused. boxlite_box_info_error() then tells that this was why.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_set_idle_stop_s(
     options: *mut boxlite_box_options,
@@ -464,14 +466,14 @@ pub unsafe extern "C" fn boxlite_box_options_set_idle_stop_s(
 }
 
 /// Sets a command that says by its exit code whether the box is well: 0 if it is. argv has argc
-/// strings, at least one, which are copied. It runs with the environment, user and working directory
-/// of the box's commands; what it writes is dropped. See boxlite_box_info_health().
+/// strings, at least one, which are copied. It runs with the environment, user and working
+/// directory of the box's commands; what it writes is dropped. See boxlite_box_info_health().
 ///
 /// It runs interval_ms after the start of the box and after the end of the check before, and is
-/// killed, and has failed, after timeout_ms; both are 100 to 86400000, and 0 stands for 30000. The
-/// box counts as unhealthy when retries checks in a row have failed, 1 to 1000; 0 stands for 3.
-/// Failures within start_period_ms of the start, up to 86400000, do not count until a check has
-/// succeeded. Nothing else happens to an unhealthy box.
+/// killed, and has failed, after timeout_ms; both are 100 to 86400000, and 0 stands for 30000.
+/// The box counts as unhealthy when retries checks in a row have failed, 1 to 1000; 0 stands for
+/// 3. Failures within start_period_ms of the start, up to 86400000, do not count until a check
+/// has succeeded. Nothing else happens to an unhealthy box.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_options_set_health_check(
     options: *mut boxlite_box_options,
@@ -582,8 +584,8 @@ pub unsafe extern "C" fn boxlite_exec_options_set_user(
     }
 }
 
-/// Sets whether the command gets a stdin that boxlite_exec_write() writes to. Without one, which is
-/// the default, it reads end of file.
+/// Sets whether the command gets a stdin that boxlite_exec_write() writes to. Without one, which
+/// is the default, it reads end of file.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_options_set_stdin(
     options: *mut boxlite_exec_options,
