@@ -40,8 +40,9 @@ WAITING = {
     "boxlite_op_wait": {"op": "f->done"},
     "boxlite_exec_wait": {"exec": "f->ended"},
     "boxlite_run": {},
-    # No waiting: an option.
+    # No waiting: options.
     "boxlite_box_options_set_start_timeout_ms": {},
+    "boxlite_box_options_set_health_check": {},
 }
 
 # They end what the others need.
