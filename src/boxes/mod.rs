@@ -37,6 +37,7 @@ pub use pool::{Parked, Pool, fill as fill_pool};
 pub use remove::recover;
 pub use start::StageTime;
 pub use state::Status;
+pub use truth::settle;
 
 use std::sync::Arc;
 use std::time::Duration;

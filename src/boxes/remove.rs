@@ -97,7 +97,11 @@ fn report_strangers(context: &Context) -> Result<()> {
         .map_err(failed)?;
     let known = context.store.known_ids()?;
     for name in found.iter().filter(|name| name.to_str().is_none_or(|id| !known.contains(id))) {
-        tracing::warn!("{} belongs to no box, and is left alone", boxes.join(name).display());
+        let directory = boxes.join(name);
+        let supervisor = PidFile::holder(&directory).ok().flatten();
+        let runs = supervisor.map(|pid| format!(" (a machine runs there, under process {pid})"));
+        let runs = runs.unwrap_or_default();
+        tracing::warn!("{} belongs to no box{runs}, and is left alone", directory.display());
     }
     Ok(())
 }

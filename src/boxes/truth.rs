@@ -14,6 +14,7 @@ use crate::engine::log::last_words;
 use crate::engine::oom;
 use crate::error::{Code, Error, Result};
 use crate::supervisor::record::EndRecord;
+use crate::supervisor::socket::PidFile;
 
 /// Writes down what happened to a box in a run. Returns the state as it is then, which is that of
 /// another run if this one is over.
@@ -41,6 +42,21 @@ pub fn state(context: &Context, id: &str) -> Result<BoxState> {
     correct(context, id, &state)
 }
 
+/// Looks at every box whose row says that its machine may be running.
+pub fn settle(context: &Context) -> Result<()> {
+    for (config, _) in context.store.list_active()? {
+        match state(context, &config.id) {
+            Ok(state) if state.status.is_active() => {}
+            Ok(state) => {
+                tracing::info!("box {} is not running any more: {}", config.id, state.status)
+            }
+            // It is listed as what it is.
+            Err(error) => tracing::warn!("box {}: {error}", config.id),
+        }
+    }
+    Ok(())
+}
+
 /// The state of a box that may be started, which the caller has locked.
 pub fn startable(context: &Context, id: &str) -> Result<BoxState> {
     if is_supervised(&context.home.of_box(id))? {
@@ -62,8 +78,11 @@ fn read(context: &Context, id: &str) -> Result<BoxState> {
     BoxState::from_row(&row)
 }
 
-/// Ends what the row says is still going on.
+/// Ends what the row says is still going on, in a box that the caller has locked.
 fn correct(context: &Context, id: &str, state: &BoxState) -> Result<BoxState> {
+    if let Err(error) = PidFile::sweep(&context.home.of_box(id)) {
+        tracing::warn!("what the supervisor of box {id} left cannot be cleared away: {error}");
+    }
     match &state.run {
         Some(run) => {
             let end = Change::End(how_it_ended(&context.home.of_box(id), run, state));

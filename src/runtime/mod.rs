@@ -165,6 +165,7 @@ impl Runtime {
         let pool = Pool::new(options.pool.clone());
         let context = Arc::new(Context { home, store, settings, counters, pool, tasks });
         boxes::recover(&context)?;
+        boxes::settle(&context)?;
         context.home.take_ballast();
         boxes::fill_pool(&context);
         let boxes = Mutex::default();

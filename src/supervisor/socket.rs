@@ -117,6 +117,24 @@ impl PidFile {
         PidFile::wait_released(box_dir)
     }
 
+    /// Clears away what a supervisor that was killed has left: its number and its socket. Nothing is
+    /// done while one lives.
+    pub fn sweep(box_dir: &Path) -> io::Result<()> {
+        let file = match OpenOptions::new().write(true).open(box_dir.join(NAME)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(()),
+            other => other?,
+        };
+        file.set_len(0)?;
+        match fs::remove_file(ShortPath::new(box_dir)?.socket()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// The process id of the box's supervisor, if one lives.
     pub fn holder(box_dir: &Path) -> io::Result<Option<u32>> {
         let file = match File::open(box_dir.join(NAME)) {
@@ -163,6 +181,25 @@ mod tests {
         drop(held);
         assert_eq!(PidFile::holder(dir.path()).unwrap(), None);
         PidFile::create(dir.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_supervisor_left_is_swept_and_what_a_living_one_has_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        PidFile::sweep(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("sockets")).unwrap();
+        let socket = dir.path().join("sockets").join(SOCKET);
+        let number = || fs::read_to_string(dir.path().join(NAME)).unwrap();
+
+        let held = PidFile::create(dir.path()).unwrap();
+        let _listener = listen(dir.path()).unwrap();
+        PidFile::sweep(dir.path()).unwrap();
+        assert!(socket.exists() && !number().is_empty());
+        // Its lock goes with the process, and nothing else does.
+        drop(held);
+        fs::write(dir.path().join(NAME), "4711\n").unwrap();
+        PidFile::sweep(dir.path()).unwrap();
+        assert!(!socket.exists() && number().is_empty());
     }
 
     #[tokio::test]
