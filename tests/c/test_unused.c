@@ -113,6 +113,20 @@ static void dies(void)
     pause();
 }
 
+static int32_t status_of_only(boxlite_runtime *runtime)
+{
+    boxlite_op *op;
+    boxlite_info_list *list;
+    OK(boxlite_box_list(runtime, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_info_list(op, &list, &error));
+    boxlite_op_free(op);
+    CHECK(boxlite_info_list_count(list) == 1);
+    int32_t status = boxlite_box_info_status(boxlite_info_list_get(list, 0));
+    boxlite_info_list_free(list);
+    return status;
+}
+
 static void one_whose_program_died_stays(boxlite_runtime *runtime)
 {
     int ends[2];
@@ -124,16 +138,8 @@ static void one_whose_program_died_stays(boxlite_runtime *runtime)
     close(ends[0]);
     kill(child, SIGKILL);
     wait_killed(child);
-    boxlite_op *op;
-    boxlite_info_list *list;
-    EVENTUALLY(count_machines() == 0);
-    OK(boxlite_box_list(runtime, &op, &error));
-    OK(boxlite_op_wait(op, 60000, &error));
-    OK(boxlite_op_take_info_list(op, &list, &error));
-    boxlite_op_free(op);
-    CHECK(boxlite_info_list_count(list) == 1);
-    CHECK(boxlite_box_info_status(boxlite_info_list_get(list, 0)) == BOXLITE_BOX_STOPPED);
-    boxlite_info_list_free(list);
+    EVENTUALLY(status_of_only(runtime) == BOXLITE_BOX_STOPPED);
+    CHECK(count_machines() == 0);
 }
 
 int main(int argc, char **argv)
