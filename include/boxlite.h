@@ -102,6 +102,8 @@ enum boxlite_status
     BOXLITE_BUSY = 67,
     /// The call would have to wait.
     BOXLITE_WOULD_BLOCK = 68,
+    /// Bytes of an output are no longer held: it goes on behind them. See boxlite_exec_read().
+    BOXLITE_GAP = 69,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -263,6 +265,48 @@ typedef int32_t boxlite_log_level;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// What happens to a box when its main process has ended.
+enum boxlite_main_exit
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// The box is stopped, whatever the exit code.
+    BOXLITE_MAIN_EXIT_STOP = 0,
+    /// The box runs on.
+    BOXLITE_MAIN_EXIT_STAY = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_main_exit boxlite_main_exit;
+#else
+typedef int32_t boxlite_main_exit;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// How a box's main process is.
+enum boxlite_main_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// There is none, or it was not started.
+    BOXLITE_MAIN_NONE = 0,
+    /// It runs.
+    BOXLITE_MAIN_RUNNING = 1,
+    /// It has ended, in the box's last run.
+    BOXLITE_MAIN_EXITED = 2,
+    /// Its box was cut off before its end was seen.
+    BOXLITE_MAIN_LOST = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_main_status boxlite_main_status;
+#else
+typedef int32_t boxlite_main_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// A command's streams.
 enum boxlite_stream
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -298,6 +342,12 @@ typedef struct boxlite_error boxlite_error;
 
 /// A command that runs, or ran, in a box. Counted. Keeps its runtime alive.
 typedef struct boxlite_exec boxlite_exec;
+
+/// A command of a running box, as it was when the commands were listed.
+typedef struct boxlite_exec_info boxlite_exec_info;
+
+/// A list of information on commands. Owned by the caller.
+typedef struct boxlite_exec_list boxlite_exec_list;
 
 /// What is to be run in a box. Owned by the caller. One thread at a time.
 typedef struct boxlite_exec_options boxlite_exec_options;
@@ -348,6 +398,10 @@ typedef void (*boxlite_output_callback)(void *user_data, const uint8_t *data, si
 /// BOXLITE_WOULD_BLOCK and would not do so now. Called once, until a call on that stream returns
 /// BOXLITE_WOULD_BLOCK again.
 typedef void (*boxlite_ready_callback)(void *user_data, int32_t stream);
+
+/// Called where bytes of a stream, a boxlite_stream, are no longer held, inside boxlite_dispatch() or
+/// boxlite_exec_wait(): so many are missing between what was delivered before and what comes next.
+typedef void (*boxlite_gap_callback)(void *user_data, int32_t stream, uint64_t bytes);
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
 /// callback may take its result, which returns the error of one that failed, and free it.
@@ -635,6 +689,48 @@ boxlite_status boxlite_exec_options_set_stdin(struct boxlite_exec_options *optio
                                               bool enabled,
                                               struct boxlite_error **error);
 
+/// Sets a command that is started with the box, its main process; none unless set. argv has argc
+/// strings, which are copied. With argc 0 (argv may be NULL) it is the box's own command: entrypoint
+/// and cmd, the box's or the image's. It runs with the environment, user and working directory of
+/// the box's commands, and reads end of file on stdin. The start of the box fails with
+/// BOXLITE_EXECUTION if it cannot be run.
+///
+/// Its output is kept as that of a detached command: see boxlite_box_attach_main(). How it ended is
+/// in the box's information: boxlite_box_info_main_status().
+boxlite_status boxlite_box_options_set_main(struct boxlite_box_options *options,
+                                            const char *const *argv,
+                                            size_t argc,
+                                            struct boxlite_error **error);
+
+/// Sets what happens to the box when its main process has ended, a boxlite_main_exit:
+/// BOXLITE_MAIN_EXIT_STOP unless set.
+boxlite_status boxlite_box_options_set_main_exit(struct boxlite_box_options *options,
+                                                 int32_t what,
+                                                 struct boxlite_error **error);
+
+/// Sets whether the box outlives the program that starts it, however that ends: no unless set. It
+/// runs until it is stopped, by any program that opens the home, or stops by itself.
+/// boxlite_runtime_shutdown() and boxlite_runtime_free() leave it running. Until its start has
+/// completed it ends with the program as any other.
+boxlite_status boxlite_box_options_set_detach(struct boxlite_box_options *options,
+                                              bool detach,
+                                              struct boxlite_error **error);
+
+/// Sets how many of the last bytes are kept of each output of the main process and of each detached
+/// command, in a file of the home: 4096 to 1073741824; 1048576 unless set.
+boxlite_status boxlite_box_options_set_spool_bytes(struct boxlite_box_options *options,
+                                                   uint64_t spool_bytes,
+                                                   struct boxlite_error **error);
+
+/// Sets whether the command outlives this program, for as long as its box does: no unless set. The
+/// last bytes of its output are kept (boxlite_box_options_set_spool_bytes()), and it never waits for
+/// a reader: a slow one finds gaps, see boxlite_exec_on_gap(). This program follows it from the
+/// beginning, and may write its stdin, which is closed when the exec is freed. Any program may attach
+/// to it: boxlite_box_attach().
+boxlite_status boxlite_exec_options_set_detach(struct boxlite_exec_options *options,
+                                               bool detach,
+                                               struct boxlite_error **error);
+
 /// Opens a home. options may be NULL for defaults, and may be freed afterwards. Several programs,
 /// and several runtimes of one, may have the same home open. Blocks for as long as it reads and
 /// writes files of the home; another program that just writes to its database is waited for, up to
@@ -870,6 +966,20 @@ uint32_t boxlite_box_info_health_failures(const struct boxlite_box_info *info);
 /// good until the information is freed.
 const char *boxlite_box_info_last_check(const struct boxlite_box_info *info);
 
+/// How the box's main process is, or was in its last run, a boxlite_main_status; BOXLITE_MAIN_NONE
+/// for NULL.
+int32_t boxlite_box_info_main_status(const struct boxlite_box_info *info);
+
+/// The exit code of the main process, or 128 + signal; -1 unless it has ended, and for NULL.
+int32_t boxlite_box_info_main_code(const struct boxlite_box_info *info);
+
+/// The signal that ended the main process, by its number on x86-64 Linux; 0 if none did, and for
+/// NULL.
+int32_t boxlite_box_info_main_signal(const struct boxlite_box_info *info);
+
+/// Whether the box outlives the program that starts it; false for NULL.
+bool boxlite_box_info_detach(const struct boxlite_box_info *info);
+
 /// Whether the box is removed when it has stopped; false for NULL.
 bool boxlite_box_info_auto_remove(const struct boxlite_box_info *info);
 
@@ -889,8 +999,9 @@ const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_l
 struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
 
 /// Frees a handle on an exec. With the last one, a command that runs goes on, for as long as its
-/// box and this runtime do; its stdin is closed, what it writes is dropped, and no callback is
-/// called any more, except one that runs just now. Allowed inside its own callbacks. NULL is fine.
+/// box and this runtime do (a detached one for as long as its box does); its stdin is closed, what
+/// it writes is dropped (of a detached one it is kept), and no callback is called any more, except
+/// one that runs just now. Allowed inside its own callbacks. NULL is fine.
 void boxlite_exec_free(struct boxlite_exec *exec);
 
 /// Has callback called once when the command has ended and the output that has a callback has been
@@ -972,6 +1083,8 @@ boxlite_status boxlite_exec_resume(struct boxlite_exec *exec,
 /// their number to *length: 0 is the end of the stream. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if there is nothing now: boxlite_exec_on_ready() tells when there is.
+/// BOXLITE_GAP, once, where bytes are no longer held (only of commands that are followed): the next
+/// call goes on behind them, and boxlite_exec_lost() counts them.
 /// BOXLITE_INVALID_STATE if the stream has a callback or is being dropped. A stream that was cut
 /// off by the end of its box has that error in place of its end.
 boxlite_status boxlite_exec_read(struct boxlite_exec *exec,
@@ -1005,6 +1118,113 @@ boxlite_status boxlite_exec_write(struct boxlite_exec *exec,
 
 /// Ends the command's stdin: it reads end of file after what was written. Once is enough.
 boxlite_status boxlite_exec_close_stdin(struct boxlite_exec *exec, struct boxlite_error **error);
+
+/// Lists the commands that run in the box, whichever program has started them, and detached ones
+/// that have ended: the last 32, and the main process. A box that does not run has none. The result
+/// is a list: boxlite_op_take_exec_list().
+boxlite_status boxlite_box_list_execs(struct boxlite_box *box,
+                                      struct boxlite_op **op,
+                                      struct boxlite_error **error);
+
+/// Follows the output of a detached command, whichever program has started it: from the offsets
+/// stdout_from and stderr_from on, in bytes since its beginning. exec_id is that of
+/// boxlite_exec_info_id() or boxlite_exec_id(). What is no longer held is a gap, see
+/// boxlite_exec_on_gap(). Any number of programs may follow a command, and none holds it or another
+/// up. There is no stdin; signals work. When the box has ended, what it left can be followed until
+/// it is started again. The result is an exec: boxlite_op_take_exec().
+///
+/// Errors of the operation: BOXLITE_NOT_FOUND (no such command, or it ended long ago),
+/// BOXLITE_INVALID_STATE (it is not detached), BOXLITE_INVALID_ARGUMENT (an offset beyond what it has
+/// written), BOXLITE_UNSUPPORTED (the box is run by another version of the library).
+boxlite_status boxlite_box_attach(struct boxlite_box *box,
+                                  uint32_t exec_id,
+                                  uint64_t stdout_from,
+                                  uint64_t stderr_from,
+                                  struct boxlite_op **op,
+                                  struct boxlite_error **error);
+
+/// Follows the output of the box's main process, or that of its last run if the box has ended;
+/// otherwise as boxlite_box_attach(). BOXLITE_INVALID_STATE if the box has none.
+boxlite_status boxlite_box_attach_main(struct boxlite_box *box,
+                                       uint64_t stdout_from,
+                                       uint64_t stderr_from,
+                                       struct boxlite_op **op,
+                                       struct boxlite_error **error);
+
+/// The number by which any program can attach to the command, if it is detached: unique in a run of
+/// its box. 0 for NULL, and for a command that could not be run.
+uint32_t boxlite_exec_id(const struct boxlite_exec *exec);
+
+/// The offset of the next byte that this handle delivers of a stream, BOXLITE_STDOUT or
+/// BOXLITE_STDERR: where boxlite_box_attach() would go on. 0 for NULL and for a number that is no
+/// such stream.
+uint64_t boxlite_exec_offset(const struct boxlite_exec *exec, int32_t stream);
+
+/// How many bytes of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, were gone when it was their turn to
+/// be delivered by this handle; 0 for NULL and for a number that is no such stream.
+uint64_t boxlite_exec_lost(const struct boxlite_exec *exec,
+                           int32_t stream);
+
+/// Has callback called where bytes of an output that has a callback are no longer held: in order,
+/// between what came before and what comes after them. Only commands that are followed have gaps.
+/// Without it they are only counted, see boxlite_exec_lost(). A second call replaces the callback;
+/// NULL removes it. destroy frees user_data, see boxlite_destroy.
+boxlite_status boxlite_exec_on_gap(struct boxlite_exec *exec,
+                                   boxlite_gap_callback callback,
+                                   void *user_data,
+                                   boxlite_destroy destroy,
+                                   struct boxlite_error **error);
+
+/// Frees a list and all information in it. NULL is fine.
+void boxlite_exec_list_free(struct boxlite_exec_list *list);
+
+/// The number of commands in a list; 0 for NULL.
+size_t boxlite_exec_list_count(const struct boxlite_exec_list *list);
+
+/// The information on a command of the list, from 0, in the order in which they were started; NULL
+/// beyond the last. Borrowed: good until the list is freed.
+const struct boxlite_exec_info *boxlite_exec_list_get(const struct boxlite_exec_list *list,
+                                                      size_t index);
+
+/// The number by which any program can attach to the command, if it is detached; 0 for NULL.
+uint32_t boxlite_exec_info_id(const struct boxlite_exec_info *info);
+
+/// How many arguments are known, the command itself included: as many as fit into 512 bytes. 0 for
+/// NULL.
+size_t boxlite_exec_info_argument_count(const struct boxlite_exec_info *info);
+
+/// An argument, from 0, which is the command; NULL beyond the last. Bytes that are not UTF-8 are
+/// replaced. Borrowed: good until the list is freed.
+const char *boxlite_exec_info_argument(const struct boxlite_exec_info *info, size_t index);
+
+/// When the command was started, RFC 3339 in UTC. Borrowed: good until the list is freed. NULL for
+/// NULL.
+const char *boxlite_exec_info_started_at(const struct boxlite_exec_info *info);
+
+/// Whether it is the box's main process; false for NULL.
+bool boxlite_exec_info_is_main(const struct boxlite_exec_info *info);
+
+/// Whether its output can be followed, by boxlite_box_attach(): it is detached, or the main process.
+/// Otherwise it belongs to the program that started it. False for NULL.
+bool boxlite_exec_info_is_detached(const struct boxlite_exec_info *info);
+
+/// Whether it runs; false for NULL.
+bool boxlite_exec_info_is_running(const struct boxlite_exec_info *info);
+
+/// The exit code, or 128 + signal; -1 while it runs, and for NULL.
+int32_t boxlite_exec_info_code(const struct boxlite_exec_info *info);
+
+/// The signal that ended it, by its number on x86-64 Linux; 0 for none, while it runs, and for NULL.
+int32_t boxlite_exec_info_signal(const struct boxlite_exec_info *info);
+
+/// The offset of the first byte of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, that was still held;
+/// 0 if it is not detached, for NULL, and for a number that is no such stream.
+uint64_t boxlite_exec_info_first(const struct boxlite_exec_info *info, int32_t stream);
+
+/// How many bytes a stream, BOXLITE_STDOUT or BOXLITE_STDERR, had; 0 if it is not detached, for NULL,
+/// and for a number that is no such stream.
+uint64_t boxlite_exec_info_total(const struct boxlite_exec_info *info,
+                                 int32_t stream);
 
 /// Runs a command in the box, which is started first if it does not run, and gathers its output: of
 /// stdout and of stderr up to limit bytes each, SIZE_MAX for all; the rest is counted and dropped,
@@ -1127,7 +1347,7 @@ boxlite_status boxlite_op_take_box(struct boxlite_op *op,
                                    struct boxlite_box **box_out,
                                    struct boxlite_error **error);
 
-/// Takes the exec that boxlite_box_exec() resulted in. *exec is owned by the caller. Errors as for
+/// Takes the exec that boxlite_box_exec() or boxlite_box_attach() resulted in. *exec is owned by the caller. Errors as for
 /// boxlite_op_take_box().
 boxlite_status boxlite_op_take_exec(struct boxlite_op *op,
                                     struct boxlite_exec **exec,
@@ -1138,6 +1358,12 @@ boxlite_status boxlite_op_take_exec(struct boxlite_op *op,
 boxlite_status boxlite_op_take_info(struct boxlite_op *op,
                                     struct boxlite_box_info **info,
                                     struct boxlite_error **error);
+
+/// Takes the list that boxlite_box_list_execs() resulted in. *list is owned by the caller. Errors as
+/// for boxlite_op_take_box().
+boxlite_status boxlite_op_take_exec_list(struct boxlite_op *op,
+                                         struct boxlite_exec_list **list,
+                                         struct boxlite_error **error);
 
 /// Takes the list that boxlite_box_list() resulted in. *list is owned by the caller. Errors as for
 /// boxlite_op_take_box().

@@ -63,6 +63,8 @@ pub enum Code {
     Busy = 67,
     /// The call would have to wait.
     WouldBlock = 68,
+    /// Bytes of an output that are no longer held: it goes on behind them.
+    Gap = 69,
 }
 
 impl Code {
@@ -93,6 +95,7 @@ impl Code {
         Code::Panic,
         Code::Busy,
         Code::WouldBlock,
+        Code::Gap,
     ];
 
     /// The code with this ABI value, if there is one.

@@ -22,8 +22,8 @@ pub mod store;
 pub mod supervisor;
 
 pub use boxes::{
-    Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Exec, ExecOptions, HealthCheck,
-    Observer, Output, Progress, Status,
+    Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Exec, ExecInfo, ExecOptions,
+    HealthCheck, Main, MainStatus, Observer, OnMainExit, Output, Progress, Status,
 };
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;

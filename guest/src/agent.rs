@@ -265,16 +265,25 @@ impl Agent {
                 _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
             },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
-            Some(request::Op::Pause(_) | request::Op::Resume(_)) | None => {
-                Err(failure(FailureKind::Invalid, "a request this agent does not know", 0))
-            }
+            Some(
+                request::Op::Pause(_)
+                | request::Op::Resume(_)
+                | request::Op::ListExecs(_)
+                | request::Op::Follow(_)
+                | request::Op::Detach(_),
+            )
+            | None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
         };
         self.respond(id, outcome);
         Ok(())
     }
 
     fn respond(&mut self, id: u64, outcome: Result<(), Failure>) {
-        self.port.send(to_host::Body::Response(Response { id, failure: outcome.err() }));
+        self.port.send(to_host::Body::Response(Response {
+            id,
+            failure: outcome.err(),
+            ..Response::default()
+        }));
     }
 
     fn exec(&mut self, request: Exec) -> Result<(), Failure> {

@@ -111,6 +111,7 @@ fn read_messages() {
         cwd: Bytes::from(text()),
         user: text(),
         stdin: true,
+        detached: false,
         window: WINDOW,
     };
     let clock = request::Op::SetClock(Time { seconds: 1, nanoseconds: 1 });

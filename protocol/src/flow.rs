@@ -16,6 +16,22 @@ impl Send {
         Send { offset: 0, limit: credit }
     }
 
+    /// As [`Send::new`], for a receiver who wants the stream from an offset on.
+    pub fn starting_at(offset: u64, credit: u64) -> Send {
+        Send { offset, limit: offset.saturating_add(credit) }
+    }
+
+    /// The offset of what is sent next.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Passes over bytes that are not sent, and take no credit.
+    pub fn skip(&mut self, bytes: u64) {
+        self.offset = self.offset.saturating_add(bytes);
+        self.limit = self.limit.saturating_add(bytes);
+    }
+
     /// The bytes that may be sent now.
     pub fn available(&self) -> u64 {
         self.limit - self.offset
@@ -77,6 +93,26 @@ impl Receive {
     /// A stream on which `window` bytes are granted from the start.
     pub fn new(window: u64) -> Receive {
         Receive { window, granted: window, received: 0, pending: 0 }
+    }
+
+    /// As [`Receive::new`], for a stream that is wanted from an offset on.
+    pub fn starting_at(offset: u64, window: u64) -> Receive {
+        let granted = offset.saturating_add(window);
+        Receive { window, granted, received: offset, pending: 0 }
+    }
+
+    /// The offset of what comes next, and how much of it may come.
+    pub fn room(&self) -> (u64, u64) {
+        (self.received, self.granted - self.received)
+    }
+
+    /// Accounts for bytes that do not come, and take no credit.
+    pub fn skip(&mut self, offset: u64, bytes: u64) -> Result<(), Violation> {
+        let granted = self.granted.checked_add(bytes).filter(|_| offset == self.received);
+        let violation = Violation { expected: self.received, offset, length: bytes };
+        self.granted = granted.ok_or(violation)?;
+        self.received += bytes;
+        Ok(())
     }
 
     /// Accounts for a chunk that came in.
@@ -144,6 +180,19 @@ mod tests {
         assert!(receive.accept(4, 7).is_err());
         assert!(receive.accept(4, u64::MAX).is_err());
         receive.accept(4, 6).unwrap();
+    }
+
+    #[test]
+    fn what_is_passed_over_takes_no_credit() {
+        let (mut send, mut receive) = (Send::starting_at(100, 10), Receive::starting_at(100, 10));
+        receive.accept(send.take(4), 4).unwrap();
+        send.skip(1000);
+        assert!(receive.skip(105, 1000).is_err() && receive.skip(104, u64::MAX).is_err());
+        receive.skip(104, 1000).unwrap();
+        assert_eq!((send.offset(), send.available()), (1104, 6));
+        assert_eq!(receive.room(), (1104, 6));
+        receive.accept(send.take(6), 6).unwrap();
+        assert!(receive.accept(1110, 1).is_err());
     }
 
     #[test]

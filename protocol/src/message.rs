@@ -40,7 +40,7 @@ pub mod to_guest {
 pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub op: Option<request::Op>,
 }
 
@@ -81,6 +81,15 @@ pub mod request {
         /// Has it go on.
         #[prost(message, tag = "11")]
         Resume(Empty),
+        /// Lists the execs.
+        #[prost(message, tag = "12")]
+        ListExecs(Empty),
+        /// Follows the output of a detached exec.
+        #[prost(message, tag = "13")]
+        Follow(Follow),
+        /// From now on the box outlives the program that created its supervisor.
+        #[prost(message, tag = "14")]
+        Detach(Empty),
     }
 }
 
@@ -163,6 +172,32 @@ pub struct Exec {
     pub stdin: bool,
     /// The credit granted from the start on stdout and on stderr, each.
     #[prost(uint64, tag = "7")]
+    pub window: u64,
+    /// Whether it outlives the program that starts it: the supervisor keeps its output. No matter to
+    /// the guest.
+    #[prost(bool, tag = "8")]
+    pub detached: bool,
+}
+
+/// The number of a box's main process. No other exec has it.
+pub const MAIN_EXEC: u32 = 1;
+
+/// Which output to follow, and from where.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Follow {
+    /// Chosen by the program, not in use: as which it follows the exec.
+    #[prost(uint32, tag = "1")]
+    pub exec: u32,
+    /// The supervisor's number for the exec; [`MAIN_EXEC`] is the main process.
+    #[prost(uint32, tag = "2")]
+    pub of: u32,
+    /// The offsets of the first bytes wanted.
+    #[prost(uint64, tag = "3")]
+    pub stdout_from: u64,
+    #[prost(uint64, tag = "4")]
+    pub stderr_from: u64,
+    /// The credit granted from the start, on each.
+    #[prost(uint64, tag = "5")]
     pub window: u64,
 }
 
@@ -260,6 +295,57 @@ pub struct Response {
     /// What went wrong; absent on success.
     #[prost(message, optional, tag = "2")]
     pub failure: Option<Failure>,
+    /// What was asked for. A supervisor's, as the next: no guest has either.
+    #[prost(message, optional, tag = "3")]
+    pub execs: Option<Execs>,
+    /// The supervisor's number for the exec that was started or is followed.
+    #[prost(uint32, tag = "4")]
+    pub number: u32,
+}
+
+/// Commands of a box: those that run, and the last detached ones that have ended.
+#[derive(Clone, PartialEq, Message)]
+pub struct Execs {
+    #[prost(message, repeated, tag = "1")]
+    pub list: Vec<ExecEntry>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ExecEntry {
+    /// The supervisor's number for it.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// The command and its arguments, as many as fit into some hundred bytes.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub argv: Vec<Bytes>,
+    /// Milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub started_ms: u64,
+    /// Whether it is the box's main process.
+    #[prost(bool, tag = "4")]
+    pub main: bool,
+    /// Whether its output can be followed.
+    #[prost(bool, tag = "5")]
+    pub detached: bool,
+    /// What is held of its output.
+    #[prost(message, optional, tag = "6")]
+    pub stdout: Option<Held>,
+    #[prost(message, optional, tag = "7")]
+    pub stderr: Option<Held>,
+    /// How it ended, if it has.
+    #[prost(message, optional, tag = "8")]
+    pub exited: Option<Exited>,
+}
+
+/// Which bytes of a stream are held.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Held {
+    /// The offset of the first.
+    #[prost(uint64, tag = "1")]
+    pub start: u64,
+    /// How many bytes the stream has had.
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -302,6 +388,8 @@ pub enum FailureKind {
     Ended = 10,
     /// Somebody who should have answered did not.
     Silent = 11,
+    /// Program and supervisor are of different versions: the box can only be stopped.
+    Version = 12,
 }
 
 /// The end of an exec, after the last byte of its output.
@@ -325,7 +413,7 @@ pub struct Exited {
 /// and stop it.
 #[derive(Clone, PartialEq, Message)]
 pub struct ToSupervisor {
-    #[prost(oneof = "to_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub body: Option<to_supervisor::Body>,
 }
 
@@ -354,6 +442,10 @@ pub mod to_supervisor {
         /// Is answered by the same, at once: the supervisor is not stuck.
         #[prost(message, tag = "7")]
         Beat(Empty),
+        /// The program no longer follows the exec that it knows by this number, and will not write to
+        /// it. No effect on one that is not detached.
+        #[prost(uint32, tag = "8")]
+        Leave(u32),
     }
 }
 
@@ -367,7 +459,7 @@ pub struct Attach {
 /// A box's supervisor to a program.
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSupervisor {
-    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub body: Option<from_supervisor::Body>,
 }
 
@@ -401,7 +493,24 @@ pub mod from_supervisor {
         Notice(Notice),
         #[prost(message, tag = "10")]
         Beat(Empty),
+        #[prost(message, tag = "11")]
+        Gap(Gap),
     }
+}
+
+/// Bytes of one stream that are no longer held. What follows begins after them; they took no credit.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Gap {
+    #[prost(uint32, tag = "1")]
+    pub exec: u32,
+    #[prost(uint32, tag = "2")]
+    pub stream: u32,
+    /// The bytes of this stream that came before.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// How many are gone.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
 }
 
 /// How a running box is now.

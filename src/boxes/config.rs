@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::main_process::{Main, OnMainExit};
 use super::options::HealthCheck;
 use crate::error::{Code, Error, Result};
 use crate::store::ConfigRow;
@@ -63,6 +64,16 @@ pub struct Options {
     pub idle_stop_s: Option<u64>,
     #[serde(default)]
     pub health_check: Option<HealthCheck>,
+    /// Whether it outlives the program that starts it.
+    #[serde(default, deserialize_with = "or_default")]
+    pub detach: bool,
+    #[serde(default)]
+    pub main: Main,
+    #[serde(default)]
+    pub on_main_exit: OnMainExit,
+    /// How much is kept of each output of detached commands.
+    #[serde(default, deserialize_with = "or_default")]
+    pub spool_bytes: u64,
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
@@ -103,6 +114,9 @@ impl Options {
             let gigabytes = self.unknown.get("disk_size_gb").and_then(Value::as_u64);
             let size = gigabytes.map(|g| g.saturating_mul(1024));
             self.disk_size_mib = size.unwrap_or(super::options::DEFAULT_DISK_SIZE_MIB);
+        }
+        if self.spool_bytes == 0 {
+            self.spool_bytes = super::options::DEFAULT_SPOOL_BYTES;
         }
         if self.start_timeout_ms == 0 {
             let default = super::options::DEFAULT_START_TIMEOUT.as_millis();
@@ -178,6 +192,10 @@ mod tests {
                 auto_remove: false,
                 idle_stop_s: None,
                 health_check: None,
+                detach: false,
+                main: Main::None,
+                on_main_exit: OnMainExit::Stop,
+                spool_bytes: 4096,
                 unknown: Map::new(),
             },
             image: ImageInfo {

@@ -255,6 +255,10 @@ fn configure(id: &str, options: &BoxOptions, image: &Image) -> Result<BoxConfig>
             auto_remove: options.auto_remove,
             idle_stop_s: options.idle_stop.map(|after| after.as_secs()),
             health_check: options.health_check.clone(),
+            detach: options.detach,
+            main: options.main.clone(),
+            on_main_exit: options.on_main_exit,
+            spool_bytes: options.spool_bytes,
             unknown: Map::new(),
         },
         image: ImageInfo {

@@ -1,5 +1,6 @@
 //! Commands in a running box.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -11,16 +12,20 @@ use prost::Message;
 use super::config::BoxConfig;
 use super::options::ExecOptions;
 use crate::channel::client::Connection;
-use crate::channel::exec::{ExecEvent, ExecStreams, ExitStatus, Wanted};
+use crate::channel::exec::{ExecEvent, ExecStreams, ExitStatus, Kind, Wanted};
+use crate::channel::replay::Replay;
+use crate::channel::spool::Held;
 use crate::error::{Code, Error, Result};
 use crate::supervisor::health::HealthSpec;
 
 /// A command that runs, or ran, in a box.
 ///
-/// Dropping it lets the command go on; its output is then discarded and its stdin closed.
+/// Dropping it lets the command go on; its stdin is then closed, and its output discarded, unless it is
+/// detached.
 pub struct Exec {
     streams: Arc<ExecStreams>,
-    connection: Connection,
+    /// None for what is left of a command whose box has ended.
+    connection: Option<Connection>,
 }
 
 /// What a command that has ended wrote, and how it ended.
@@ -59,11 +64,15 @@ pub(super) async fn start(
     let program = String::from_utf8_lossy(spec.argv.first().map_or(b"", |a| a)).into_owned();
     let streams = connection.exec(spec).await?;
     tracing::debug!("exec {} in box {}: {program}", streams.id(), config.id);
-    Ok(Exec { streams, connection })
+    Ok(Exec { streams, connection: Some(connection) })
 }
 
 /// The command with everything that the box and its image add to it.
-fn specify(config: &BoxConfig, hostname: &str, options: &ExecOptions) -> Result<message::Exec> {
+pub(super) fn specify(
+    config: &BoxConfig,
+    hostname: &str,
+    options: &ExecOptions,
+) -> Result<message::Exec> {
     let argv = if options.argv.is_empty() { config.command() } else { options.argv.clone() };
     if argv.is_empty() {
         return Err(Error::new(
@@ -91,7 +100,58 @@ fn specify(config: &BoxConfig, hostname: &str, options: &ExecOptions) -> Result<
         cwd: text(&cwd),
         user,
         stdin: options.stdin,
+        detached: options.detach,
     })
+}
+
+/// Follows a detached command of a running box.
+pub(super) async fn follow(connection: Connection, number: u32, from: [u64; 2]) -> Result<Exec> {
+    let streams = connection.follow(number, from).await?;
+    Ok(Exec { streams, connection: Some(connection) })
+}
+
+/// What is left of a detached command of a run that is over.
+pub(super) fn replay(box_dir: &Path, run: &str, number: u32, from: [u64; 2]) -> Result<Exec> {
+    let unseen = Error::new(Code::Stopped, "the box was cut off before the command's end was seen");
+    let streams = Replay::open(box_dir, run, number)?.streams(from, unseen)?;
+    Ok(Exec { streams, connection: None })
+}
+
+/// A command of a running box, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecInfo {
+    /// Unique in a run of its box.
+    pub id: u32,
+    /// The command and its arguments, as many as fit into some hundred bytes.
+    pub argv: Vec<Bytes>,
+    /// Milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    pub main: bool,
+    /// Whether its output can be followed.
+    pub detached: bool,
+    /// Which bytes of its outputs are held, if it is detached.
+    pub stdout: Held,
+    pub stderr: Held,
+    /// How it ended, if it has.
+    pub exit: Option<ExitStatus>,
+}
+
+impl From<message::ExecEntry> for ExecInfo {
+    fn from(entry: message::ExecEntry) -> ExecInfo {
+        let held = |held: Option<message::Held>| {
+            held.map_or(Held::default(), |h| Held { start: h.start, total: h.total })
+        };
+        ExecInfo {
+            id: entry.number,
+            argv: entry.argv,
+            started_ms: entry.started_ms,
+            main: entry.main,
+            detached: entry.detached,
+            stdout: held(entry.stdout),
+            stderr: held(entry.stderr),
+            exit: entry.exited.map(|exited| ExitStatus::of(exited.code, exited.signal)),
+        }
+    }
 }
 
 /// How the supervisor is to find out whether the box is well.
@@ -173,6 +233,8 @@ impl Exec {
             match self.next().await {
                 Some(ExecEvent::Stdout(bytes)) => output.stdout.append(&bytes, limit),
                 Some(ExecEvent::Stderr(bytes)) => output.stderr.append(&bytes, limit),
+                Some(ExecEvent::Gap { stream: 2, bytes }) => output.stderr.dropped += bytes,
+                Some(ExecEvent::Gap { bytes, .. }) => output.stdout.dropped += bytes,
                 Some(ExecEvent::Exit(exit)) => {
                     output.status = exit?;
                     return Ok(output);
@@ -208,7 +270,26 @@ impl Exec {
         if self.exit().is_some() {
             return Err(Error::new(Code::NotFound, "the command has ended").errno(libc::ESRCH));
         }
-        self.connection.signal(self.streams.id(), signal).await
+        match &self.connection {
+            Some(connection) => connection.signal(self.streams.id(), signal).await,
+            None => Err(Error::new(Code::NotFound, "the command has ended with its box")),
+        }
+    }
+
+    /// The number by which any program can attach to the command, if it is detached. Unique in a run of
+    /// its box.
+    pub fn id(&self) -> u32 {
+        self.streams.number()
+    }
+
+    /// The offset in an output (1 is stdout, 2 stderr) of the next byte that is taken here.
+    pub fn offset(&self, stream: u32) -> u64 {
+        self.streams.offset(stream)
+    }
+
+    /// How many bytes of an output (1 is stdout, 2 stderr) were no longer held when it was their turn.
+    pub fn lost(&self, stream: u32) -> u64 {
+        self.streams.lost(stream)
     }
 }
 
@@ -221,7 +302,8 @@ struct KillOnDrop<'a> {
 impl Drop for KillOnDrop<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.exec.connection.kill(self.exec.streams.id());
+            let connection = self.exec.connection.as_ref();
+            connection.iter().for_each(|c| c.kill(self.exec.streams.id()));
         }
     }
 }
@@ -238,7 +320,10 @@ pub(super) async fn run(exec: Exec, limit: usize) -> Result<Output> {
 
 impl Drop for Exec {
     fn drop(&mut self) {
-        self.streams.abandon();
+        match (self.streams.kind(), &self.connection) {
+            (Kind::Followed, Some(connection)) => connection.leave(self.streams.id()),
+            _ => self.streams.abandon(),
+        }
     }
 }
 

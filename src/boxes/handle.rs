@@ -13,7 +13,8 @@ use super::Observer;
 use super::admission;
 use super::config::{BoxConfig, RootFs};
 use super::context::{self, BoxLock, Context, Counter};
-use super::exec::{self, Exec, Output};
+use super::exec::{self, Exec, ExecInfo, Output};
+use super::main_process::{Main, MainStatus};
 use super::options::ExecOptions;
 use super::remove::{is_supervised, remove};
 use super::start::{self, StageTime, Supervisor};
@@ -21,7 +22,7 @@ use super::state::{BoxState, Change, End, Status};
 use super::truth;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use boxlite_protocol::message::{Running, Standing};
+use boxlite_protocol::message::{MAIN_EXEC, Running, Standing};
 
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
@@ -54,7 +55,7 @@ struct Inner {
 #[derive(Default)]
 struct Live {
     connection: Option<Connection>,
-    /// Whether this program started the box, which then ends with it.
+    /// Whether this program started the box, which then ends with it unless it is detached.
     owned: bool,
     stages: Vec<StageTime>,
     /// What happened in a run and could not be written down yet.
@@ -87,6 +88,10 @@ pub struct BoxInfo {
     /// How the health checks stood in the last run, if there are any.
     pub health: Option<HealthReport>,
     pub auto_remove: bool,
+    /// How the main process is, or was in the last run.
+    pub main: MainStatus,
+    /// Whether the box outlives the program that starts it.
+    pub detach: bool,
 }
 
 /// How a machine came to run.
@@ -150,6 +155,8 @@ impl BoxHandle {
         Ok(BoxInfo {
             health: health.filter(|_| options.health_check.is_some()),
             auto_remove: options.auto_remove,
+            main: MainStatus::of(config, &state, &box_dir),
+            detach: options.detach,
             id: config.id.clone(),
             name: config.name.clone(),
             status: state.status,
@@ -187,6 +194,32 @@ impl BoxHandle {
         let connection = self.inner.clone().start(None, std::future::pending()).await?;
         let hostname = Identity::of(&self.inner.config).hostname;
         exec::start(connection, &self.inner.config, &hostname, options).await
+    }
+
+    /// The commands that run in the box, by whichever program, and the last detached ones that have
+    /// ended. There are none in a box that does not run.
+    pub async fn execs(&self) -> Result<Vec<ExecInfo>> {
+        let Some(connection) = self.inner.clone().connection_in_turn().await? else {
+            return Ok(Vec::new());
+        };
+        let list = connection.list().await.map_err(|e| e.or_object(self.id()))?;
+        Ok(list.into_iter().map(ExecInfo::from).collect())
+    }
+
+    /// Follows the output of a detached command, from the given offsets of stdout and stderr on. It is
+    /// still there when the box has ended, until it is started again.
+    pub async fn attach(&self, exec: u32, from: [u64; 2]) -> Result<Exec> {
+        let attached = self.inner.clone().attach_exec(exec, from).await;
+        attached.map_err(|e| e.or_object(self.id()))
+    }
+
+    /// As [`BoxHandle::attach`], for the main process.
+    pub async fn attach_main(&self, from: [u64; 2]) -> Result<Exec> {
+        if self.inner.config.options.main == Main::None {
+            let text = "the box has no main process: it was made without one";
+            return Err(Error::new(Code::InvalidState, text).object(self.id()));
+        }
+        self.attach(MAIN_EXEC, from).await
     }
 
     /// Runs a command to its end, and returns what it wrote: of each output up to `limit` bytes,
@@ -230,13 +263,14 @@ impl BoxHandle {
         self.inner.context.finish(remove).await
     }
 
-    /// The connection to the box, if this program started it and it runs.
+    /// The connection to the box, if it runs and ends with this program.
     fn owned_connection(&self) -> Option<Connection> {
         let live = self.inner.live();
-        live.connection.clone().filter(|c| live.owned && !c.has_ended())
+        let owned = live.owned && !self.inner.config.options.detach;
+        live.connection.clone().filter(|c| owned && !c.has_ended())
     }
 
-    /// Stops the box if this program started it.
+    /// Stops the box if this program started it, and it is not detached.
     pub(crate) async fn stop_owned(&self, grace: Duration) -> Result<()> {
         if self.owned_connection().is_some() { self.stop(grace).await } else { Ok(()) }
     }
@@ -246,7 +280,7 @@ impl BoxHandle {
         self.inner.gone.load(Ordering::Relaxed)
     }
 
-    /// Notes that this program lets go of the box, which ends it.
+    /// Notes that this program lets go of the box, which ends it unless it is detached.
     pub(crate) fn abandon(&self) {
         let ours = self.owned_connection();
         let known = self.inner.live().connection.take();
@@ -348,6 +382,34 @@ impl Inner {
         Ok(Some(connection))
     }
 
+    /// As [`Inner::connection`], for who changes nothing: nobody starts or stops the box meanwhile.
+    async fn connection_in_turn(self: Arc<Self>) -> Result<Option<Connection>> {
+        let _turn = self.turn.lock().await;
+        self.connection().await
+    }
+
+    async fn attach_exec(self: Arc<Self>, exec: u32, from: [u64; 2]) -> Result<Exec> {
+        let connection = self.clone().connection_in_turn().await?;
+        if let Some(connection) = connection {
+            match exec::follow(connection.clone(), exec, from).await {
+                // It has just ended: what is left of it is left in any case.
+                Err(_) if connection.has_ended() => drop(connection.ended().await),
+                followed => return followed,
+            }
+        }
+        let (dir, state) = (self.box_dir(), self.state().await?);
+        let left = state.run.map(|run| exec::replay(&dir, &run, exec, from));
+        match left {
+            Some(Err(error)) if error.code() == Code::InvalidArgument => Err(error),
+            Some(Ok(exec)) => Ok(exec),
+            _ => {
+                let text =
+                    "the box does not run, and nothing is left of this command of its last run";
+                Err(Error::new(Code::NotFound, text))
+            }
+        }
+    }
+
     /// Ends a supervisor that does not answer, and the machine with it.
     async fn kill_supervisor(&self, connection: &Connection) -> Result<()> {
         let (dir, pid) = (self.box_dir(), connection.running().supervisor_pid);
@@ -381,7 +443,7 @@ impl Inner {
                 .object(&*self.config.id)
                 .retryable(true)
         })?;
-        Connection::open(socket, Opening::Attach, |_| {}).await
+        Connection::open(socket, &self.box_dir(), Opening::Attach, |_| {}).await
     }
 
     /// Starts the box, unless it runs. A task of its own does it: if nobody waits for it any more,
@@ -404,7 +466,7 @@ impl Inner {
                 return Err(Error::new(Code::Cancelled, "the start was cancelled"));
             }
         };
-        context::outcome(started).map(Started::claim)
+        context::outcome(started)?.claim().await
     }
 
     async fn start_now(
@@ -611,9 +673,14 @@ struct Started {
 }
 
 impl Started {
-    fn claim(mut self) -> Connection {
+    /// From now on the box is somebody's, or its own if it is detached.
+    async fn claim(mut self) -> Result<Connection> {
+        if self.fresh.is_some() && self.inner.config.options.detach {
+            let detached = self.connection.detach().await;
+            detached.map_err(|e| e.or_object(&*self.inner.config.id))?;
+        }
         self.fresh = None;
-        self.connection.clone()
+        Ok(self.connection.clone())
     }
 }
 
@@ -621,6 +688,11 @@ impl Started {
     /// Ends what was started, while nobody else has a turn.
     async fn undo(mut self) {
         let Some((turn, supervisor)) = self.fresh.take() else { return };
+        if self.inner.config.options.detach {
+            // It may have let go of us already.
+            let ended = self.connection.shutdown(0);
+            let _ = tokio::time::timeout(ENDING_PATIENCE, ended).await;
+        }
         let known = self.inner.live().connection.take();
         known.iter().for_each(Connection::close);
         supervisor.end().await;

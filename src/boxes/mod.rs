@@ -10,6 +10,7 @@
 //! - [`pool`]: machines that wait for boxes
 //! - [`exec`]: commands in a running box
 //! - [`identity`]: what a box is called
+//! - [`main_process`]: the command that a box runs of itself
 //! - [`remove`]: the end of a box's files and rows
 //! - [`handle`]: a box as its users hold it
 //! - [`context`]: what all boxes of a home share
@@ -21,6 +22,7 @@ mod create;
 mod exec;
 mod handle;
 mod identity;
+mod main_process;
 pub mod options;
 mod pool;
 mod remove;
@@ -30,8 +32,9 @@ mod truth;
 
 pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
-pub use exec::{Captured, Exec, Output};
+pub use exec::{Captured, Exec, ExecInfo, Output};
 pub use handle::{Boot, BoxHandle, BoxInfo};
+pub use main_process::{Main, MainStatus, OnMainExit};
 pub use options::{BoxOptions, ExecOptions, HealthCheck, PoolOptions};
 pub use pool::{Parked, Pool, fill as fill_pool};
 pub use remove::recover;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::main_process::{Main, OnMainExit};
+use crate::channel::spool;
 use crate::error::{Code, Error, Result};
 
 /// Virtual CPUs of a box: at least one, and not more than QEMU's translator handles sensibly.
@@ -23,6 +25,7 @@ pub const DEFAULT_CPUS: u32 = 1;
 pub const DEFAULT_MEMORY_MIB: u32 = 512;
 pub const DEFAULT_DISK_SIZE_MIB: u64 = 10 * 1024;
 pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_SPOOL_BYTES: u64 = 1 << 20;
 
 const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 128 * 1024;
@@ -45,6 +48,10 @@ pub struct BoxOptions {
     pub(super) auto_remove: bool,
     pub(super) idle_stop: Option<Duration>,
     pub(super) health_check: Option<HealthCheck>,
+    pub(super) detach: bool,
+    pub(super) main: Main,
+    pub(super) on_main_exit: OnMainExit,
+    pub(super) spool_bytes: u64,
 }
 
 impl BoxOptions {
@@ -69,6 +76,10 @@ impl BoxOptions {
             auto_remove: false,
             idle_stop: None,
             health_check: None,
+            detach: false,
+            main: Main::None,
+            on_main_exit: OnMainExit::Stop,
+            spool_bytes: DEFAULT_SPOOL_BYTES,
         })
     }
 
@@ -173,6 +184,36 @@ impl BoxOptions {
         Ok(())
     }
 
+    /// Whether the box outlives the program that starts it, however that ends. It runs until it is
+    /// stopped, by any program, or stops by itself.
+    pub fn detach(&mut self, detach: bool) {
+        self.detach = detach;
+    }
+
+    /// Which command is started with the box; none unless set. The start fails if that does.
+    pub fn main(&mut self, main: Main) -> Result<()> {
+        if let Main::Argv(argv) = &main {
+            let argv = arguments("main", argv.clone())?;
+            if argv.first().is_none_or(String::is_empty) {
+                return Err(invalid("main", "the command is empty"));
+            }
+        }
+        self.main = main;
+        Ok(())
+    }
+
+    /// What happens to the box when that command has ended: it is stopped unless set.
+    pub fn on_main_exit(&mut self, what: OnMainExit) {
+        self.on_main_exit = what;
+    }
+
+    /// How many of the last bytes are kept of each output of the main process, and of each detached
+    /// command: 4 KiB to 1 GiB; 1 MiB unless set.
+    pub fn spool_bytes(&mut self, bytes: u64) -> Result<()> {
+        self.spool_bytes = within("spool_bytes", bytes, &spool::SIZES)?;
+        Ok(())
+    }
+
     /// How to find out whether the box is well; nobody asks unless set.
     pub fn health_check(&mut self, check: HealthCheck) {
         self.health_check = Some(check);
@@ -240,6 +281,7 @@ pub struct ExecOptions {
     pub(super) working_dir: Option<String>,
     pub(super) user: Option<String>,
     pub(super) stdin: bool,
+    pub(super) detach: bool,
 }
 
 impl ExecOptions {
@@ -278,6 +320,12 @@ impl ExecOptions {
     /// Whether the command gets a stdin to write to; without, it reads end of file.
     pub fn stdin(&mut self, stdin: bool) {
         self.stdin = stdin;
+    }
+
+    /// Whether the command outlives this program, for as long as its box does. Its output is kept, up
+    /// to a limit; it never waits for a reader.
+    pub fn detach(&mut self, detach: bool) {
+        self.detach = detach;
     }
 }
 
@@ -422,6 +470,10 @@ mod tests {
             (options.cmd(vec!["\0".into()]), "cmd"),
             (options.start_timeout(Duration::ZERO), "start_timeout_ms"),
             (options.idle_stop(Duration::ZERO), "idle_stop_s"),
+            (options.spool_bytes(4095), "spool_bytes"),
+            (options.spool_bytes((1 << 30) + 1), "spool_bytes"),
+            (options.main(Main::Argv(vec![])), "main"),
+            (options.main(Main::Argv(vec!["a".into(), "\0".into()])), "main"),
         ];
         for (outcome, field) in refused {
             let error = outcome.unwrap_err();

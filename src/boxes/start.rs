@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::config::BoxConfig;
 use super::context::Context;
 use super::exec;
+use super::main_process;
 use super::pool::Parked;
 use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
@@ -53,7 +54,7 @@ pub async fn launch(
         .map_err(|e| Error::new(Code::Internal, format!("write the launch specification: {e}")))?;
     let mut lost = None;
     if let Some(held) = context.pool.take(&spec.machine).and_then(Parked::claim) {
-        match open(held, json.clone(), &mut stages, &mut unwanted).await {
+        match open(held, &spec.box_dir, json.clone(), &mut stages, &mut unwanted).await {
             Ok((connection, supervisor)) => return Ok((connection, stages.times, supervisor)),
             // It has ended since we looked. Whatever its supervisor says itself is about the box.
             Err(error) if matches!(error.code(), Code::Stopped | Code::RpcTransport) => {
@@ -66,7 +67,8 @@ pub async fn launch(
     let began = Instant::now();
     let held = spawn_supervisor(&context.settings.libexec, &supervisor_log(&spec.box_dir)?)?;
     stages.done("spawn", began.elapsed());
-    let (mut connection, supervisor) = open(held, json, &mut stages, &mut unwanted).await?;
+    let (mut connection, supervisor) =
+        open(held, &spec.box_dir, json, &mut stages, &mut unwanted).await?;
     lost.into_iter().for_each(|detour| connection.add_detour(detour));
     Ok((connection, stages.times, supervisor))
 }
@@ -74,11 +76,12 @@ pub async fn launch(
 /// Has a supervisor launch the box. When that fails, or is unwanted, it has ended.
 async fn open(
     (socket, supervisor): (tokio::net::UnixStream, Supervisor),
+    box_dir: &Path,
     spec: Vec<u8>,
     stages: &mut Stages,
     unwanted: &mut oneshot::Receiver<()>,
 ) -> Result<(Connection, Supervisor)> {
-    let opening = Connection::open(socket, Opening::Launch(spec), |stage| {
+    let opening = Connection::open(socket, box_dir, Opening::Launch(spec), |stage| {
         if stage.began {
             stages.began(stage.name);
         } else {
@@ -206,9 +209,10 @@ fn specify(context: &Context, config: &BoxConfig, run: &str) -> Result<LaunchSpe
             ..machine
         },
         box_dir,
-        identity,
-        detached: false,
+        main: main_process::spec(config, &identity.hostname)?,
+        spool_bytes: options.spool_bytes,
         health,
+        identity,
         idle_stop: options.idle_stop_s.map(Duration::from_secs),
     })
 }

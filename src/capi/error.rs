@@ -66,6 +66,8 @@ pub enum boxlite_status {
     BOXLITE_BUSY = 67,
     /// The call would have to wait.
     BOXLITE_WOULD_BLOCK = 68,
+    /// Bytes of an output are no longer held: it goes on behind them. See boxlite_exec_read().
+    BOXLITE_GAP = 69,
 }
 
 use boxlite_status as Status;
@@ -98,6 +100,7 @@ impl From<Code> for boxlite_status {
             Code::Panic => Status::BOXLITE_PANIC,
             Code::Busy => Status::BOXLITE_BUSY,
             Code::WouldBlock => Status::BOXLITE_WOULD_BLOCK,
+            Code::Gap => Status::BOXLITE_GAP,
         }
     }
 }
@@ -235,6 +238,7 @@ pub extern "C" fn boxlite_status_name(status: i32) -> *const c_char {
         Some(Code::Panic) => c"BOXLITE_PANIC",
         Some(Code::Busy) => c"BOXLITE_BUSY",
         Some(Code::WouldBlock) => c"BOXLITE_WOULD_BLOCK",
+        Some(Code::Gap) => c"BOXLITE_GAP",
     };
     name.as_ptr()
 }

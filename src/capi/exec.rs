@@ -10,7 +10,7 @@ use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::op::{OpValue, boxlite_op};
 use super::pointer::{self, Counted, Handles, Out};
 use super::runtime::boxlite_runtime;
-use super::streams::{OutputFn, ReadyFn, boxlite_stream};
+use super::streams::{GapFn, OutputFn, ReadyFn, boxlite_stream};
 use super::text;
 use super::userdata::{Callback, boxlite_destroy};
 use crate::channel::exec::{Interest, Wanted};
@@ -57,6 +57,7 @@ pub(super) struct State {
     pub stdout: OutputState,
     pub stderr: OutputState,
     pub on_ready: Option<Arc<Callback<ReadyFn>>>,
+    pub on_gap: Option<Arc<Callback<GapFn>>>,
     /// The streams, by number, on which a read or write would have had to wait.
     pub blocked: [bool; 3],
     on_exit: Option<Arc<Callback<ExitFn>>>,
@@ -153,6 +154,14 @@ impl boxlite_exec {
         }
     }
 
+    fn call_gap(callback: Option<Arc<Callback<GapFn>>>, stream: u32, bytes: u64) {
+        if let Some(callback) = callback {
+            let stream = stream.cast_signed();
+            // SAFETY: the caller's function with its own data; nothing is locked.
+            unsafe { (callback.function)(callback.user_data(), stream, bytes) };
+        }
+    }
+
     fn call_exit(callback: &Callback<ExitFn>, exit: &Result<ExitStatus>) {
         let (code, signal, error) = match exit {
             Ok(status) => {
@@ -187,6 +196,7 @@ impl Source for boxlite_exec {
         // Who is called is decided now: bytes that were taken for a callback are its own, also if
         // another thread replaces it meanwhile.
         let (on_stdout, on_stderr) = (state.stdout.callback.clone(), state.stderr.callback.clone());
+        let on_gap = state.on_gap.clone();
         drop(state);
         match self.exec.poll_next(&Context::from_waker(&self.waker), wanted) {
             Poll::Ready(Some(ExecEvent::Stdout(bytes))) => {
@@ -195,6 +205,10 @@ impl Source for boxlite_exec {
             }
             Poll::Ready(Some(ExecEvent::Stderr(bytes))) => {
                 Self::call_output(on_stderr, &bytes);
+                Delivery::One
+            }
+            Poll::Ready(Some(ExecEvent::Gap { stream, bytes })) => {
+                Self::call_gap(on_gap, stream, bytes);
                 Delivery::One
             }
             Poll::Ready(Some(ExecEvent::Exit(exit))) => {
@@ -263,8 +277,9 @@ pub unsafe extern "C" fn boxlite_exec_ref(exec: *mut boxlite_exec) -> *mut boxli
 }
 
 /// Frees a handle on an exec. With the last one, a command that runs goes on, for as long as its
-/// box and this runtime do; its stdin is closed, what it writes is dropped, and no callback is
-/// called any more, except one that runs just now. Allowed inside its own callbacks. NULL is fine.
+/// box and this runtime do (a detached one for as long as its box does); its stdin is closed, what
+/// it writes is dropped (of a detached one it is kept), and no callback is called any more, except
+/// one that runs just now. Allowed inside its own callbacks. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
     // SAFETY: a live handle that is not used again, or NULL.
@@ -277,7 +292,7 @@ pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
     let callbacks = {
         let mut state = exec.lock();
         let outputs = (state.stdout.callback.take(), state.stderr.callback.take());
-        (outputs, state.on_ready.take(), state.on_exit.take())
+        (outputs, state.on_ready.take(), state.on_gap.take(), state.on_exit.take())
     };
     drop(callbacks);
 }

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 
 use super::pointer::{self, Owned};
 use super::text;
-use crate::BoxInfo;
+use crate::{BoxInfo, MainStatus};
 
 /// The life of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,20 @@ pub enum boxlite_health {
     BOXLITE_HEALTH_HEALTHY = 2,
     /// As many checks in a row have failed as it takes.
     BOXLITE_HEALTH_UNHEALTHY = 3,
+}
+
+/// How a box's main process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum boxlite_main_status {
+    /// There is none, or it was not started.
+    BOXLITE_MAIN_NONE = 0,
+    /// It runs.
+    BOXLITE_MAIN_RUNNING = 1,
+    /// It has ended, in the box's last run.
+    BOXLITE_MAIN_EXITED = 2,
+    /// Its box was cut off before its end was seen.
+    BOXLITE_MAIN_LOST = 3,
 }
 
 /// What a box is and how it was when it was asked. Owned by the caller, except in a list.
@@ -287,6 +301,50 @@ pub unsafe extern "C" fn boxlite_box_info_last_check(
 ) -> *const c_char {
     // SAFETY: pointers as the header demands.
     unsafe { field(info, |i| i.last_check.as_ref()) }
+}
+
+/// How the box's main process is, or was in its last run, a boxlite_main_status; BOXLITE_MAIN_NONE
+/// for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_main_status(info: *const boxlite_box_info) -> i32 {
+    use boxlite_main_status as Main;
+    // SAFETY: live information or NULL.
+    let main = unsafe { pointer::borrow(info, "info") }.map_or(MainStatus::None, |i| i.info.main);
+    let status = match main {
+        MainStatus::None => Main::BOXLITE_MAIN_NONE,
+        MainStatus::Running => Main::BOXLITE_MAIN_RUNNING,
+        MainStatus::Exited { .. } => Main::BOXLITE_MAIN_EXITED,
+        MainStatus::Lost => Main::BOXLITE_MAIN_LOST,
+    };
+    status as i32
+}
+
+/// The exit code of the main process, or 128 + signal; -1 unless it has ended, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_main_code(info: *const boxlite_box_info) -> i32 {
+    // SAFETY: live information or NULL.
+    match unsafe { pointer::borrow(info, "info") }.map(|i| i.info.main) {
+        Ok(MainStatus::Exited { code, .. }) => code,
+        _ => -1,
+    }
+}
+
+/// The signal that ended the main process, by its number on x86-64 Linux; 0 if none did, and for
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_main_signal(info: *const boxlite_box_info) -> i32 {
+    // SAFETY: live information or NULL.
+    match unsafe { pointer::borrow(info, "info") }.map(|i| i.info.main) {
+        Ok(MainStatus::Exited { signal, .. }) => signal,
+        _ => 0,
+    }
+}
+
+/// Whether the box outlives the program that starts it; false for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_detach(info: *const boxlite_box_info) -> bool {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.is_ok_and(|i| i.info.detach)
 }
 
 /// Whether the box is removed when it has stopped; false for NULL.

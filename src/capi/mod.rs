@@ -21,6 +21,8 @@ pub mod userdata;
 
 pub mod options;
 
+pub mod main_options;
+
 pub mod runtime;
 
 pub mod boxes;
@@ -30,6 +32,8 @@ pub mod info;
 pub mod exec;
 
 pub mod streams;
+
+pub mod attach;
 
 pub mod output;
 

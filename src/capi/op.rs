@@ -9,6 +9,7 @@ use boxlite_events::completion::{Completion, Due, IsDue, NoResult};
 use boxlite_events::queue::{Deadline, Delivery, Source, Turn};
 use futures_util::FutureExt;
 
+use super::attach::boxlite_exec_list;
 use super::boxes::boxlite_box;
 use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::exec::boxlite_exec;
@@ -19,7 +20,7 @@ use super::progress::boxlite_progress;
 use super::runtime::boxlite_runtime;
 use super::userdata::{Callback, boxlite_destroy};
 use crate::error::{Code, Error, Result};
-use crate::{BoxHandle, BoxInfo, Exec, Observer, Output, Progress};
+use crate::{BoxHandle, BoxInfo, Exec, ExecInfo, Observer, Output, Progress};
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
 /// or with an error. Counted. Keeps its runtime alive.
@@ -48,6 +49,7 @@ pub enum OpValue {
     Exec(Exec),
     Info(Box<BoxInfo>),
     List(Vec<BoxInfo>),
+    Execs(Vec<ExecInfo>),
     Output(Box<Output>),
 }
 
@@ -357,7 +359,7 @@ pub unsafe extern "C" fn boxlite_op_take_box(
     }
 }
 
-/// Takes the exec that boxlite_box_exec() resulted in. *exec is owned by the caller. Errors as for
+/// Takes the exec that boxlite_box_exec() or boxlite_box_attach() resulted in. *exec is owned by the caller. Errors as for
 /// boxlite_op_take_box().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_take_exec(
@@ -397,6 +399,28 @@ pub unsafe extern "C" fn boxlite_op_take_info(
                 other => Err(other),
             })?;
             out.give(boxlite_box_info::new(*info));
+            Ok(())
+        })
+    }
+}
+
+/// Takes the list that boxlite_box_list_execs() resulted in. *list is owned by the caller. Errors as
+/// for boxlite_op_take_box().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_take_exec_list(
+    op: *mut boxlite_op,
+    list: *mut *mut boxlite_exec_list,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(list, "list")?;
+            let infos = pointer::borrow(op, "op")?.take(|value| match value {
+                OpValue::Execs(infos) => Ok(infos),
+                other => Err(other),
+            })?;
+            out.give(boxlite_exec_list::new(infos));
             Ok(())
         })
     }

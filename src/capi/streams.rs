@@ -51,6 +51,12 @@ pub type boxlite_output_callback =
 /// BOXLITE_WOULD_BLOCK again.
 pub type boxlite_ready_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, stream: i32)>;
 
+/// Called where bytes of a stream, a boxlite_stream, are no longer held, inside boxlite_dispatch() or
+/// boxlite_exec_wait(): so many are missing between what was delivered before and what comes next.
+pub type boxlite_gap_callback =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, stream: i32, bytes: u64)>;
+
+pub(super) type GapFn = unsafe extern "C" fn(*mut c_void, i32, u64);
 pub(super) type OutputFn = unsafe extern "C" fn(*mut c_void, *const u8, usize);
 pub(super) type ReadyFn = unsafe extern "C" fn(*mut c_void, i32);
 
@@ -196,6 +202,8 @@ unsafe fn set_paused(
 /// their number to *length: 0 is the end of the stream. Does not wait.
 ///
 /// BOXLITE_WOULD_BLOCK if there is nothing now: boxlite_exec_on_ready() tells when there is.
+/// BOXLITE_GAP, once, where bytes are no longer held (only of commands that are followed): the next
+/// call goes on behind them, and boxlite_exec_lost() counts them.
 /// BOXLITE_INVALID_STATE if the stream has a callback or is being dropped. A stream that was cut
 /// off by the end of its box has that error in place of its end.
 #[unsafe(no_mangle)]

@@ -1,13 +1,14 @@
 //! A program's connection to a box's supervisor.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
-    Attach, Data, Ended, Exec, Failure, FailureKind, FromSupervisor, Notice, Parked, Request,
-    Response, Running, Signal, Stage, Standing, ToSupervisor, from_supervisor, request, stream,
-    to_supervisor,
+    Attach, Data, Empty, Ended, Exec, ExecEntry, Failure, FailureKind, Follow, FromSupervisor, Gap,
+    Notice, Parked, Request, Response, Running, Signal, Stage, Standing, ToSupervisor,
+    from_supervisor, request, stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
 use bytes::BytesMut;
@@ -20,8 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::codec::{Encoder, FramedRead};
 
-use super::exec::{ExecStreams, ExitStatus};
+use super::exec::{ExecStreams, ExitStatus, Kind};
 use super::pulse::{BEAT, Pulse};
+use super::replay::Replay;
 use crate::error::{Code, Error, Result};
 
 /// The largest request: what a frame holds, less room for what the supervisor adds.
@@ -49,6 +51,8 @@ struct Shared {
     ended: watch::Sender<Option<Result<()>>>,
     pulse: Pulse,
     reader: OnceLock<AbortHandle>,
+    /// What is left of the box's run when its supervisor is gone: its directory, and the run's id.
+    remains: (PathBuf, String),
 }
 
 #[derive(Default)]
@@ -59,7 +63,7 @@ struct State {
 }
 
 struct Pending {
-    answer: oneshot::Sender<Result<(), Failure>>,
+    answer: oneshot::Sender<Result<Response, Failure>>,
     /// The exec that the request starts, and its permit to.
     exec: Option<(u32, OwnedSemaphorePermit)>,
 }
@@ -73,9 +77,11 @@ pub enum Opening {
 }
 
 impl Connection {
-    /// Opens the conversation and waits until the box runs; `stage` hears of each step.
+    /// Opens the conversation with the supervisor of the box that has a directory, and waits until it
+    /// runs; `stage` hears of each step.
     pub async fn open(
         stream: UnixStream,
+        box_dir: &Path,
         opening: Opening,
         mut stage: impl FnMut(Stage),
     ) -> Result<Connection> {
@@ -102,7 +108,8 @@ impl Connection {
         let (state, starts) = (Mutex::default(), Arc::new(Semaphore::new(MAX_STARTS)));
         let standing = running.standing.clone().unwrap_or_default();
         let pulse = Pulse::new(running.supervisor_pid, standing);
-        let shared = Arc::new(Shared { outbox, state, starts, ended, pulse, reader });
+        let remains = (box_dir.to_owned(), running.run.clone());
+        let shared = Arc::new(Shared { outbox, state, starts, ended, pulse, reader, remains });
         let reading = tokio::spawn(read_all(shared.clone(), frames));
         let _ = shared.reader.set(reading.abort_handle());
         tokio::spawn(beat(Arc::downgrade(&shared)));
@@ -119,7 +126,7 @@ impl Connection {
         if let Some(reader) = self.shared.reader.get() {
             reader.abort();
         }
-        self.shared.finish(Err(Error::new(Code::Stopped, "the box was let go of")));
+        self.shared.finish(Err(Error::new(Code::Stopped, "the box was let go of")), false);
     }
 
     /// What the supervisor said of itself.
@@ -144,8 +151,8 @@ impl Connection {
 
     /// A round trip to the agent.
     pub async fn ping(&self) -> Result<()> {
-        let op = request::Op::Ping(boxlite_protocol::message::Empty {});
-        self.request(op, None).await?.map_err(|f| error(&f))
+        let op = request::Op::Ping(Empty {});
+        self.ask(op).await.map(drop)
     }
 
     /// How the machine is, as its supervisor says: changes can be waited for.
@@ -166,31 +173,28 @@ impl Connection {
 
     /// Has the machine stand still.
     pub async fn pause(&self) -> Result<()> {
-        let op = request::Op::Pause(boxlite_protocol::message::Empty {});
-        self.request(op, None).await?.map_err(|f| error(&f))
+        let op = request::Op::Pause(Empty {});
+        self.ask(op).await.map(drop)
     }
 
     /// Has it go on.
     pub async fn resume(&self) -> Result<()> {
-        let op = request::Op::Resume(boxlite_protocol::message::Empty {});
-        self.request(op, None).await?.map_err(|f| error(&f))
+        let op = request::Op::Resume(Empty {});
+        self.ask(op).await.map(drop)
     }
 
     /// Starts a command; `spec.exec` and `spec.window` are filled in here.
     pub async fn exec(&self, spec: Exec) -> Result<Arc<ExecStreams>> {
         let permit = self.shared.starts.clone().acquire_owned().await;
         let permit = permit.map_err(|_| lost())?;
-        let (streams, exec) = {
-            let mut state = self.shared.lock();
-            state.next += 1;
-            let exec = (state.next & u64::from(u32::MAX)) as u32;
-            let streams = ExecStreams::new(exec, self.shared.outbox.clone(), spec.stdin);
-            state.execs.insert(exec, streams.clone());
-            (streams, exec)
-        };
+        let kind = if spec.detached { Kind::Followed } else { Kind::Attached };
+        let (streams, exec) = self.shared.add(spec.stdin, kind, [0; 2]);
         let spec = Exec { exec, window: WINDOW, ..spec };
         match self.request(request::Op::Exec(spec), Some((exec, permit))).await {
-            Ok(Ok(())) => Ok(streams),
+            Ok(Ok(response)) => {
+                streams.set_number(response.number);
+                Ok(streams)
+            }
             Ok(Err(failure)) => {
                 self.shared.lock().execs.remove(&exec);
                 let code = match FailureKind::try_from(failure.kind) {
@@ -209,10 +213,41 @@ impl Connection {
         }
     }
 
+    /// Follows the output of a detached command, by the supervisor's number for it, from the given
+    /// offsets of stdout and stderr on.
+    pub async fn follow(&self, of: u32, from: [u64; 2]) -> Result<Arc<ExecStreams>> {
+        let (streams, exec) = self.shared.add(false, Kind::Followed, from);
+        let mut unclaimed = Unclaimed { connection: self, exec, armed: true };
+        let [stdout_from, stderr_from] = from;
+        let follow = Follow { exec, of, stdout_from, stderr_from, window: WINDOW };
+        let response = self.ask(request::Op::Follow(follow)).await?;
+        streams.set_number(response.number);
+        unclaimed.armed = false;
+        Ok(streams)
+    }
+
+    /// No longer follows a command.
+    pub fn leave(&self, exec: u32) {
+        self.shared.lock().execs.remove(&exec);
+        let body = Some(to_supervisor::Body::Leave(exec));
+        let _ = self.shared.outbox.send(ToSupervisor { body });
+    }
+
+    /// The commands that run, and the last detached ones that have ended.
+    pub async fn list(&self) -> Result<Vec<ExecEntry>> {
+        let response = self.ask(request::Op::ListExecs(Empty {})).await?;
+        Ok(response.execs.unwrap_or_default().list)
+    }
+
+    /// Lets the box outlive this program, which has started it.
+    pub async fn detach(&self) -> Result<()> {
+        self.ask(request::Op::Detach(Empty {})).await.map(drop)
+    }
+
     /// Signals a command's process group.
     pub async fn signal(&self, exec: u32, signal: i32) -> Result<()> {
         let op = request::Op::Signal(Signal { exec, signal });
-        self.request(op, None).await?.map_err(|f| error(&f))
+        self.ask(op).await.map(drop)
     }
 
     /// Kills a command's process group, without waiting for it.
@@ -224,7 +259,7 @@ impl Connection {
     pub async fn shutdown(&self, grace_ms: u32) -> Result<()> {
         let op = request::Op::Shutdown(boxlite_protocol::message::Shutdown { grace_ms });
         match self.request(op, None).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(failure)) => return Err(error(&failure)),
             // It ended before it could answer: that is what was asked for.
             Err(_) if self.has_ended() => {}
@@ -233,11 +268,18 @@ impl Connection {
         self.ended().await
     }
 
+    async fn ask(&self, op: request::Op) -> Result<Response> {
+        self.request(op, None).await?.map_err(|failure| error(&failure))
+    }
+
     async fn request(
         &self,
         op: request::Op,
         exec: Option<(u32, OwnedSemaphorePermit)>,
-    ) -> Result<Result<(), Failure>> {
+    ) -> Result<Result<Response, Failure>> {
+        if self.running.version != VERSION && !matches!(op, request::Op::Shutdown(_)) {
+            return Err(other_version(self.running.version));
+        }
         // A supervisor ends a machine that does not answer; nobody else's answers can be had.
         let patience = match op {
             request::Op::Shutdown(_) => &[Standing::Unsupervised][..],
@@ -276,6 +318,21 @@ impl Connection {
     }
 }
 
+/// A command that is about to be followed: not, if nobody waits for it any more.
+struct Unclaimed<'a> {
+    connection: &'a Connection,
+    exec: u32,
+    armed: bool,
+}
+
+impl Drop for Unclaimed<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.connection.leave(self.exec);
+        }
+    }
+}
+
 /// Has a new supervisor hold a machine ready, described in the form it reads, and waits until it
 /// does; a launch may then be sent. `stage` hears of each stage that is done. Returns what went wrong
 /// on faster ways to start the machine.
@@ -307,6 +364,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds a command; returns it with this program's number for it.
+    fn add(&self, stdin: bool, kind: Kind, from: [u64; 2]) -> (Arc<ExecStreams>, u32) {
+        let mut state = self.lock();
+        state.next += 1;
+        let exec = (state.next & u64::from(u32::MAX)) as u32;
+        let streams = ExecStreams::new(exec, self.outbox.clone(), stdin, kind, from);
+        state.execs.insert(exec, streams.clone());
+        (streams, exec)
+    }
+
     /// Acts on a message; false if the supervisor broke the protocol.
     fn on_message(&self, body: from_supervisor::Body) -> bool {
         match body {
@@ -324,10 +391,12 @@ impl Shared {
             from_supervisor::Body::Exited(exited) => {
                 let exec = self.lock().execs.remove(&exited.exec);
                 if let Some(exec) = exec {
-                    let code =
-                        if exited.signal == 0 { exited.code } else { 128 + (exited.signal & 127) };
-                    exec.on_exit(Ok(ExitStatus { code, signal: exited.signal, message: None }));
+                    exec.on_exit(Ok(ExitStatus::of(exited.code, exited.signal)));
                 }
+            }
+            from_supervisor::Body::Gap(Gap { exec, stream, offset, bytes }) => {
+                let exec = self.lock().execs.get(&exec).cloned();
+                return exec.is_none_or(|e| e.on_gap(stream, offset, bytes).is_ok());
             }
             // A stage or a welcome after the beginning says nothing new.
             from_supervisor::Body::Stage(_)
@@ -344,7 +413,10 @@ impl Shared {
 
     fn on_response(&self, response: Response) {
         let Some(pending) = self.lock().requests.remove(&response.id) else { return };
-        let answer = response.failure.map_or(Ok(()), Err);
+        let answer = match response.failure {
+            Some(failure) => Err(failure),
+            None => Ok(response),
+        };
         let started = answer.is_ok();
         // Whoever asked for the exec no longer wants it: it may not run unobserved.
         if pending.answer.send(answer).is_err()
@@ -363,8 +435,9 @@ impl Shared {
         let _ = self.outbox.send(ToSupervisor { body });
     }
 
-    /// The connection is over: everybody who waits is told.
-    fn finish(&self, ended: Result<()>) {
+    /// The connection is over: everybody who waits is told. Who follows a command gets the rest of it
+    /// from what the supervisor has left, if that is wanted.
+    fn finish(&self, ended: Result<()>, replayed: bool) {
         let first = self.ended.send_if_modified(|known| {
             let first = known.is_none();
             known.get_or_insert_with(|| ended.clone());
@@ -379,7 +452,12 @@ impl Shared {
         };
         drop(requests);
         for exec in execs.into_values() {
-            exec.on_exit(Err(why(&ended)));
+            let followed = replayed && exec.kind() == Kind::Followed && exec.number() != 0;
+            let (box_dir, run) = &self.remains;
+            match followed.then(|| Replay::open(box_dir, run, exec.number())) {
+                Some(Ok(replay)) => replay.take_over(&exec, why(&ended)),
+                _ => exec.on_exit(Err(why(&ended))),
+            }
         }
     }
 }
@@ -390,7 +468,7 @@ async fn beat(shared: Weak<Shared>) {
         tokio::time::sleep(BEAT).await;
         let Some(shared) = shared.upgrade().filter(|s| s.ended.borrow().is_none()) else { return };
         shared.pulse.beat();
-        let body = Some(to_supervisor::Body::Beat(boxlite_protocol::message::Empty {}));
+        let body = Some(to_supervisor::Body::Beat(Empty {}));
         let _ = shared.outbox.send(ToSupervisor { body });
     }
 }
@@ -433,7 +511,7 @@ async fn read_all(shared: Arc<Shared>, mut frames: Frames<OwnedReadHalf>) {
             Err(error) => break Err(error),
         }
     };
-    shared.finish(ended);
+    shared.finish(ended, true);
 }
 
 async fn write(
@@ -462,6 +540,14 @@ async fn write(
 
 fn lost() -> Error {
     Error::new(Code::Stopped, "the box's supervisor ended unexpectedly; see logs/shim.log")
+}
+
+fn other_version(version: u32) -> Error {
+    let text = format!(
+        "the box is run by a library that speaks protocol version {version}, and this one speaks \
+         {VERSION}: it can be inspected and stopped; for anything else stop it and start it again"
+    );
+    Error::new(Code::Unsupported, text)
 }
 
 /// Why a request or command cannot go on: the box has ended.
@@ -502,8 +588,12 @@ fn error(failure: &Failure) -> Error {
         Ok(FailureKind::Mount) => Code::Storage,
         Ok(FailureKind::Ended) => Code::Stopped,
         Ok(FailureKind::Silent) => Code::Timeout,
+        Ok(FailureKind::Version) => Code::Unsupported,
         Ok(FailureKind::Internal) | Err(_) => Code::Portal,
     };
     let error = Error::new(code, failure.message.clone());
     if failure.errno == 0 { error } else { error.errno(failure.errno) }
 }
+
+#[cfg(test)]
+mod tests;

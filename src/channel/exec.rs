@@ -3,7 +3,9 @@
 //! Output waits here, at most a window per stream, until the program takes it; taking it returns
 //! credit, which in the end lets the process write on. The exit comes last, after the last byte.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 
 use boxlite_protocol::flow::{self, Violation};
@@ -26,11 +28,24 @@ pub struct ExitStatus {
     pub message: Option<String>,
 }
 
+impl ExitStatus {
+    /// The end of a command that ran, as the guest tells it.
+    pub fn of(code: i32, signal: i32) -> ExitStatus {
+        let code = if signal == 0 { code } else { 128 + (signal & 127) };
+        ExitStatus { code, signal, message: None }
+    }
+}
+
 /// Something a command did.
 #[derive(Debug, Clone)]
 pub enum ExecEvent {
     Stdout(Bytes),
     Stderr(Bytes),
+    /// So many bytes of an output (1 is stdout, 2 stderr) are no longer held: it goes on behind them.
+    Gap {
+        stream: u32,
+        bytes: u64,
+    },
     /// The last event: the command's end, or the error that ended its box.
     Exit(Result<ExitStatus>),
 }
@@ -66,8 +81,21 @@ impl Wanted {
 /// One command's streams.
 pub struct ExecStreams {
     id: u32,
-    outbox: mpsc::UnboundedSender<ToSupervisor>,
+    kind: Kind,
+    /// The supervisor's number for it; 0 until it is known.
+    number: AtomicU32,
+    /// To the supervisor, or whoever has taken its place.
+    outbox: RwLock<mpsc::UnboundedSender<ToSupervisor>>,
     state: Mutex<State>,
+}
+
+/// What a command is to the program that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It was started here, and ends with its program.
+    Attached,
+    /// Its output is kept by the supervisor and followed by this program.
+    Followed,
 }
 
 struct State {
@@ -84,6 +112,12 @@ struct State {
 
 struct Inbound {
     waiting: BytesMut,
+    /// What is missing: where in the stream, and how many bytes.
+    gaps: VecDeque<(u64, u64)>,
+    /// The offset of what is taken next.
+    next: u64,
+    /// How many bytes were missing of what was taken.
+    lost: u64,
     flow: flow::Receive,
     /// Nobody will read any more: what comes is dropped.
     discarded: bool,
@@ -91,21 +125,70 @@ struct Inbound {
     ended: bool,
 }
 
+/// Something taken from an output.
+enum Taken {
+    Bytes(Bytes, Option<u64>),
+    Gap(u64),
+}
+
 impl Inbound {
-    fn new() -> Inbound {
-        let flow = flow::Receive::new(WINDOW);
-        Inbound { waiting: BytesMut::new(), flow, discarded: false, ended: false }
+    fn starting_at(offset: u64) -> Inbound {
+        Inbound {
+            waiting: BytesMut::new(),
+            gaps: VecDeque::new(),
+            next: offset,
+            lost: 0,
+            flow: flow::Receive::starting_at(offset, WINDOW),
+            discarded: false,
+            ended: false,
+        }
     }
 
-    /// Takes up to `limit` bytes, and says what to grant for them.
-    fn take(&mut self, limit: usize) -> (Bytes, Option<u64>) {
-        let bytes = self.waiting.split_to(self.waiting.len().min(limit)).freeze();
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.gaps.is_empty()
+    }
+
+    /// Takes what is missing here, or up to `limit` bytes with what to grant for them.
+    fn take(&mut self, limit: usize) -> Taken {
+        let until_gap = match self.gaps.front() {
+            Some((at, bytes)) if *at == self.next => {
+                let bytes = *bytes;
+                self.gaps.pop_front();
+                self.next += bytes;
+                self.lost += bytes;
+                return Taken::Gap(bytes);
+            }
+            Some((at, _)) => usize::try_from(at - self.next).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        let length = self.waiting.len().min(limit).min(until_gap);
+        let bytes = self.waiting.split_to(length).freeze();
         if self.waiting.is_empty() {
             // Give the memory back: most execs are quiet most of the time.
             self.waiting = BytesMut::new();
         }
+        self.next += bytes.len() as u64;
         let grant = self.flow.consume(bytes.len() as u64);
-        (bytes, grant)
+        Taken::Bytes(bytes, grant)
+    }
+
+    /// Notes that bytes are missing where the stream stands.
+    fn miss(&mut self, offset: u64, bytes: u64) -> Result<(), Violation> {
+        self.flow.skip(offset, bytes)?;
+        match self.gaps.back_mut() {
+            // They are many where nobody reads: one is enough.
+            Some((at, known)) if *at + *known == offset => *known += bytes,
+            _ => self.gaps.push_back((offset, bytes)),
+        }
+        Ok(())
+    }
+
+    /// Drops what waits; returns what to grant for it.
+    fn clear(&mut self) -> Option<u64> {
+        self.gaps.clear();
+        let waiting = std::mem::take(&mut self.waiting).len() as u64;
+        self.next = self.flow.room().0;
+        self.flow.consume(waiting)
     }
 }
 
@@ -122,14 +205,17 @@ impl State {
 }
 
 impl ExecStreams {
+    /// A command whose outputs come from the given offsets on.
     pub(super) fn new(
         id: u32,
         outbox: mpsc::UnboundedSender<ToSupervisor>,
         stdin: bool,
+        kind: Kind,
+        [stdout, stderr]: [u64; 2],
     ) -> Arc<ExecStreams> {
         let state = State {
-            stdout: Inbound::new(),
-            stderr: Inbound::new(),
+            stdout: Inbound::starting_at(stdout),
+            stderr: Inbound::starting_at(stderr),
             first: stream::STDOUT,
             stdin: flow::Send::default(),
             stdin_closed: !stdin,
@@ -137,10 +223,24 @@ impl ExecStreams {
             exit_taken: false,
             wakers: Vec::new(),
         };
-        Arc::new(ExecStreams { id, outbox, state: Mutex::new(state) })
+        let (number, outbox) = (AtomicU32::new(0), RwLock::new(outbox));
+        Arc::new(ExecStreams { id, kind, number, outbox, state: Mutex::new(state) })
     }
 
-    /// The number both ends know the command by.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The supervisor's number for the command: any program knows it by that.
+    pub fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_number(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
+    }
+
+    /// The number that this program and the supervisor know the command by.
     pub fn id(&self) -> u32 {
         self.id
     }
@@ -150,8 +250,9 @@ impl ExecStreams {
     }
 
     fn send(&self, body: to_supervisor::Body) {
+        let outbox = self.outbox.read().unwrap_or_else(PoisonError::into_inner);
         // A connection that is gone ends the exec by itself.
-        let _ = self.outbox.send(ToSupervisor { body: Some(body) });
+        let _ = outbox.send(ToSupervisor { body: Some(body) });
     }
 
     fn grant(&self, stream: u32, bytes: u64) {
@@ -171,7 +272,7 @@ impl ExecStreams {
         let mut state = self.lock();
         let length = data.bytes.len() as u64;
         let other = if data.stream == stream::STDERR { stream::STDOUT } else { stream::STDERR };
-        if state.inbound(other).waiting.is_empty() {
+        if state.inbound(other).is_empty() {
             state.first = data.stream;
         }
         let inbound = state.inbound(data.stream);
@@ -179,6 +280,7 @@ impl ExecStreams {
         inbound.ended |= data.eof;
         if inbound.discarded {
             let grant = inbound.flow.consume(length);
+            inbound.next = inbound.flow.room().0;
             drop(state);
             grant.into_iter().for_each(|bytes| self.grant(data.stream, bytes));
         } else {
@@ -186,6 +288,31 @@ impl ExecStreams {
             Self::wake(state);
         }
         Ok(())
+    }
+
+    pub(super) fn on_gap(&self, stream: u32, offset: u64, bytes: u64) -> Result<(), Violation> {
+        let mut state = self.lock();
+        let inbound = state.inbound(stream);
+        inbound.miss(offset, bytes)?;
+        if inbound.discarded {
+            inbound.clear();
+        } else {
+            Self::wake(state);
+        }
+        Ok(())
+    }
+
+    /// From now on somebody else sends what is missing; the receiver hears when there may be more
+    /// room for it.
+    pub(super) fn take_over(&self) -> mpsc::UnboundedReceiver<ToSupervisor> {
+        let (outbox, calls) = mpsc::unbounded_channel();
+        *self.outbox.write().unwrap_or_else(PoisonError::into_inner) = outbox;
+        calls
+    }
+
+    /// Where an output stands, and how many bytes of it may come.
+    pub(super) fn room(&self, stream: u32) -> (u64, u64) {
+        self.lock().inbound(stream).flow.room()
     }
 
     pub(super) fn on_credit(&self, bytes: u64) {
@@ -213,7 +340,7 @@ impl ExecStreams {
         for stream in [first, second] {
             let inbound = state.inbound(stream);
             match wanted.of(stream) {
-                _ if inbound.waiting.is_empty() => continue,
+                _ if inbound.is_empty() => continue,
                 Interest::Ignore => continue,
                 Interest::Hold => {
                     held = true;
@@ -221,7 +348,10 @@ impl ExecStreams {
                 }
                 Interest::Deliver => {}
             }
-            let (bytes, grant) = inbound.take(MAX_CHUNK);
+            let (bytes, grant) = match inbound.take(MAX_CHUNK) {
+                Taken::Bytes(bytes, grant) => (bytes, grant),
+                Taken::Gap(bytes) => return Poll::Ready(Some(ExecEvent::Gap { stream, bytes })),
+            };
             state.first = second;
             drop(state);
             grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
@@ -246,7 +376,8 @@ impl ExecStreams {
         }
     }
 
-    /// Takes up to `limit` bytes of one output: none at its end. An output that ended with the
+    /// Takes up to `limit` bytes of one output: none at its end, and the error GAP, once, where some
+    /// are missing. An output that ended with the
     /// box and not by itself has the box's error in place of an end.
     pub fn poll_read(&self, stream: u32, limit: usize, cx: &Context<'_>) -> Poll<Result<Bytes>> {
         let mut state = self.lock();
@@ -255,8 +386,15 @@ impl ExecStreams {
             let text = "the output is being dropped";
             return Poll::Ready(Err(Error::new(Code::InvalidState, text)));
         }
-        if !inbound.waiting.is_empty() {
-            let (bytes, grant) = inbound.take(limit);
+        if !inbound.is_empty() {
+            let (bytes, grant) = match inbound.take(limit) {
+                Taken::Bytes(bytes, grant) => (bytes, grant),
+                Taken::Gap(bytes) => {
+                    let text = format!("{bytes} bytes of the output are no longer held");
+                    Self::wake(state);
+                    return Poll::Ready(Err(Error::new(Code::Gap, text)));
+                }
+            };
             // The exit may have waited for this.
             Self::wake(state);
             grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
@@ -275,7 +413,17 @@ impl ExecStreams {
 
     /// Whether nothing waits on an output.
     pub fn is_drained(&self, stream: u32) -> bool {
-        self.lock().inbound(stream).waiting.is_empty()
+        self.lock().inbound(stream).is_empty()
+    }
+
+    /// The offset of the next byte of an output that is taken.
+    pub fn offset(&self, stream: u32) -> u64 {
+        self.lock().inbound(stream).next
+    }
+
+    /// How many bytes of an output were missing so far where it was taken.
+    pub fn lost(&self, stream: u32) -> u64 {
+        self.lock().inbound(stream).lost
     }
 
     /// Whether a read (of an output) or a write (to stdin) would not have to wait.
@@ -286,7 +434,7 @@ impl ExecStreams {
         }
         let exited = state.exit.is_some();
         let inbound = state.inbound(stream);
-        exited || !inbound.waiting.is_empty() || inbound.ended || inbound.discarded
+        exited || !inbound.is_empty() || inbound.ended || inbound.discarded
     }
 
     /// How the command ended, if it has; its output may still wait.
@@ -342,8 +490,7 @@ impl ExecStreams {
         let mut state = self.lock();
         let inbound = state.inbound(stream);
         inbound.discarded = true;
-        let waiting = std::mem::take(&mut inbound.waiting).len() as u64;
-        let grant = inbound.flow.consume(waiting);
+        let grant = inbound.clear();
         Self::wake(state);
         grant.into_iter().for_each(|bytes| self.grant(stream, bytes));
     }

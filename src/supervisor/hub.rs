@@ -4,18 +4,21 @@
 //! itself and translates. It also keeps both sides to their credit: what a hostile guest or a
 //! broken program could make the supervisor hold is bounded.
 
-use std::collections::HashMap;
+mod detached;
+
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use boxlite_protocol::flow;
 use boxlite_protocol::message::{
-    Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, Notice, Request, Response,
-    Running, Shutdown, Signal, Standing, ToGuest, ToHost, ToSupervisor, from_supervisor, request,
-    stream, to_guest, to_host, to_supervisor,
+    Attach, Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, MAIN_EXEC, Notice,
+    Request, Response, Running, Shutdown, Signal, Standing, ToGuest, ToHost, ToSupervisor,
+    from_supervisor, request, stream, to_guest, to_host, to_supervisor,
 };
 use tokio::sync::mpsc;
 
+use super::follow::{Finished, Place};
 use super::peer::{ClientId, Clients};
+use super::route::{MAIN, OWN, Route};
 use crate::error::{Code, Error, Result};
 
 /// What the loop has to do next.
@@ -38,10 +41,15 @@ pub enum Outcome {
         exec: u32,
         success: bool,
     },
+    /// The main process runs, or could not be started.
+    MainStarted(Result<(), Failure>),
+    MainExited(Exited),
+    /// A program wants the box to outlive it; the request is still to be answered.
+    Detach {
+        client: ClientId,
+        id: u64,
+    },
 }
-
-/// In the place of a program: the supervisor itself.
-const OWN: ClientId = ClientId::MAX;
 
 pub struct Hub {
     guest: mpsc::UnboundedSender<ToGuest>,
@@ -55,6 +63,11 @@ pub struct Hub {
     /// From a program's numbers to the guest's.
     names: HashMap<(ClientId, u32), u32>,
     next_exec: u32,
+    finished: Finished,
+    /// Where the output of detached commands is kept.
+    place: Place,
+    /// Programs of another version, by which the box can be stopped and nothing else.
+    foreign: HashSet<ClientId>,
 }
 
 /// A request under way in the guest.
@@ -68,30 +81,6 @@ enum Kind {
     Exec(u32),
     Shutdown,
     Other,
-}
-
-/// Where an exec's streams go.
-struct Route {
-    client: ClientId,
-    /// The program's own number for it.
-    name: u32,
-    /// The program is gone: output is discarded until the process has ended.
-    orphaned: bool,
-    /// A bit for each output that has come to its end.
-    ended: u8,
-    stdin: flow::Send,
-    stdout: flow::Receive,
-    stderr: flow::Receive,
-}
-
-impl Route {
-    fn output(&mut self, stream: u32) -> Option<&mut flow::Receive> {
-        match stream {
-            stream::STDOUT => Some(&mut self.stdout),
-            stream::STDERR => Some(&mut self.stderr),
-            _ => None,
-        }
-    }
 }
 
 /// What a guest may let a program send ahead.
@@ -109,7 +98,7 @@ fn to_client(body: from_supervisor::Body) -> FromSupervisor {
 }
 
 impl Hub {
-    pub fn new(guest: mpsc::UnboundedSender<ToGuest>, running: Running) -> Hub {
+    pub fn new(guest: mpsc::UnboundedSender<ToGuest>, running: Running, place: Place) -> Hub {
         Hub {
             guest,
             running,
@@ -118,7 +107,10 @@ impl Hub {
             next_request: 1,
             execs: HashMap::new(),
             names: HashMap::new(),
-            next_exec: 1,
+            next_exec: MAIN_EXEC + 1,
+            finished: Finished::default(),
+            place,
+            foreign: HashSet::new(),
         }
     }
 
@@ -153,6 +145,15 @@ impl Hub {
         number
     }
 
+    /// Starts the main process. A failure says that its output cannot be kept.
+    pub fn start_main(&mut self, exec: Exec) -> Result<(), Failure> {
+        let (number, exec) = self.open_route(MAIN, Exec { detached: true, ..exec })?;
+        let id = self.next_request;
+        self.requests.insert(id, Pending { client: MAIN, id, kind: Kind::Exec(number) });
+        self.tell(request::Op::Exec(exec));
+        Ok(())
+    }
+
     /// Kills a command.
     pub fn kill(&mut self, exec: u32) {
         self.tell(request::Op::Signal(Signal { exec, signal: libc::SIGKILL }));
@@ -180,7 +181,7 @@ impl Hub {
             };
             fail(kind, error.message())
         });
-        respond(clients, client, id, failure);
+        respond(clients, client, id, failure.map_or(Ok(0), Err));
     }
 
     /// Tells a program that the box runs.
@@ -202,7 +203,12 @@ impl Hub {
         clients: &mut Clients,
     ) -> Result<Outcome> {
         match message.body {
-            Some(to_supervisor::Body::Attach(_)) => self.welcome(clients, id),
+            Some(to_supervisor::Body::Attach(Attach { version })) => {
+                if version != boxlite_protocol::VERSION {
+                    self.foreign.insert(id);
+                }
+                self.welcome(clients, id);
+            }
             Some(to_supervisor::Body::Request(request)) => {
                 return Ok(self.request(id, request, clients));
             }
@@ -212,7 +218,8 @@ impl Hub {
                     return self.client_gone(id);
                 }
             }
-            Some(to_supervisor::Body::Credit(credit)) => self.grant(id, credit),
+            Some(to_supervisor::Body::Credit(credit)) => self.grant(id, credit, clients),
+            Some(to_supervisor::Body::Leave(name)) => self.leave((id, name)),
             Some(to_supervisor::Body::Beat(beat)) => {
                 clients.send(id, to_client(from_supervisor::Body::Beat(beat)));
             }
@@ -225,39 +232,34 @@ impl Hub {
     fn request(&mut self, client: ClientId, request: Request, clients: &Clients) -> Outcome {
         let id = request.id;
         let mut outcome = Outcome::Continue;
-        let (kind, op) = match request.op {
-            Some(request::Op::Exec(_)) if self.halted => {
-                let failure = fail(FailureKind::State, "the box is paused: resume it first");
-                respond(clients, client, id, Some(failure));
-                return outcome;
-            }
+        if self.foreign.contains(&client) && !matches!(request.op, Some(request::Op::Shutdown(_))) {
+            respond(clients, client, id, Err(other_version()));
+            return outcome;
+        }
+        let passed_on = match request.op {
             Some(request::Op::Pause(_)) => return Outcome::Halt { client, id, pause: true },
             Some(request::Op::Resume(_)) => return Outcome::Halt { client, id, pause: false },
-            Some(request::Op::Exec(exec)) => match self.open_route(client, exec) {
-                Ok((number, exec)) => (Kind::Exec(number), request::Op::Exec(exec)),
-                Err(failure) => {
-                    respond(clients, client, id, Some(failure));
-                    return outcome;
-                }
-            },
-            Some(request::Op::Signal(signal)) => match self.names.get(&(client, signal.exec)) {
-                Some(exec) => (Kind::Other, request::Op::Signal(Signal { exec: *exec, ..signal })),
-                None => {
-                    let failure = fail(FailureKind::NoExec, "the process has ended");
-                    respond(clients, client, id, Some(failure));
-                    return outcome;
-                }
-            },
+            Some(request::Op::Detach(_)) => return Outcome::Detach { client, id },
+            Some(request::Op::ListExecs(_)) => {
+                let answer = Response { id, execs: Some(self.list()), ..Response::default() };
+                clients.send(client, to_client(from_supervisor::Body::Response(answer)));
+                return outcome;
+            }
+            Some(request::Op::Follow(follow)) => {
+                self.follow(client, id, &follow, clients);
+                return outcome;
+            }
             Some(request::Op::Shutdown(shutdown)) => {
                 let grace = Duration::from_millis(u64::from(shutdown.grace_ms));
                 outcome = Outcome::Stopping { grace };
-                (Kind::Shutdown, request::Op::Shutdown(shutdown))
+                Ok((Kind::Shutdown, request::Op::Shutdown(shutdown)))
             }
-            Some(op @ (request::Op::Ping(_) | request::Op::SetClock(_))) => (Kind::Other, op),
-            Some(request::Op::Init(_) | request::Op::Rehearse(_) | request::Op::MountRoot(_))
-            | None => {
-                let failure = fail(FailureKind::Invalid, "a request this supervisor does not know");
-                respond(clients, client, id, Some(failure));
+            op => self.translate(client, op),
+        };
+        let (kind, op) = match passed_on {
+            Ok(passed_on) => passed_on,
+            Err(failure) => {
+                respond(clients, client, id, Err(failure));
                 return outcome;
             }
         };
@@ -268,24 +270,46 @@ impl Hub {
         outcome
     }
 
+    /// What to ask the guest for, in its own numbers.
+    fn translate(
+        &mut self,
+        client: ClientId,
+        op: Option<request::Op>,
+    ) -> Result<(Kind, request::Op), Failure> {
+        match op {
+            Some(request::Op::Exec(_)) if self.halted => {
+                Err(fail(FailureKind::State, "the box is paused: resume it first"))
+            }
+            Some(request::Op::Exec(exec)) => {
+                let (number, exec) = self.open_route(client, exec)?;
+                Ok((Kind::Exec(number), request::Op::Exec(exec)))
+            }
+            Some(request::Op::Signal(signal)) => match self.names.get(&(client, signal.exec)) {
+                Some(&exec) => Ok((Kind::Other, request::Op::Signal(Signal { exec, ..signal }))),
+                None => Err(fail(FailureKind::NoExec, "the process has ended")),
+            },
+            Some(op @ (request::Op::Ping(_) | request::Op::SetClock(_))) => Ok((Kind::Other, op)),
+            _ => Err(fail(FailureKind::Invalid, "a request this supervisor does not know")),
+        }
+    }
+
     fn open_route(&mut self, client: ClientId, exec: Exec) -> Result<(u32, Exec), Failure> {
         if self.names.contains_key(&(client, exec.exec)) {
             return Err(fail(FailureKind::Invalid, "the exec's number is in use"));
         }
-        let number = self.next_exec;
-        self.next_exec = self.next_exec.wrapping_add(1).max(1);
-        let route = Route {
-            client,
-            name: exec.exec,
-            orphaned: false,
-            ended: 0,
-            stdin: flow::Send::default(),
-            stdout: flow::Receive::new(exec.window),
-            stderr: flow::Receive::new(exec.window),
+        let number = if client == MAIN { MAIN_EXEC } else { self.next_exec };
+        let spooled = match exec.detached {
+            true => Some(self.spool(client, number, &exec)?),
+            false => None,
         };
+        if number == self.next_exec {
+            self.next_exec = number.checked_add(1).unwrap_or(MAIN_EXEC + 1);
+        }
+        let mut route = Route::new(client, number, &exec, spooled);
+        let window = route.output(stream::STDOUT).map_or(0, |output| output.room().1);
         self.names.insert((client, exec.exec), number);
         self.execs.insert(number, route);
-        Ok((number, Exec { exec: number, ..exec }))
+        Ok((number, Exec { exec: number, window, detached: false, ..exec }))
     }
 
     /// Forwards stdin; false if the program sent more than the guest granted.
@@ -293,9 +317,11 @@ impl Hub {
         let Some(exec) = self.names.get(&(client, data.exec)) else { return true };
         let Some(route) = self.execs.get_mut(exec) else { return true };
         let length = data.bytes.len() as u64;
-        if data.stream != stream::STDIN || length > route.stdin.available() {
+        let writer = (route.client, route.name) == (client, data.exec) && route.stdin_open;
+        if !writer || data.stream != stream::STDIN || length > route.stdin.available() {
             return false;
         }
+        route.stdin_open = !data.eof;
         let offset = route.stdin.take(length);
         if offset != data.offset {
             return false;
@@ -305,9 +331,13 @@ impl Hub {
         true
     }
 
-    fn grant(&mut self, client: ClientId, credit: Credit) {
-        let Some(exec) = self.names.get(&(client, credit.exec)) else { return };
-        let exec = *exec;
+    fn grant(&mut self, client: ClientId, credit: Credit, clients: &Clients) {
+        let name = (client, credit.exec);
+        let Some(&exec) = self.names.get(&name) else { return };
+        if let Some(spooled) = self.spooled(exec) {
+            let done = spooled.grant(name, credit.stream, credit.bytes, clients);
+            return self.forget(done);
+        }
         let route = self.execs.get_mut(&exec);
         if let Some(output) = route.and_then(|r| r.output(credit.stream)) {
             output.extend(credit.bytes);
@@ -318,8 +348,18 @@ impl Hub {
     /// A program is gone: what it ran attached ends with it.
     pub fn client_gone(&mut self, id: ClientId) -> Result<Outcome> {
         self.names.retain(|(client, _), _| *client != id);
-        let orphans: Vec<u32> =
-            self.execs.iter().filter(|(_, r)| r.client == id).map(|(exec, _)| *exec).collect();
+        self.foreign.remove(&id);
+        self.finished.client_gone(id);
+        let (mut orphans, mut left) = (Vec::new(), Vec::new());
+        for (exec, route) in &mut self.execs {
+            if let Some(spooled) = &mut route.spooled {
+                spooled.client_gone(id);
+            }
+            if route.client == id {
+                if route.spooled.is_some() { &mut left } else { &mut orphans }.push(*exec);
+            }
+        }
+        left.into_iter().for_each(|exec| self.close_stdin(exec));
         for exec in orphans {
             if let Some(route) = self.execs.get_mut(&exec) {
                 route.orphaned = true;
@@ -365,26 +405,31 @@ impl Hub {
             failure.message.truncate(end);
             failure
         });
-        let response = Response { failure, ..response };
-        let failed = response.failure.is_some();
+        let answer = failure.map_or(Ok(()), Err);
         let mut outcome = Outcome::Continue;
+        let mut number = 0;
         match pending.kind {
-            Kind::Exec(exec) if failed => {
-                self.close_route(exec);
-                if pending.client == OWN {
-                    outcome = Outcome::OwnEnded { exec, success: false };
+            Kind::Exec(exec) => {
+                number = exec;
+                if answer.is_err() {
+                    self.give_up(exec);
+                }
+                match pending.client {
+                    MAIN => return Outcome::MainStarted(answer),
+                    OWN if answer.is_err() => outcome = Outcome::OwnEnded { exec, success: false },
+                    _ => {}
                 }
             }
-            Kind::Shutdown if !failed => outcome = Outcome::GuestDone,
+            Kind::Shutdown if answer.is_ok() => outcome = Outcome::GuestDone,
             _ => {}
         }
-        respond(clients, pending.client, pending.id, response.failure);
+        respond(clients, pending.client, pending.id, answer.map(|()| number));
         outcome
     }
 
     fn output(&mut self, data: Data, clients: &Clients) -> Result<()> {
         let Some(route) = self.execs.get_mut(&data.exec) else { return Ok(()) };
-        let (client, name, orphaned) = (route.client, route.name, route.orphaned);
+        let (client, name, flows) = (route.client, route.name, route.flows());
         let length = data.bytes.len() as u64;
         let bit = 1 << (data.stream & 7);
         if route.ended & bit != 0 || (length == 0 && !data.eof) {
@@ -393,9 +438,13 @@ impl Hub {
         route.ended |= u8::from(data.eof) * bit;
         let output = route.output(data.stream).ok_or_else(|| violation("no such stream"))?;
         output.accept(data.offset, length).map_err(violation)?;
-        if orphaned {
-            // Discarded; the grants are gathered as a reader's would be.
-            if let Some(bytes) = output.consume(length) {
+        if flows {
+            // Kept or dropped; the grants are gathered as a reader's would be.
+            let grant = output.consume(length);
+            if let Some(spooled) = &mut route.spooled {
+                spooled.append(&data, clients);
+            }
+            if let Some(bytes) = grant {
                 let credit = Credit { exec: data.exec, stream: data.stream, bytes };
                 self.send(to_guest::Body::Credit(credit));
             }
@@ -422,23 +471,45 @@ impl Hub {
     }
 
     fn exited(&mut self, exited: Exited, clients: &Clients) -> Outcome {
-        let mut outcome = Outcome::Continue;
-        if let Some(route) = self.execs.get(&exited.exec) {
-            if route.client == OWN {
-                let success = (exited.code, exited.signal) == (0, 0);
-                outcome = Outcome::OwnEnded { exec: exited.exec, success };
-            }
-            let message = Exited { exec: route.name, ..exited };
-            clients.send(route.client, to_client(from_supervisor::Body::Exited(message)));
+        let Some(mut route) = self.close_route(exited.exec) else { return Outcome::Continue };
+        let detached = route.spooled.is_some();
+        if let Some(mut spooled) = route.spooled.take() {
+            let done = spooled.exit(exited, clients);
+            self.forget(done);
+            let done = self.finished.keep(route.about, *spooled, clients);
+            self.forget(done);
         }
-        self.close_route(exited.exec);
-        outcome
+        match route.client {
+            OWN => {
+                let success = (exited.code, exited.signal) == (0, 0);
+                return Outcome::OwnEnded { exec: exited.exec, success };
+            }
+            MAIN => return Outcome::MainExited(exited),
+            _ if detached => {}
+            client => {
+                let message = Exited { exec: route.name, ..exited };
+                clients.send(client, to_client(from_supervisor::Body::Exited(message)));
+            }
+        }
+        Outcome::Continue
     }
 
-    fn close_route(&mut self, exec: u32) {
-        if let Some(route) = self.execs.remove(&exec) {
+    /// The guest would not run a command.
+    fn give_up(&mut self, exec: u32) {
+        let route = self.close_route(exec);
+        if let Some(spooled) = route.and_then(|route| route.spooled) {
+            self.names.retain(|_, number| *number != exec);
+            spooled.discard();
+        }
+    }
+
+    /// Takes a command out of those that run. Who follows its output goes on to know it.
+    fn close_route(&mut self, exec: u32) -> Option<Route> {
+        let route = self.execs.remove(&exec)?;
+        if route.spooled.is_none() {
             self.names.remove(&(route.client, route.name));
         }
+        Some(route)
     }
 
     /// The machine is gone: nobody waits for an answer in vain.
@@ -448,7 +519,7 @@ impl Hub {
                 Kind::Shutdown => None,
                 _ => Some(fail(FailureKind::Ended, "the box has ended")),
             };
-            respond(clients, pending.client, pending.id, failure);
+            respond(clients, pending.client, pending.id, failure.map_or(Ok(0), Err));
         }
     }
 }
@@ -457,8 +528,20 @@ fn fail(kind: FailureKind, message: &str) -> Failure {
     Failure { kind: kind as i32, message: message.into(), errno: 0 }
 }
 
-fn respond(clients: &Clients, client: ClientId, id: u64, failure: Option<Failure>) {
-    clients.send(client, to_client(from_supervisor::Body::Response(Response { id, failure })));
+/// Answers a request; the number is that of the exec that it was about, if it was about one.
+fn respond(clients: &Clients, client: ClientId, id: u64, answer: Result<u32, Failure>) {
+    let (number, failure) = answer.map_or_else(|failure| (0, Some(failure)), |n| (n, None));
+    let response = Response { id, failure, number, execs: None };
+    clients.send(client, to_client(from_supervisor::Body::Response(response)));
+}
+
+fn other_version() -> Failure {
+    let text = format!(
+        "the box's supervisor speaks protocol version {}, and the program another: it can stop the box, \
+         and start it again",
+        boxlite_protocol::VERSION
+    );
+    fail(FailureKind::Version, &text)
 }
 
 fn violation(what: impl std::fmt::Display) -> Error {
@@ -466,121 +549,4 @@ fn violation(what: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::peer::CREATOR;
-    use super::*;
-    use bytes::Bytes;
-    use tokio::net::UnixStream;
-
-    struct Setting {
-        hub: Hub,
-        clients: Clients,
-        to_guest: mpsc::UnboundedReceiver<ToGuest>,
-        _program: UnixStream,
-    }
-
-    /// A box with one program that has started one exec, which the guest knows as 1.
-    fn setting() -> Setting {
-        let (ours, program) = UnixStream::pair().unwrap();
-        let (queue, to_guest) = mpsc::unbounded_channel();
-        let mut setting = Setting {
-            hub: Hub::new(queue, Running::default()),
-            clients: Clients::new(ours).unwrap(),
-            to_guest,
-            _program: program,
-        };
-        let exec = Exec { exec: 77, window: 1000, ..Exec::default() };
-        let request = Request { id: 5, op: Some(request::Op::Exec(exec)) };
-        setting.client(to_supervisor::Body::Request(request)).unwrap();
-        setting
-    }
-
-    impl Setting {
-        fn client(&mut self, body: to_supervisor::Body) -> Result<Outcome> {
-            let message = ToSupervisor { body: Some(body) };
-            self.hub.on_client(CREATOR, message, &mut self.clients)
-        }
-
-        fn guest(&mut self, body: to_host::Body) -> Result<Outcome> {
-            self.hub.on_guest(Ok(Some(ToHost { body: Some(body) })), &self.clients)
-        }
-
-        fn output(
-            &mut self,
-            exec: u32,
-            stream: u32,
-            offset: u64,
-            length: usize,
-        ) -> Result<Outcome> {
-            let bytes = Bytes::from(vec![0; length]);
-            self.guest(to_host::Body::Data(Data { exec, stream, offset, bytes, eof: false }))
-        }
-    }
-
-    #[tokio::test]
-    async fn a_guest_that_exceeds_its_credit_is_refused() {
-        let mut s = setting();
-        assert!(s.output(1, stream::STDOUT, 0, 1000).is_ok());
-        assert!(s.output(1, stream::STDOUT, 1000, 1).is_err());
-        assert!(s.output(1, stream::STDERR, 0, 1000).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_grant_of_the_program_lets_the_guest_go_on() {
-        let mut s = setting();
-        s.output(1, stream::STDOUT, 0, 1000).unwrap();
-        let credit = Credit { exec: 77, stream: stream::STDOUT, bytes: 500 };
-        s.client(to_supervisor::Body::Credit(credit)).unwrap();
-        assert!(s.output(1, stream::STDOUT, 1000, 500).is_ok());
-        let mut last = None;
-        while let Ok(message) = s.to_guest.try_recv() {
-            last = message.body;
-        }
-        assert_eq!(last, Some(to_guest::Body::Credit(Credit { exec: 1, ..credit })));
-    }
-
-    #[tokio::test]
-    async fn streams_that_do_not_exist_and_gaps_are_refused() {
-        assert!(setting().output(1, 9, 0, 1).is_err());
-        assert!(setting().output(1, stream::STDIN, 0, 1).is_err());
-        assert!(setting().output(1, stream::STDOUT, 7, 1).is_err());
-        let absurd = Credit { exec: 1, stream: stream::STDIN, bytes: u64::MAX };
-        let mut s = setting();
-        assert!(s.guest(to_host::Body::Credit(Credit { bytes: 1, ..absurd })).is_ok());
-        assert!(s.guest(to_host::Body::Credit(absurd)).is_err());
-    }
-
-    #[tokio::test]
-    async fn what_nobody_asked_for_is_ignored() {
-        let mut s = setting();
-        assert!(s.output(4711, stream::STDOUT, 0, 50_000).is_ok());
-        for id in 0..1000 {
-            let response = Response { id: id + 100, failure: None };
-            assert!(s.guest(to_host::Body::Response(response)).is_ok());
-            let exited = Exited { exec: id as u32 + 100, code: 0, signal: 0 };
-            assert!(s.guest(to_host::Body::Exited(exited)).is_ok());
-        }
-        assert!(s.hub.requests.len() == 1 && s.hub.execs.len() == 1);
-    }
-
-    #[tokio::test]
-    async fn a_program_that_exceeds_its_credit_is_disconnected_and_its_exec_killed() {
-        let mut s = setting();
-        let bytes = Bytes::from_static(b"unasked");
-        let data = Data { exec: 77, stream: stream::STDIN, offset: 0, bytes, eof: false };
-        s.client(to_supervisor::Body::Data(data)).unwrap();
-        let mut killed = false;
-        while let Ok(message) = s.to_guest.try_recv() {
-            if let Some(to_guest::Body::Request(Request {
-                op: Some(request::Op::Signal(k)), ..
-            })) = message.body
-            {
-                killed = k == Signal { exec: 1, signal: libc::SIGKILL };
-            }
-        }
-        assert!(killed);
-        // What it still writes is discarded and does not block it.
-        assert!(s.output(1, stream::STDOUT, 0, 1000).is_ok());
-        assert!(s.output(1, stream::STDOUT, 1000, 60_000).is_ok());
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use super::health::HealthSpec;
+use super::main_process::MainSpec;
 use super::park::{self, Parked};
 use super::peer::{Arrival, CREATOR, Clients, Queue};
 use super::socket;
@@ -28,8 +29,10 @@ pub struct LaunchSpec {
     pub box_dir: PathBuf,
     pub machine: MachineSpec,
     pub identity: Identity,
-    /// Whether the box outlives the program that started it.
-    pub detached: bool,
+    /// The command that is started with it.
+    pub main: Option<MainSpec>,
+    /// How much is kept of each output of it, and of other detached commands.
+    pub spool_bytes: u64,
     /// How to find out whether it is well.
     pub health: Option<HealthSpec>,
     /// After how long without a command in it the box is stopped.
@@ -119,7 +122,7 @@ impl<M: Machine> Launcher<M> {
         let launch = run(engine, &spec, parked, &mut stages);
         let launched = tokio::select! {
             launched = launch => launched?,
-            () = abandoned(clients), if !spec.detached => {
+            () = abandoned(clients) => {
                 return Err(Error::new(Code::Cancelled, "the creating program went away"));
             }
         };

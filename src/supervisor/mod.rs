@@ -12,23 +12,29 @@
 //! - [`heart`]: whether the machine answers
 //! - [`idle`]: whether anybody uses it
 //! - [`launch`]: from a specification to a machine that is the box
+//! - [`main_process`]: the command that is started with the box
 //! - [`creator`]: the process that created the box
+//! - [`follow`]: detached commands, whose output is kept
 //! - [`hub`]: who asked what, and where which stream goes
 //! - [`park`]: a machine that waits for its box
 //! - [`peer`]: the tasks that read and write one connection
 //! - [`record`]: what is left behind
+//! - [`route`]: one command, and where its streams go
 //! - [`serve`]: the running box
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
 mod creator;
+mod follow;
 pub mod health;
 mod heart;
 mod hub;
 mod idle;
 pub mod launch;
+pub mod main_process;
 mod park;
 mod peer;
 pub mod record;
+mod route;
 mod serve;
 pub mod socket;
 
@@ -98,7 +104,7 @@ enum Cause {
     /// Somebody stopped it, or switched it off from inside.
     Wanted,
     /// It was to stop by itself, for this reason.
-    Unused(String),
+    Unasked(String),
     /// The program that it was for is gone.
     Abandoned,
 }
@@ -120,7 +126,7 @@ fn farewell(end: &Result<Cause>) -> Ended {
 fn leave_word(box_dir: &Path, run: String, end: &Result<Cause>) {
     let (code, message) = match end {
         Ok(Cause::Wanted) => (0, String::new()),
-        Ok(Cause::Unused(why)) => (0, why.clone()),
+        Ok(Cause::Unasked(why)) => (0, why.clone()),
         Ok(Cause::Abandoned) => (0, ABANDONED.to_owned()),
         Err(error) if error.code() == Code::Cancelled => (0, ABANDONED.to_owned()),
         Err(error) => (error.code() as i32, error.to_string()),

@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use boxlite_protocol::message::{
-    FromSupervisor, Notice, Running, Standing, from_supervisor, request,
+    Exec, Exited, Failure, FromSupervisor, Notice, Running, Standing, from_supervisor, request,
 };
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
 use super::creator::Creator;
+use super::follow::Place;
 use super::health::{Checks, Due};
 use super::heart::Heart;
 use super::hub::{Hub, Outcome};
 use super::idle::Idle;
-use super::launch::{self, LaunchSpec, Launched};
+use super::launch::{self, LaunchSpec, Launched, Stages};
+use super::main_process::{self, MainRecord};
 use super::peer::{self, Arrival, Clients, GuestReader};
 use super::{Cause, explain};
-use crate::engine::{Machine, MachineEvent};
+use crate::engine::{Machine, MachineEvent, Progress};
 use crate::error::{Code, Error, Result};
 
 /// How long the guest may take to unmount and switch off, beyond the grace of its processes.
@@ -25,8 +27,8 @@ const OFF_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the machine's process may take to answer.
 const MACHINE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long processes have when a box is stopped that nobody uses.
-const IDLE_GRACE: Duration = Duration::from_secs(5);
+/// How long processes have when a box is stopped unasked.
+const UNASKED_GRACE: Duration = Duration::from_secs(5);
 
 /// A box that runs.
 struct Service<'a, M> {
@@ -46,7 +48,11 @@ struct Service<'a, M> {
     checks: Option<Checks>,
     idle: Option<Idle>,
     /// Why it is ending, if nobody asked.
-    unused: Option<String>,
+    unasked: Option<String>,
+    /// Whether it ends with the program that created it.
+    attached: bool,
+    /// Whether the main process was started, if it was tried.
+    main_started: Option<Result<(), Failure>>,
 }
 
 /// Serves the running box until it ends; `Ok` if it was meant to.
@@ -69,8 +75,8 @@ pub async fn serve<M: Machine>(
         standing: None,
     };
     let (guest, guest_writer) = peer::split(guest);
-    let hub = Hub::new(guest_writer, running);
-    hub.welcome(clients, peer::CREATOR);
+    let place = Place::clear(&spec.box_dir, spec.spool_bytes, &spec.run)?;
+    let hub = Hub::new(guest_writer, running, place);
     let mut service = Service {
         checks: spec.health.clone().map(|health| Checks::new(health, &spec.run)).transpose()?,
         idle: spec.idle_stop.map(Idle::new),
@@ -84,12 +90,20 @@ pub async fn serve<M: Machine>(
         standing: Standing::Runs,
         silent: None,
         deadline: None,
-        unused: None,
+        unasked: None,
+        attached: true,
+        main_started: None,
     };
     service.write_health();
-    let end = loop {
-        if let Some(end) = service.turn(creator).await {
-            break end;
+    let end = match service.start_main(creator).await {
+        Some(end) => end,
+        None => {
+            service.hub.welcome(service.clients, peer::CREATOR);
+            loop {
+                if let Some(end) = service.turn(creator).await {
+                    break end;
+                }
+            }
         }
     };
     service.close().await;
@@ -99,7 +113,7 @@ pub async fn serve<M: Machine>(
 impl<M: Machine> Service<'_, M> {
     /// Waits for something to happen, and acts on it. The end of the box is the last thing.
     async fn turn(&mut self, creator: &Creator) -> Option<Result<Cause>> {
-        let (attached, alarm) = (!self.spec.detached, self.alarm());
+        let (attached, alarm) = (self.attached, self.alarm());
         let outcome = tokio::select! {
             message = self.guest.next() => {
                 self.heart.heard();
@@ -144,6 +158,10 @@ impl<M: Machine> Service<'_, M> {
     }
 
     async fn act(&mut self, outcome: Outcome) -> Option<Result<Cause>> {
+        let outcome = match outcome {
+            Outcome::MainExited(exited) => self.main_exited(exited),
+            other => other,
+        };
         match outcome {
             Outcome::Continue => {}
             Outcome::Halt { client, id, pause } => {
@@ -163,6 +181,16 @@ impl<M: Machine> Service<'_, M> {
                     self.write_health();
                 }
             }
+            Outcome::MainStarted(answer) => self.main_started = Some(answer),
+            // Taken for what it leads to above.
+            Outcome::MainExited(_) => {}
+            Outcome::Detach { client, id } => {
+                let creator = client == peer::CREATOR;
+                self.attached &= !creator;
+                let text = "only the program that started the box can let go of it";
+                let done = creator.then_some(()).ok_or(Error::new(Code::Internal, text));
+                self.hub.answer(self.clients, client, id, done);
+            }
             // The agent has said that it is done, or it is gone: only the process is left.
             Outcome::GuestDone if self.deadline.is_some() => {
                 return Some(Ok(self.wanted()));
@@ -176,6 +204,64 @@ impl<M: Machine> Service<'_, M> {
             }
         }
         None
+    }
+
+    /// Starts the main process, if there is one, and waits until it runs.
+    async fn start_main(&mut self, creator: &Creator) -> Option<Result<Cause>> {
+        let exec = match self.spec.main.as_ref().map(|main| main.exec()) {
+            None => return None,
+            Some(Ok(exec)) => exec,
+            Some(Err(error)) => return Some(Err(error)),
+        };
+        let mut stages = Stages::new(self.clients);
+        let limit = self.spec.machine.boot_timeout;
+        let started = tokio::time::timeout(limit, self.main_starts(&exec, creator));
+        let end = match started.await {
+            Ok(end) => end,
+            Err(_) => {
+                let text = format!("the box's main process did not start within {limit:?}");
+                Some(Err(Error::new(Code::Timeout, text)))
+            }
+        };
+        if end.is_none() {
+            stages.done("main");
+        }
+        end
+    }
+
+    async fn main_starts(&mut self, exec: &Exec, creator: &Creator) -> Option<Result<Cause>> {
+        if let Err(failure) = self.hub.start_main(exec.clone()) {
+            return Some(Err(main_process::refused(exec, &failure)));
+        }
+        loop {
+            if let Some(end) = self.turn(creator).await {
+                return Some(end);
+            }
+            match &self.main_started {
+                None => {}
+                Some(Ok(())) => return None,
+                Some(Err(failure)) => return Some(Err(main_process::refused(exec, failure))),
+            }
+        }
+    }
+
+    /// Leaves word of how the main process ended, and stops the box if it is to.
+    fn main_exited(&mut self, exited: Exited) -> Outcome {
+        let record = MainRecord::new(&self.spec.run, exited);
+        if let Err(error) = record.write(&self.spec.box_dir) {
+            eprintln!("boxlite-shim: {error}");
+        }
+        let stop = self.spec.main.as_ref().is_some_and(|main| main.stop);
+        if !stop || self.deadline.is_some() {
+            return Outcome::Continue;
+        }
+        self.stop_unasked(record.tell())
+    }
+
+    fn stop_unasked(&mut self, why: String) -> Outcome {
+        self.unasked = Some(why);
+        self.hub.shut_down(UNASKED_GRACE);
+        Outcome::Stopping { grace: UNASKED_GRACE }
     }
 
     /// Has the machine stand still, or go on. One that does so already stays as it is.
@@ -256,7 +342,7 @@ impl<M: Machine> Service<'_, M> {
 
     /// Why a box has ended that nothing went wrong with.
     fn wanted(&mut self) -> Cause {
-        self.unused.take().map_or(Cause::Wanted, Cause::Unused)
+        self.unasked.take().map_or(Cause::Wanted, Cause::Unasked)
     }
 
     fn write_health(&self) {
@@ -267,10 +353,8 @@ impl<M: Machine> Service<'_, M> {
 
     /// Stops a box in which nothing has run for long enough.
     fn stop_unused(&mut self) -> Outcome {
-        let Some(why) = self.idle.as_ref().and_then(Idle::over) else { return Outcome::Continue };
-        self.unused = Some(why);
-        self.hub.shut_down(IDLE_GRACE);
-        Outcome::Stopping { grace: IDLE_GRACE }
+        let why = self.idle.as_ref().and_then(Idle::over);
+        why.map_or(Outcome::Continue, |why| self.stop_unasked(why))
     }
 
     fn stands(&mut self, standing: Standing) {
@@ -304,8 +388,12 @@ impl<M: Machine> Service<'_, M> {
     async fn close(&mut self) {
         self.machine.kill().await;
         while let Ok(message @ Some(_)) = self.guest.next().await {
-            if self.hub.on_guest(Ok(message), self.clients).is_err() {
-                break;
+            match self.hub.on_guest(Ok(message), self.clients) {
+                Ok(Outcome::MainExited(exited)) => {
+                    let _ = self.main_exited(exited);
+                }
+                Ok(_) => {}
+                Err(_) => break,
             }
         }
         self.hub.ended(self.clients);
