@@ -69,10 +69,10 @@ static size_t count_execs(boxlite_box *box)
     return count;
 }
 
-static uint64_t total(boxlite_box *box, size_t index)
+static uint64_t total(boxlite_box *box, size_t index, int32_t stream)
 {
     boxlite_exec_list *execs = list(box);
-    uint64_t bytes = boxlite_exec_info_total(boxlite_exec_list_get(execs, index), BOXLITE_STDOUT);
+    uint64_t bytes = boxlite_exec_info_total(boxlite_exec_list_get(execs, index), stream);
     boxlite_exec_list_free(execs);
     return bytes;
 }
@@ -134,7 +134,7 @@ static void orderly(void)
     boxlite_op *op;
     boxlite_runtime *runtime = open_runtime();
     boxlite_box *box = get_box(runtime, "outlives");
-    start_detached(box, "exec sleep 1000");
+    boxlite_exec_free(start_detached(box, "exec sleep 1000"));
     boxlite_box_free(box);
     OK(boxlite_runtime_shutdown(runtime, 0, &op, &error));
     wait_op(op);
@@ -163,7 +163,7 @@ static void what_a_killed_program_left_is_found_and_followed(boxlite_runtime *ru
     boxlite_box_info_free(info);
     // So is the command that was not detached.
     EVENTUALLY(count_execs(box) == 1);
-    EVENTUALLY(total(box, 0) == LENGTH);
+    EVENTUALLY(total(box, 0, BOXLITE_STDOUT) == LENGTH && total(box, 0, BOXLITE_STDERR) == 5);
     boxlite_exec_list *execs = list(box);
     const boxlite_exec_info *one = boxlite_exec_list_get(execs, 0);
     CHECK(boxlite_exec_info_is_detached(one) && !boxlite_exec_info_is_main(one));
