@@ -16,6 +16,8 @@ typedef struct {
     boxlite_op *op, *done;
     boxlite_box_info *box_info;
     boxlite_info_list *info_list;
+    boxlite_exec_list *exec_list;
+    const boxlite_exec_info *exec_info;
     boxlite_output *output;
     boxlite_error *error;
     const boxlite_progress *progress;
@@ -45,6 +47,7 @@ boxlite_box_options *make_box_options(const fixture *f);
 boxlite_exec_options *make_exec_options(const fixture *f);
 boxlite_box_info *make_box_info(const fixture *f);
 boxlite_info_list *make_info_list(const fixture *f);
+boxlite_exec_list *make_exec_list(const fixture *f);
 boxlite_output *make_output(const fixture *f);
 
 #endif

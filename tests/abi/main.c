@@ -130,6 +130,16 @@ boxlite_info_list *make_info_list(const fixture *f)
     return made;
 }
 
+boxlite_exec_list *make_exec_list(const fixture *f)
+{
+    boxlite_op *op;
+    boxlite_exec_list *made;
+    OK(boxlite_box_list_execs(f->box, &op, &error));
+    OK(boxlite_op_take_exec_list(completed(op), &made, &error));
+    boxlite_op_free(op);
+    return made;
+}
+
 boxlite_output *make_output(const fixture *f)
 {
     boxlite_op *op;
@@ -184,6 +194,8 @@ int main(void)
     f.output = make_output(&f);
     f.error = make_error(&f);
     add_execs(&f);
+    f.exec_list = make_exec_list(&f);
+    CHECK(f.exec_info = boxlite_exec_list_get(f.exec_list, 0));
     CHECK(call_everything(&f) > 50);
 
     // Once more inside a callback, where dispatch and wait are refused and nothing else is.
@@ -205,6 +217,7 @@ int main(void)
     boxlite_op_free(f.done);
     boxlite_box_info_free(f.box_info);
     boxlite_info_list_free(f.info_list);
+    boxlite_exec_list_free(f.exec_list);
     boxlite_output_free(f.output);
     boxlite_error_free(f.error);
     boxlite_runtime_options_free(f.runtime_options);

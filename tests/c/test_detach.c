@@ -166,7 +166,7 @@ static void what_a_killed_program_left_is_found_and_followed(boxlite_runtime *ru
     EVENTUALLY(total(box, 0, BOXLITE_STDOUT) == LENGTH && total(box, 0, BOXLITE_STDERR) == 5);
     boxlite_exec_list *execs = list(box);
     const boxlite_exec_info *one = boxlite_exec_list_get(execs, 0);
-    CHECK(boxlite_exec_info_is_detached(one) && !boxlite_exec_info_is_main(one));
+    CHECK(boxlite_exec_info_is_detached(one) && boxlite_exec_info_is_running(one) && !boxlite_exec_info_is_main(one));
     CHECK(boxlite_exec_info_argument_count(one) == 3 && !strcmp(boxlite_exec_info_argument(one, 0), "sh"));
     CHECK(boxlite_exec_info_first(one, BOXLITE_STDOUT) == LENGTH - SPOOL);
     CHECK(!boxlite_exec_list_get(execs, 1) && *boxlite_exec_info_started_at(one) == '2');
@@ -215,6 +215,11 @@ static void what_a_killed_program_left_is_found_and_followed(boxlite_runtime *ru
     bytes out = {0}, err = {0};
     CHECK(finish(exec, &out, &err) == 137 && out.length == 0 && !strcmp((char *)err.data, "done\n"));
     free(err.data);
+    execs = list(box);
+    one = boxlite_exec_list_get(execs, 0);
+    CHECK(boxlite_exec_info_id(one) == id && !boxlite_exec_info_is_running(one));
+    CHECK(boxlite_exec_info_code(one) == 137 && boxlite_exec_info_signal(one) == SIGKILL);
+    boxlite_exec_list_free(execs);
     boxlite_box_free(box);
 }
 

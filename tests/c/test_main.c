@@ -103,6 +103,14 @@ static void a_box_may_stay_when_it_was_killed(boxlite_runtime *runtime)
     CHECK(status_of(box) == BOXLITE_BOX_RUNNING);
     check_output(attach_main(box, 0), "up\n", "", 137);
     PRINTS(box, "echo still here", "still here\n");
+    boxlite_op *op;
+    boxlite_exec_list *execs;
+    OK(boxlite_box_list_execs(box, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_exec_list(op, &execs, &error));
+    boxlite_op_free(op);
+    CHECK(boxlite_exec_list_count(execs) == 1 && boxlite_exec_info_is_main(boxlite_exec_list_get(execs, 0)));
+    boxlite_exec_list_free(execs);
     remove_box(runtime, box);
 }
 
