@@ -78,8 +78,8 @@ pub unsafe extern "C" fn boxlite_box_list_execs(
 /// it is started again. The result is an exec: boxlite_op_take_exec().
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND (no such command, or it ended long ago),
-/// BOXLITE_INVALID_STATE (it is not detached), BOXLITE_INVALID_ARGUMENT (an offset beyond what it has
-/// written), BOXLITE_UNSUPPORTED (the box is run by another version of the library).
+/// BOXLITE_INVALID_STATE (it is not detached), BOXLITE_INVALID_ARGUMENT (an offset beyond what it
+/// has written), BOXLITE_UNSUPPORTED (the box is run by another version of the library).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_attach(
     r#box: *mut boxlite_box,
@@ -145,8 +145,8 @@ pub unsafe extern "C" fn boxlite_exec_offset(exec: *const boxlite_exec, stream: 
     unsafe { of_output(exec, stream, Exec::offset) }
 }
 
-/// How many bytes of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, were gone when it was their turn to
-/// be delivered by this handle; 0 for NULL and for a number that is no such stream.
+/// How many bytes of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, were gone when it was their turn
+/// to be delivered by this handle; 0 for NULL and for a number that is no such stream.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_lost(exec: *const boxlite_exec, stream: i32) -> u64 {
     // SAFETY: a live handle or NULL.
@@ -263,8 +263,8 @@ pub unsafe extern "C" fn boxlite_exec_info_is_main(info: *const boxlite_exec_inf
     unsafe { pointer::borrow(info, "info") }.is_ok_and(|i| i.info.main)
 }
 
-/// Whether its output can be followed, by boxlite_box_attach(): it is detached, or the main process.
-/// Otherwise it belongs to the program that started it. False for NULL.
+/// Whether its output can be followed, by boxlite_box_attach(): it is detached, or the main
+/// process. Otherwise it belongs to the program that started it. False for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_info_is_detached(info: *const boxlite_exec_info) -> bool {
     // SAFETY: live information or NULL.
@@ -286,7 +286,8 @@ pub unsafe extern "C" fn boxlite_exec_info_code(info: *const boxlite_exec_info) 
     exit.map_or(-1, |exit| exit.code)
 }
 
-/// The signal that ended it, by its number on x86-64 Linux; 0 for none, while it runs, and for NULL.
+/// The signal that ended it, by its number on x86-64 Linux; 0 for none, while it runs, and for
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_info_signal(info: *const boxlite_exec_info) -> i32 {
     // SAFETY: live information or NULL.
@@ -305,8 +306,8 @@ pub unsafe extern "C" fn boxlite_exec_info_first(
     unsafe { held(info, stream) }.start
 }
 
-/// How many bytes a stream, BOXLITE_STDOUT or BOXLITE_STDERR, had; 0 if it is not detached, for NULL,
-/// and for a number that is no such stream.
+/// How many bytes a stream, BOXLITE_STDOUT or BOXLITE_STDERR, had; 0 if it is not detached, for
+/// NULL, and for a number that is no such stream.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_info_total(
     info: *const boxlite_exec_info,

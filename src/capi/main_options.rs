@@ -20,10 +20,10 @@ pub enum boxlite_main_exit {
 }
 
 /// Sets a command that is started with the box, its main process; none unless set. argv has argc
-/// strings, which are copied. With argc 0 (argv may be NULL) it is the box's own command: entrypoint
-/// and cmd, the box's or the image's. It runs with the environment, user and working directory of
-/// the box's commands, and reads end of file on stdin. The start of the box fails with
-/// BOXLITE_EXECUTION if it cannot be run.
+/// strings, which are copied. With argc 0 (argv may be NULL) it is the box's own command:
+/// entrypoint and cmd, the box's or the image's. It runs with the environment, user and working
+/// directory of the box's commands, and reads end of file on stdin. The start of the box fails
+/// with BOXLITE_EXECUTION if it cannot be run.
 ///
 /// Its output is kept as that of a detached command: see boxlite_box_attach_main(). How it ended is
 /// in the box's information: boxlite_box_info_main_status().
@@ -101,10 +101,10 @@ pub unsafe extern "C" fn boxlite_box_options_set_spool_bytes(
 }
 
 /// Sets whether the command outlives this program, for as long as its box does: no unless set. The
-/// last bytes of its output are kept (boxlite_box_options_set_spool_bytes()), and it never waits for
-/// a reader: a slow one finds gaps, see boxlite_exec_on_gap(). This program follows it from the
-/// beginning, and may write its stdin, which is closed when the exec is freed. Any program may attach
-/// to it: boxlite_box_attach().
+/// last bytes of its output are kept (boxlite_box_options_set_spool_bytes()), and it never waits
+/// for a reader: a slow one finds gaps, see boxlite_exec_on_gap(). This program follows it from
+/// the beginning, and may write its stdin, which is closed when the exec is freed. Any program may
+/// attach to it: boxlite_box_attach().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_options_set_detach(
     options: *mut boxlite_exec_options,

@@ -359,8 +359,8 @@ pub unsafe extern "C" fn boxlite_op_take_box(
     }
 }
 
-/// Takes the exec that boxlite_box_exec() or boxlite_box_attach() resulted in. *exec is owned by the caller. Errors as for
-/// boxlite_op_take_box().
+/// Takes the exec that boxlite_box_exec() or boxlite_box_attach() resulted in. *exec is owned by
+/// the caller. Errors as for boxlite_op_take_box().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_take_exec(
     op: *mut boxlite_op,
@@ -404,8 +404,8 @@ pub unsafe extern "C" fn boxlite_op_take_info(
     }
 }
 
-/// Takes the list that boxlite_box_list_execs() resulted in. *list is owned by the caller. Errors as
-/// for boxlite_op_take_box().
+/// Takes the list that boxlite_box_list_execs() resulted in. *list is owned by the caller. Errors
+/// as for boxlite_op_take_box().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_take_exec_list(
     op: *mut boxlite_op,

@@ -51,8 +51,9 @@ pub type boxlite_output_callback =
 /// BOXLITE_WOULD_BLOCK again.
 pub type boxlite_ready_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, stream: i32)>;
 
-/// Called where bytes of a stream, a boxlite_stream, are no longer held, inside boxlite_dispatch() or
-/// boxlite_exec_wait(): so many are missing between what was delivered before and what comes next.
+/// Called where bytes of a stream, a boxlite_stream, are no longer held, inside boxlite_dispatch()
+/// or boxlite_exec_wait(): so many are missing between what was delivered before and what comes
+/// next.
 pub type boxlite_gap_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, stream: i32, bytes: u64)>;
 
