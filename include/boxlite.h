@@ -399,8 +399,9 @@ typedef void (*boxlite_output_callback)(void *user_data, const uint8_t *data, si
 /// BOXLITE_WOULD_BLOCK again.
 typedef void (*boxlite_ready_callback)(void *user_data, int32_t stream);
 
-/// Called where bytes of a stream, a boxlite_stream, are no longer held, inside boxlite_dispatch() or
-/// boxlite_exec_wait(): so many are missing between what was delivered before and what comes next.
+/// Called where bytes of a stream, a boxlite_stream, are no longer held, inside boxlite_dispatch()
+/// or boxlite_exec_wait(): so many are missing between what was delivered before and what comes
+/// next.
 typedef void (*boxlite_gap_callback)(void *user_data, int32_t stream, uint64_t bytes);
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
@@ -690,10 +691,10 @@ boxlite_status boxlite_exec_options_set_stdin(struct boxlite_exec_options *optio
                                               struct boxlite_error **error);
 
 /// Sets a command that is started with the box, its main process; none unless set. argv has argc
-/// strings, which are copied. With argc 0 (argv may be NULL) it is the box's own command: entrypoint
-/// and cmd, the box's or the image's. It runs with the environment, user and working directory of
-/// the box's commands, and reads end of file on stdin. The start of the box fails with
-/// BOXLITE_EXECUTION if it cannot be run.
+/// strings, which are copied. With argc 0 (argv may be NULL) it is the box's own command:
+/// entrypoint and cmd, the box's or the image's. It runs with the environment, user and working
+/// directory of the box's commands, and reads end of file on stdin. The start of the box fails
+/// with BOXLITE_EXECUTION if it cannot be run.
 ///
 /// Its output is kept as that of a detached command: see boxlite_box_attach_main(). How it ended is
 /// in the box's information: boxlite_box_info_main_status().
@@ -723,10 +724,10 @@ boxlite_status boxlite_box_options_set_spool_bytes(struct boxlite_box_options *o
                                                    struct boxlite_error **error);
 
 /// Sets whether the command outlives this program, for as long as its box does: no unless set. The
-/// last bytes of its output are kept (boxlite_box_options_set_spool_bytes()), and it never waits for
-/// a reader: a slow one finds gaps, see boxlite_exec_on_gap(). This program follows it from the
-/// beginning, and may write its stdin, which is closed when the exec is freed. Any program may attach
-/// to it: boxlite_box_attach().
+/// last bytes of its output are kept (boxlite_box_options_set_spool_bytes()), and it never waits
+/// for a reader: a slow one finds gaps, see boxlite_exec_on_gap(). This program follows it from
+/// the beginning, and may write its stdin, which is closed when the exec is freed. Any program may
+/// attach to it: boxlite_box_attach().
 boxlite_status boxlite_exec_options_set_detach(struct boxlite_exec_options *options,
                                                bool detach,
                                                struct boxlite_error **error);
@@ -1134,8 +1135,8 @@ boxlite_status boxlite_box_list_execs(struct boxlite_box *box,
 /// it is started again. The result is an exec: boxlite_op_take_exec().
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND (no such command, or it ended long ago),
-/// BOXLITE_INVALID_STATE (it is not detached), BOXLITE_INVALID_ARGUMENT (an offset beyond what it has
-/// written), BOXLITE_UNSUPPORTED (the box is run by another version of the library).
+/// BOXLITE_INVALID_STATE (it is not detached), BOXLITE_INVALID_ARGUMENT (an offset beyond what it
+/// has written), BOXLITE_UNSUPPORTED (the box is run by another version of the library).
 boxlite_status boxlite_box_attach(struct boxlite_box *box,
                                   uint32_t exec_id,
                                   uint64_t stdout_from,
@@ -1160,10 +1161,9 @@ uint32_t boxlite_exec_id(const struct boxlite_exec *exec);
 /// such stream.
 uint64_t boxlite_exec_offset(const struct boxlite_exec *exec, int32_t stream);
 
-/// How many bytes of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, were gone when it was their turn to
-/// be delivered by this handle; 0 for NULL and for a number that is no such stream.
-uint64_t boxlite_exec_lost(const struct boxlite_exec *exec,
-                           int32_t stream);
+/// How many bytes of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, were gone when it was their turn
+/// to be delivered by this handle; 0 for NULL and for a number that is no such stream.
+uint64_t boxlite_exec_lost(const struct boxlite_exec *exec, int32_t stream);
 
 /// Has callback called where bytes of an output that has a callback are no longer held: in order,
 /// between what came before and what comes after them. Only commands that are followed have gaps.
@@ -1204,8 +1204,8 @@ const char *boxlite_exec_info_started_at(const struct boxlite_exec_info *info);
 /// Whether it is the box's main process; false for NULL.
 bool boxlite_exec_info_is_main(const struct boxlite_exec_info *info);
 
-/// Whether its output can be followed, by boxlite_box_attach(): it is detached, or the main process.
-/// Otherwise it belongs to the program that started it. False for NULL.
+/// Whether its output can be followed, by boxlite_box_attach(): it is detached, or the main
+/// process. Otherwise it belongs to the program that started it. False for NULL.
 bool boxlite_exec_info_is_detached(const struct boxlite_exec_info *info);
 
 /// Whether it runs; false for NULL.
@@ -1214,17 +1214,17 @@ bool boxlite_exec_info_is_running(const struct boxlite_exec_info *info);
 /// The exit code, or 128 + signal; -1 while it runs, and for NULL.
 int32_t boxlite_exec_info_code(const struct boxlite_exec_info *info);
 
-/// The signal that ended it, by its number on x86-64 Linux; 0 for none, while it runs, and for NULL.
+/// The signal that ended it, by its number on x86-64 Linux; 0 for none, while it runs, and for
+/// NULL.
 int32_t boxlite_exec_info_signal(const struct boxlite_exec_info *info);
 
 /// The offset of the first byte of a stream, BOXLITE_STDOUT or BOXLITE_STDERR, that was still held;
 /// 0 if it is not detached, for NULL, and for a number that is no such stream.
 uint64_t boxlite_exec_info_first(const struct boxlite_exec_info *info, int32_t stream);
 
-/// How many bytes a stream, BOXLITE_STDOUT or BOXLITE_STDERR, had; 0 if it is not detached, for NULL,
-/// and for a number that is no such stream.
-uint64_t boxlite_exec_info_total(const struct boxlite_exec_info *info,
-                                 int32_t stream);
+/// How many bytes a stream, BOXLITE_STDOUT or BOXLITE_STDERR, had; 0 if it is not detached, for
+/// NULL, and for a number that is no such stream.
+uint64_t boxlite_exec_info_total(const struct boxlite_exec_info *info, int32_t stream);
 
 /// Runs a command in the box, which is started first if it does not run, and gathers its output: of
 /// stdout and of stderr up to limit bytes each, SIZE_MAX for all; the rest is counted and dropped,
@@ -1347,8 +1347,8 @@ boxlite_status boxlite_op_take_box(struct boxlite_op *op,
                                    struct boxlite_box **box_out,
                                    struct boxlite_error **error);
 
-/// Takes the exec that boxlite_box_exec() or boxlite_box_attach() resulted in. *exec is owned by the caller. Errors as for
-/// boxlite_op_take_box().
+/// Takes the exec that boxlite_box_exec() or boxlite_box_attach() resulted in. *exec is owned by
+/// the caller. Errors as for boxlite_op_take_box().
 boxlite_status boxlite_op_take_exec(struct boxlite_op *op,
                                     struct boxlite_exec **exec,
                                     struct boxlite_error **error);
@@ -1359,8 +1359,8 @@ boxlite_status boxlite_op_take_info(struct boxlite_op *op,
                                     struct boxlite_box_info **info,
                                     struct boxlite_error **error);
 
-/// Takes the list that boxlite_box_list_execs() resulted in. *list is owned by the caller. Errors as
-/// for boxlite_op_take_box().
+/// Takes the list that boxlite_box_list_execs() resulted in. *list is owned by the caller. Errors
+/// as for boxlite_op_take_box().
 boxlite_status boxlite_op_take_exec_list(struct boxlite_op *op,
                                          struct boxlite_exec_list **list,
                                          struct boxlite_error **error);

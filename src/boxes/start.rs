@@ -3,7 +3,7 @@
 //! The stages from the machine's process on are the supervisor's, which reports them.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -24,7 +24,7 @@ use crate::channel::client::{Connection, Opening};
 use crate::engine::{Disk, MachineSpec, qemu};
 use crate::error::{Code, Error, Result};
 use crate::supervisor::LaunchSpec;
-use crate::supervisor::launch::{Identity, SUPERVISOR_LOG};
+use crate::supervisor::launch::{self, Identity, SUPERVISOR_LOG};
 use crate::supervisor::socket::PidFile;
 
 /// How long a stage of the last start took.
@@ -220,8 +220,8 @@ fn specify(context: &Context, config: &BoxConfig, run: &str) -> Result<LaunchSpe
 /// Where the supervisor of a box writes messages of its own.
 fn supervisor_log(box_dir: &Path) -> Result<File> {
     let path = box_dir.join(SUPERVISOR_LOG);
-    let log = OpenOptions::new().create(true).append(true).open(&path);
-    log.map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))
+    launch::open_log(&path)
+        .map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))
 }
 
 /// Starts a supervisor whose standard input is a socket to us, and returns our end. When it

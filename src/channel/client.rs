@@ -1,14 +1,16 @@
 //! A program's connection to a box's supervisor.
 
+mod detached;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
-    Attach, Data, Empty, Ended, Exec, ExecEntry, Failure, FailureKind, Follow, FromSupervisor, Gap,
-    Notice, Parked, Request, Response, Running, Signal, Stage, Standing, ToSupervisor,
-    from_supervisor, request, stream, to_supervisor,
+    Attach, Data, Empty, Ended, Exec, Failure, FailureKind, FromSupervisor, Gap, Notice, Parked,
+    Request, Response, Running, Signal, Stage, Standing, ToSupervisor, from_supervisor, request,
+    stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
 use bytes::BytesMut;
@@ -213,37 +215,6 @@ impl Connection {
         }
     }
 
-    /// Follows the output of a detached command, by the supervisor's number for it, from the given
-    /// offsets of stdout and stderr on.
-    pub async fn follow(&self, of: u32, from: [u64; 2]) -> Result<Arc<ExecStreams>> {
-        let (streams, exec) = self.shared.add(false, Kind::Followed, from);
-        let mut unclaimed = Unclaimed { connection: self, exec, armed: true };
-        let [stdout_from, stderr_from] = from;
-        let follow = Follow { exec, of, stdout_from, stderr_from, window: WINDOW };
-        let response = self.ask(request::Op::Follow(follow)).await?;
-        streams.set_number(response.number);
-        unclaimed.armed = false;
-        Ok(streams)
-    }
-
-    /// No longer follows a command.
-    pub fn leave(&self, exec: u32) {
-        self.shared.lock().execs.remove(&exec);
-        let body = Some(to_supervisor::Body::Leave(exec));
-        let _ = self.shared.outbox.send(ToSupervisor { body });
-    }
-
-    /// The commands that run, and the last detached ones that have ended.
-    pub async fn list(&self) -> Result<Vec<ExecEntry>> {
-        let response = self.ask(request::Op::ListExecs(Empty {})).await?;
-        Ok(response.execs.unwrap_or_default().list)
-    }
-
-    /// Lets the box outlive this program, which has started it.
-    pub async fn detach(&self) -> Result<()> {
-        self.ask(request::Op::Detach(Empty {})).await.map(drop)
-    }
-
     /// Signals a command's process group.
     pub async fn signal(&self, exec: u32, signal: i32) -> Result<()> {
         let op = request::Op::Signal(Signal { exec, signal });
@@ -315,21 +286,6 @@ impl Connection {
             who = self.silence(patience) => return Err(Error::new(Code::Timeout, who)),
         }
         Err(why(&self.ended().await))
-    }
-}
-
-/// A command that is about to be followed: not, if nobody waits for it any more.
-struct Unclaimed<'a> {
-    connection: &'a Connection,
-    exec: u32,
-    armed: bool,
-}
-
-impl Drop for Unclaimed<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.connection.leave(self.exec);
-        }
     }
 }
 

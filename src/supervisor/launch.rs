@@ -1,6 +1,7 @@
 //! From a specification to a machine that is the box, step by step.
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use boxlite_protocol::message::{
@@ -81,6 +82,18 @@ const ENTROPY: usize = 64;
 
 /// The supervisor's own messages, in the box's directory.
 pub const SUPERVISOR_LOG: &str = "logs/shim.log";
+
+/// What supervisors of a box's earlier runs have said is dropped when it is more than this.
+const LOG_LIMIT: u64 = 256 << 10;
+
+/// Opens that file, to append to it.
+pub fn open_log(path: &Path) -> std::io::Result<File> {
+    let log = OpenOptions::new().create(true).append(true).open(path)?;
+    if log.metadata()?.len() > LOG_LIMIT {
+        log.set_len(0)?;
+    }
+    Ok(log)
+}
 
 impl Order {
     /// Waits for the creating program's next message. Cancel-safe.

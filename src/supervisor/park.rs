@@ -4,7 +4,6 @@
 //! and stands still: it costs memory, and no processor. There are no files of it. When its box is
 //! known it becomes that box; if that does not work, the box is started as any other.
 
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use boxlite_protocol::message::{
@@ -125,8 +124,7 @@ impl<M: Machine> Parked<M> {
 
 /// From now on this process's own messages are kept with the box.
 pub fn keep_log(box_dir: &Path) -> std::io::Result<()> {
-    let path = box_dir.join(launch::SUPERVISOR_LOG);
-    let log = OpenOptions::new().create(true).append(true).open(path)?;
+    let log = launch::open_log(&box_dir.join(launch::SUPERVISOR_LOG))?;
     rustix::stdio::dup2_stdout(&log)?;
     rustix::stdio::dup2_stderr(&log)?;
     Ok(())

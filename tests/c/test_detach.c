@@ -141,6 +141,18 @@ static void orderly(void)
     boxlite_runtime_free(runtime);
 }
 
+// Starts a box in a machine that has waited for one, beside another that waits on.
+static void pooled(void)
+{
+    boxlite_runtime *runtime;
+    boxlite_runtime_options *options = in_home();
+    OK(boxlite_runtime_options_set_pool_size(options, 2, &error));
+    OK(boxlite_runtime_open(options, &runtime, &error));
+    EVENTUALLY(boxlite_runtime_pool_ready(runtime) == 2);
+    start_as(detached_box(runtime, "pooled"), BOXLITE_BOOT_POOLED);
+    kill(getpid(), SIGKILL);
+}
+
 // Starts a box, to be killed at any moment.
 static void hasty(void)
 {
@@ -299,6 +311,17 @@ static void one_that_is_stopped_ends_its_commands_and_keeps_what_they_wrote(boxl
     remove_box(runtime, box);
 }
 
+static void one_from_a_pool_lives_on_without_the_others(boxlite_runtime *runtime)
+{
+    wait_killed(start_program("pooled", -1, -1));
+    EVENTUALLY(count_machines() == 1);
+    boxlite_box *box = get_box(runtime, "pooled");
+    CHECK(status_of(box) == BOXLITE_BOX_RUNNING);
+    PRINTS(box, "echo here", "here\n");
+    remove_box(runtime, box);
+    EVENTUALLY(count_machines() == 0);
+}
+
 // Whenever its program is killed, a box either runs, or does not and has no process.
 static void a_program_killed_at_any_moment_leaves_a_box_or_none(boxlite_runtime *runtime)
 {
@@ -333,7 +356,7 @@ static void a_program_killed_at_any_moment_leaves_a_box_or_none(boxlite_runtime 
     remove_box(runtime, box);
 }
 
-static const program programs[] = {{"starter", starter}, {"orderly", orderly}, {"hasty", hasty}, {NULL, NULL}};
+static const program programs[] = {{"starter", starter}, {"orderly", orderly}, {"pooled", pooled}, {"hasty", hasty}, {NULL, NULL}};
 
 int main(int argc, char **argv)
 {
@@ -349,6 +372,7 @@ int main(int argc, char **argv)
     CHECK(status_of(box) == BOXLITE_BOX_RUNNING);
     boxlite_box_free(box);
     one_that_is_stopped_ends_its_commands_and_keeps_what_they_wrote(runtime);
+    one_from_a_pool_lives_on_without_the_others(runtime);
     a_program_killed_at_any_moment_leaves_a_box_or_none(runtime);
     close_runtime(runtime);
     return 0;
