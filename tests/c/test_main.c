@@ -120,7 +120,7 @@ static void a_stop_asks_it_to_end_and_its_last_words_are_kept(boxlite_runtime *r
     bytes out = {0}, err = {0};
     int32_t code;
     boxlite_box *box =
-        create_box(runtime, with_main("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.1; done"));
+        create_box(runtime, with_main("exec 2>/dev/null; trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.1; done"));
     start_box(box);
     boxlite_exec *exec = attach_main(box, 0);
     CHECK(boxlite_exec_id(exec) > 0);

@@ -102,8 +102,16 @@ static void the_same_version_is_served(boxlite_runtime *runtime)
     remove_box(runtime, box);
 }
 
+// A test that fails must not leave a machine that outlives it.
+static void leave_nothing(void)
+{
+    if (*home)
+        signal_machines(SIGKILL);
+}
+
 int main(void)
 {
+    atexit(leave_nothing);
     boxlite_runtime *runtime = open_runtime();
     a_later_version_may_stop_the_box_and_nothing_else(runtime);
     the_same_version_is_served(runtime);
