@@ -752,14 +752,14 @@ struct boxlite_runtime *boxlite_runtime_ref(struct boxlite_runtime *runtime);
 
 /// Frees a runtime handle; keep one for as long as you dispatch. When the last box, exec and
 /// operation of the runtime is freed too, the boxes it started are stopped at once, without a
-/// grace: use boxlite_runtime_shutdown() before for an orderly end. Does not wait for them, but may
-/// write to files of the home. NULL is fine.
+/// grace, unless they are detached: use boxlite_runtime_shutdown() before for an orderly end. Does
+/// not wait for them, but may write to files of the home. NULL is fine.
 void boxlite_runtime_free(struct boxlite_runtime *runtime);
 
 /// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM
-/// and grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Machines that
-/// wait for boxes end too, and no more are made. The operation has no result; its error is the
-/// first of those boxes that could not be stopped.
+/// and grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Detached ones run
+/// on. Machines that wait for boxes end too, and no more are made. The operation has no result; its
+/// error is the first of those boxes that could not be stopped.
 boxlite_status boxlite_runtime_shutdown(struct boxlite_runtime *runtime,
                                         uint32_t grace_ms,
                                         struct boxlite_op **op,
@@ -844,8 +844,8 @@ const char *boxlite_box_name(const struct boxlite_box *box);
 /// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE
 /// (QEMU or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest
 /// did not come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and
-/// does not work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was
-/// removed).
+/// does not work), BOXLITE_EXECUTION (its main process could not be run), BOXLITE_BUSY (another
+/// program is changing the box), BOXLITE_NOT_FOUND (it was removed).
 boxlite_status boxlite_box_start(struct boxlite_box *box,
                                  struct boxlite_op **op,
                                  struct boxlite_error **error);

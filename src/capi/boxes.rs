@@ -196,8 +196,8 @@ pub unsafe extern "C" fn boxlite_box_name(r#box: *const boxlite_box) -> *const c
 /// to this program at that moment, and 64 MiB free on the home's file system), BOXLITE_ENGINE
 /// (QEMU or the guest kernel is missing or ended; quotes the console), BOXLITE_TIMEOUT (the guest
 /// did not come up in time; quotes the console), BOXLITE_UNSUPPORTED_ENGINE (KVM was demanded and
-/// does not work), BOXLITE_BUSY (another program is changing the box), BOXLITE_NOT_FOUND (it was
-/// removed).
+/// does not work), BOXLITE_EXECUTION (its main process could not be run), BOXLITE_BUSY (another
+/// program is changing the box), BOXLITE_NOT_FOUND (it was removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_start(
     r#box: *mut boxlite_box,

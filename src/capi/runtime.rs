@@ -153,8 +153,8 @@ pub unsafe extern "C" fn boxlite_runtime_ref(
 
 /// Frees a runtime handle; keep one for as long as you dispatch. When the last box, exec and
 /// operation of the runtime is freed too, the boxes it started are stopped at once, without a
-/// grace: use boxlite_runtime_shutdown() before for an orderly end. Does not wait for them, but may
-/// write to files of the home. NULL is fine.
+/// grace, unless they are detached: use boxlite_runtime_shutdown() before for an orderly end. Does
+/// not wait for them, but may write to files of the home. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_free(runtime: *mut boxlite_runtime) {
     // SAFETY: a live handle that is not used again, or NULL.
@@ -165,9 +165,9 @@ pub unsafe extern "C" fn boxlite_runtime_free(runtime: *mut boxlite_runtime) {
 }
 
 /// Stops all boxes that this runtime started, all at the same time: their processes get SIGTERM
-/// and grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Machines that
-/// wait for boxes end too, and no more are made. The operation has no result; its error is the
-/// first of those boxes that could not be stopped.
+/// and grace_ms milliseconds to end, then SIGKILL, and their disks are unmounted. Detached ones run
+/// on. Machines that wait for boxes end too, and no more are made. The operation has no result; its
+/// error is the first of those boxes that could not be stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_shutdown(
     runtime: *mut boxlite_runtime,
