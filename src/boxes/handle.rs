@@ -581,6 +581,10 @@ impl Inner {
     /// Stops the box; false if it did not run.
     async fn stop(self: &Arc<Self>, grace: Duration) -> Result<bool> {
         let Some(connection) = self.connection().await? else { return Ok(false) };
+        // Whoever finds it stopping and not locked knows that its stopper died. If another program is
+        // at it too, its word is as good.
+        let id = self.config.id.clone();
+        let _lock = self.context.blocking(move |context| context.lock_box(&id)).await.ok();
         // A box can be stopped even if that cannot be written down.
         self.note(&connection.running().run, Change::Stop).await;
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);

@@ -94,6 +94,8 @@ pub enum Change {
     Resume,
     /// Somebody begins to stop it.
     Stop,
+    /// Whoever was stopping it has died, and had not asked its supervisor yet.
+    RunOn,
     /// Its machine is gone.
     End(End),
 }
@@ -181,7 +183,7 @@ impl BoxState {
             }
             Change::Pause { why } => state.error_reason.clone_from(why),
             Change::Resume => state.error_reason = None,
-            Change::Stop => {}
+            Change::Stop | Change::RunOn => {}
         }
         Ok((state != *self).then_some(state))
     }
@@ -194,6 +196,7 @@ impl BoxState {
             Change::Pause { .. } => ("paused", "only a running box can be"),
             Change::Resume => ("resumed", "only a paused box can be"),
             Change::Stop => ("stopped", "it does not run"),
+            Change::RunOn => ("running on", "nobody was stopping it"),
             Change::End(_) => ("at its end", "it does not run"),
         };
         Error::new(
@@ -214,6 +217,7 @@ impl Status {
             (Running | Paused, Change::Pause { .. }) => Some(Paused),
             (Running | Paused, Change::Resume) => Some(Running),
             (Starting | Running | Paused | Stopping, Change::Stop) => Some(Stopping),
+            (Stopping, Change::RunOn) => Some(Running),
             (Starting | Running | Paused | Stopping, Change::End(end)) => {
                 Some(if end.failed { Failed } else { Stopped })
             }
@@ -243,6 +247,7 @@ mod tests {
             Change::Pause { why: None },
             Change::Resume,
             Change::Stop,
+            Change::RunOn,
             end(false),
             end(true),
         ]
@@ -250,14 +255,14 @@ mod tests {
 
     /// For each status, where each change leads: `-` is refused, `=` makes no difference.
     const TABLE: &[(Status, &str)] = &[
-        (Unknown, "s-------"),
-        (Configured, "s-------"),
-        (Starting, "-rt--pTF"),
-        (Running, "---PrpTF"),
-        (Stopping, "-----pTF"),
-        (Stopped, "s-----=="),
-        (Paused, "---PrpTF"),
-        (Failed, "s-----=="),
+        (Unknown, "s--------"),
+        (Configured, "s--------"),
+        (Starting, "-rt--p-TF"),
+        (Running, "---Prp-TF"),
+        (Stopping, "-----prTF"),
+        (Stopped, "s------=="),
+        (Paused, "---Prp-TF"),
+        (Failed, "s------=="),
     ];
 
     #[test]

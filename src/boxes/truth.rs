@@ -30,16 +30,30 @@ pub fn note(context: &Context, id: &str, run: &str, change: &Change) -> Result<B
 /// next look does it.
 pub fn state(context: &Context, id: &str) -> Result<BoxState> {
     let state = read(context, id)?;
-    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
+    if is_plausible(context, id, &state)? {
         return Ok(state);
     }
     // Somebody who is just starting or stopping it knows better.
     let Ok(_lock) = context.lock_box(id) else { return Ok(state) };
     let state = read(context, id)?;
-    if !state.status.is_active() || is_supervised(&context.home.of_box(id))? {
-        return Ok(state);
+    match &state.run {
+        _ if is_plausible(context, id, &state)? => Ok(state),
+        Some(run)
+            if state.status == Status::Stopping && is_supervised(&context.home.of_box(id))? =>
+        {
+            note(context, id, run, &Change::RunOn).or_else(|error| unwritten(id, error, state))
+        }
+        _ => correct(context, id, &state),
     }
-    correct(context, id, &state)
+}
+
+/// Whether there is no reason to look closer.
+fn is_plausible(context: &Context, id: &str, state: &BoxState) -> Result<bool> {
+    if !state.status.is_active() {
+        return Ok(true);
+    }
+    // A stop takes a while, and holds the box's lock.
+    Ok(state.status != Status::Stopping && is_supervised(&context.home.of_box(id))?)
 }
 
 /// Looks at every box whose row says that its machine may be running.
