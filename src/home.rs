@@ -1,6 +1,6 @@
 //! The layout of a home directory: which file is where; and the lock that its programs share.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -140,6 +140,11 @@ impl Home {
     /// Held while a box's state changes.
     pub fn box_lock(&self, id: &str) -> PathBuf {
         self.root.join("locks").join(format!("box-{id}.lock"))
+    }
+
+    /// The box of which a file is [`Home::box_lock`].
+    pub fn box_of_lock(name: &OsStr) -> Option<&str> {
+        name.to_str()?.strip_prefix("box-")?.strip_suffix(".lock")
     }
 }
 

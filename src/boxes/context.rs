@@ -1,7 +1,8 @@
 //! What all boxes of a home share.
 
 use std::fs::{File, OpenOptions};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -113,16 +114,32 @@ impl Context {
         let failed = |e: std::io::Error| {
             Error::io(Code::Storage, format!("lock {}", path.display()), &e).object(id)
         };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(BoxLock { _file: file }),
-            Err((_, Errno::EWOULDBLOCK)) => Err(Error::new(
-                Code::Busy,
-                format!("another program is changing box {id}: try again when it is done"),
-            )
-            .object(id)),
-            Err((_, e)) => Err(failed(e.into())),
+        loop {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+                // Else it was removed between the two, and is no lock any more.
+                Ok(file) if has_name(&file, &path).map_err(failed)? => {
+                    return Ok(BoxLock { _file: file });
+                }
+                Ok(_) => {}
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    let text = "another program is changing box";
+                    let text = format!("{text} {id}: try again when it is done");
+                    return Err(Error::new(Code::Busy, text).object(id));
+                }
+                Err((_, e)) => return Err(failed(e.into())),
+            }
         }
+    }
+}
+
+/// Whether a name is that of an open file.
+fn has_name(file: &File, path: &Path) -> std::io::Result<bool> {
+    let of_file = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (of_file.dev(), of_file.ino())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -3,11 +3,14 @@
 //! To make a box and to remove one takes several steps, so each is an intent first. Whoever does it
 //! holds the box's lock; an intent whose box nobody has locked is that of a program that died.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::context::Context;
 use crate::disk::durable::sync_directory;
 use crate::error::{Code, Error, Result};
+use crate::home::Home;
+use crate::image::DiskCache;
 use crate::store::Intent;
 use crate::supervisor::socket::PidFile;
 
@@ -68,8 +71,8 @@ pub fn finish(context: &Context, id: &str, intent: i64) -> Result<()> {
     Ok(())
 }
 
-/// Carries to its end, or undoes, what programs were doing when they died; and tells of directories
-/// that belong to no box.
+/// Carries to its end, or undoes, what programs were doing when they died, and does away with what they
+/// left; and tells of directories that belong to no box.
 pub fn recover(context: &Context) -> Result<()> {
     for Intent { id: intent, box_id, kind, .. } in context.store.intents()? {
         // Somebody is at it.
@@ -81,20 +84,39 @@ pub fn recover(context: &Context) -> Result<()> {
             tracing::warn!("what is left of box {box_id} ({kind}) cannot be removed: {error}");
         }
     }
+    sweep_locks(context)?;
+    let home = &context.home;
+    if let Err(error) = DiskCache::new(home.images(), home.locks()).sweep() {
+        tracing::warn!("what is left of an image's disk cannot be removed: {error}");
+    }
     report_strangers(context)
+}
+
+/// Locks of boxes that are no more, or that never came to be.
+fn sweep_locks(context: &Context) -> Result<()> {
+    let found = names(&context.home.locks())?;
+    let known = context.store.known_ids()?;
+    let ids = found.iter().filter_map(|name| Home::box_of_lock(name));
+    for id in ids.filter(|id| !known.contains(*id)) {
+        // Else somebody begins to make it.
+        if let Ok(_lock) = context.lock_box(id) {
+            let _ = std::fs::remove_file(context.home.box_lock(id));
+        }
+    }
+    Ok(())
+}
+
+fn names(directory: &Path) -> Result<Vec<OsString>> {
+    std::fs::read_dir(directory)
+        .and_then(|entries| entries.map(|e| e.map(|e| e.file_name())).collect())
+        .map_err(|e| Error::io(Code::Storage, format!("list {}", directory.display()), &e))
 }
 
 /// Directories without a row are somebody's data: they are left alone.
 fn report_strangers(context: &Context) -> Result<()> {
     let boxes = context.home.boxes();
-    let failed =
-        |e: std::io::Error| Error::io(Code::Storage, format!("list {}", boxes.display()), &e);
     // What there is first: a box that is made meanwhile then is known.
-    let found = std::fs::read_dir(&boxes)
-        .and_then(|entries| {
-            entries.map(|e| e.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(failed)?;
+    let found = names(&boxes)?;
     let known = context.store.known_ids()?;
     for name in found.iter().filter(|name| name.to_str().is_none_or(|id| !known.contains(id))) {
         let directory = boxes.join(name);

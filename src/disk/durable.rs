@@ -3,8 +3,9 @@
 //! A [`PendingFile`] is written under a temporary name beside its target, synced, renamed and
 //! its directory synced. Dropped before [`PendingFile::commit`], it leaves nothing.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +114,21 @@ pub fn remove_leftovers(target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The targets of which a directory has files that are not complete: somebody writes them, or was
+/// killed.
+pub fn unfinished(directory: &Path) -> Result<BTreeSet<PathBuf>> {
+    let entries = std::fs::read_dir(directory)
+        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+        .map_err(|e| Error::io(Code::Storage, format!("list {}", directory.display()), &e))?;
+    let target = |entry: &DirEntry| {
+        let found = entry.file_name();
+        let name = found.as_bytes().strip_prefix(b".")?.strip_suffix(SUFFIX.as_bytes())?;
+        let end = name.iter().rposition(|b| *b == b'.')?;
+        Some(directory.join(OsStr::from_bytes(&name[..end])))
+    };
+    Ok(entries.iter().filter_map(target).collect())
+}
+
 fn temporary_prefix(name: &OsStr) -> Vec<u8> {
     let mut prefix = vec![b'.'];
     prefix.extend_from_slice(name.as_bytes());
@@ -181,6 +197,8 @@ mod tests {
         for other in ["a", "a.partial", ".b.x.partial", ".a.x"] {
             std::fs::write(directory.path().join(other), b"").unwrap();
         }
+        let targets = ["a", "b"].map(|name| directory.path().join(name));
+        assert_eq!(unfinished(directory.path()).unwrap(), targets.into());
         remove_leftovers(&target).unwrap();
         assert!(!kept.exists());
         assert_eq!(names(directory.path()).len(), 4);

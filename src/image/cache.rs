@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{Digest, Image, Observer, Reserved};
-use crate::disk::durable::{IfExists, PendingFile, remove_leftovers};
+use crate::disk::durable::{IfExists, PendingFile, remove_leftovers, unfinished};
 use crate::error::{Code, Error, Result};
 
 /// Number of the way in which disks are laid out: another one is another file.
@@ -58,7 +58,7 @@ impl DiskCache {
             return Ok(path);
         }
         let key = disk_key(image, bytes);
-        let _lock = self.lock(&format!("disk-image-{key}.lock"))?;
+        let _lock = self.lock(&lock_name(&key))?;
         if is_complete(&path, bytes)? {
             return Ok(path);
         }
@@ -66,6 +66,19 @@ impl DiskCache {
         remove_leftovers(&path)?;
         image.write_shared_disk(&path, bytes, reserved, observer)?;
         Ok(path)
+    }
+
+    /// Removes what killed builders left of disks that nobody builds now.
+    pub fn sweep(&self) -> Result<()> {
+        for path in unfinished(&self.images.join("disk-images"))? {
+            let key = path.file_stem().unwrap_or_default().to_string_lossy();
+            let lock = self.open_lock(&lock_name(&key))?;
+            // Else somebody is at it.
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                remove_leftovers(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where a manifest or config is kept.
@@ -92,21 +105,30 @@ impl DiskCache {
 
     /// Waits for the lock; it is given back when the file is closed.
     fn lock(&self, name: &str) -> Result<File> {
-        create_directory(&self.locks)?;
-        let path = self.locks.join(name);
-        let failed =
-            |e: &std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), e);
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true);
-        let file = options.open(&path).map_err(|e| failed(&e))?;
+        let file = self.open_lock(name)?;
         loop {
             match flock(&file, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(file),
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(failed(&e.into())),
+                Err(e) => return Err(Error::io(Code::Storage, format!("lock {name}"), &e.into())),
             }
         }
     }
+
+    fn open_lock(&self, name: &str) -> Result<File> {
+        create_directory(&self.locks)?;
+        let path = self.locks.join(name);
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        options
+            .open(&path)
+            .map_err(|e| Error::io(Code::Storage, format!("lock {}", path.display()), &e))
+    }
+}
+
+/// The lock of who builds a disk.
+fn lock_name(key: &str) -> String {
+    format!("disk-image-{key}.lock")
 }
 
 fn disk_key(image: &Image, bytes: u64) -> String {

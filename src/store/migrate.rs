@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction};
 
 use super::schema;
-use crate::disk::durable::{IfExists, PendingFile};
+use crate::disk::durable::{IfExists, PendingFile, remove_leftovers};
 use crate::error::{Code, Error, Result};
 use crate::home::Home;
 
@@ -65,6 +65,8 @@ pub fn backup(database: &Path, version: i64) -> PathBuf {
 fn back_up(connection: &mut Connection, to: &Path) -> Result<()> {
     let what = format!("copy the database to {}", to.display());
     let bytes = connection.serialize(rusqlite::MAIN_DB).map_err(|e| schema::error(&what, &e))?;
+    // Whoever began one was ended: we have the home alone.
+    remove_leftovers(to)?;
     let copy = PendingFile::create(to)?;
     copy.file().write_all(&bytes).map_err(|e| Error::io(Code::Storage, &what, &e))?;
     copy.commit(IfExists::Replace)
