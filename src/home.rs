@@ -132,6 +132,17 @@ impl Home {
         self.boxes().join(id)
     }
 
+    /// Makes a box's own directories, as far as they are missing.
+    pub fn make_box(&self, id: &str) -> Result<()> {
+        for part in ["disks", "snapshots", "sockets", "logs"] {
+            let path = self.of_box(id).join(part);
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| {
+                Error::io(Code::Storage, format!("create {}", path.display()), &e).object(id)
+            })?;
+        }
+        Ok(())
+    }
+
     /// A box's disk.
     pub fn disk(&self, id: &str) -> PathBuf {
         self.of_box(id).join("disks/disk.qcow2")

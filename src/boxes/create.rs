@@ -1,9 +1,7 @@
 //! From options to a box that can be started: image, disk, rows. Nothing of a box that could not
 //! be made stays behind.
 
-use std::fs::DirBuilder;
 use std::ops::ControlFlow;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -182,14 +180,7 @@ impl Creation<'_> {
         let intent = self.context.store.begin_intent(&id, CREATE, "{}")?;
         let undo = Undo { context: self.context, id: &id, intent, armed: true };
         let directory = self.context.home.of_box(&id);
-        for part in ["disks", "snapshots", "sockets", "logs"] {
-            let path = directory.join(part);
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(|e| Error::io(Code::Storage, format!("create {}", path.display()), &e))?;
-        }
+        self.context.home.make_box(&id)?;
         let size = options.disk_size_mib * MIB;
         overlay::create(&self.context.home.disk(&id), base, DiskFormat::Raw, size)?;
         let config = configure(&id, options, image)?;

@@ -488,6 +488,8 @@ impl Inner {
             let lock = context.lock_box(&id)?;
             let before = truth::startable(context, &id)?;
             admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
+            // A box of other software lacks some.
+            context.home.make_box(&id)?;
             truth::note(context, &id, &run, &Change::Start)?;
             Ok((lock, before.status))
         };
