@@ -443,7 +443,7 @@ impl Inner {
         if let Err(error) = self.record(&run, Change::Started { pid }).await {
             connection.close();
             supervisor.end().await;
-            return Err(error.or_object(&*self.config.id));
+            return Err(self.note_unwritten_start(error, &run).await);
         }
         let accelerator = &connection.running().accelerator;
         tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
@@ -480,6 +480,17 @@ impl Inner {
         error.or_object(&*self.config.id)
     }
 
+    /// Writes down the end of a machine that came up and could not be said to run.
+    async fn note_unwritten_start(&self, error: Error, run: &str) -> Error {
+        self.note(run, ended(&Ok(()))).await;
+        let id = &*self.config.id;
+        if error.code() != Code::InvalidState {
+            return error.or_object(id);
+        }
+        let text = "somebody else stopped the box while it was being started";
+        Error::new(Code::Stopped, text).object(id)
+    }
+
     /// Takes the box for a start, if it and the host permit one. Returns how it was before.
     async fn begin_start(&self, run: &str) -> Result<(BoxLock, Status)> {
         let (id, memory_mib) = (self.config.id.clone(), self.config.options.memory_mib);
@@ -506,6 +517,7 @@ impl Inner {
                 Ok(()) = standing.changed() => self.note_standing(&connection).await,
             }
         };
+        let outcome = self.last_word(&connection, outcome);
         let _turn = self.turn.lock().await;
         let owned = self.live().owned;
         if self.note_end(&outcome).await
@@ -515,6 +527,14 @@ impl Inner {
         {
             tracing::warn!("{error}");
         }
+    }
+
+    /// How a box ended: what its supervisor left in writing counts, if that ended before it could say so.
+    fn last_word(&self, connection: &Connection, outcome: Result<()>) -> Result<()> {
+        outcome.or_else(|error| match EndRecord::read(&self.box_dir(), &connection.running().run) {
+            Some(record) if record.code == 0 => Ok(()),
+            _ => Err(error),
+        })
     }
 
     /// Writes down how the machine is now: whoever comes last writes what was said last.
@@ -595,7 +615,7 @@ impl Inner {
                 self.kill_supervisor(&connection).await?;
                 Err(silent.context("the box was cut off"))
             }
-            outcome => outcome,
+            outcome => self.last_word(&connection, outcome),
         };
         self.note_end(&outcome).await;
         outcome.map(|()| true).map_err(|e| e.or_object(&*self.config.id))
