@@ -34,7 +34,7 @@ pub fn open(home: &Home, lock: &mut HomeLock) -> Result<Connection> {
     let failed = |e: rusqlite::Error| schema::error(&what, &e).object(path.display().to_string());
     check_not_lost(home, &what)?;
     // Nothing in the log, and there is nothing that closing could move into the file.
-    let has_log = std::fs::metadata(log_of(&path)).is_ok_and(|log| log.len() > 0);
+    let has_log = has_log(&path);
     let mut connection = Connection::open(&path).map_err(failed)?;
     connection.busy_timeout(PATIENCE).map_err(failed)?;
     let keep_log = |connection: &Connection, keep| {
@@ -57,10 +57,11 @@ pub fn open(home: &Home, lock: &mut HomeLock) -> Result<Connection> {
     Ok(connection)
 }
 
-fn log_of(path: &Path) -> std::path::PathBuf {
+/// Whether something stands in the write-ahead log.
+fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    log.into()
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 /// Finds out what a database is, or refuses it. Changes nothing.
@@ -78,7 +79,7 @@ fn examine(connection: &Connection, home: &Home, what: &str) -> Result<Found> {
         let text = format!("{what}: it is read-only: make it writable, or choose another home");
         return Err(Error::new(Code::Storage, text).object(path.display().to_string()));
     }
-    if let Some(fault) = damage(connection).map_err(failed)? {
+    if let Some(fault) = damage(connection, &path).map_err(failed)? {
         return refuse(format!(
             "it is damaged ({fault}) and was left as it is: put back a copy, or choose another home"
         ));
@@ -117,15 +118,23 @@ fn is_unknown(error: &rusqlite::Error) -> bool {
 }
 
 /// What is wrong with the file, if anything is. Reads all of it, a millisecond for each megabyte.
-fn damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
+fn damage(connection: &Connection, path: &Path) -> rusqlite::Result<Option<String>> {
     let outcome: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
-    Ok((outcome != "ok").then_some(outcome))
+    if outcome != "ok" {
+        return Ok(Some(outcome));
+    }
+    // SQLite takes what is missing of the last page for zeros. What the log has is not missing.
+    let page: u32 = connection.pragma_query_value(None, "page_size", |r| r.get(0))?;
+    let length = std::fs::metadata(path).map_or(0, |file| file.len());
+    let cut = !length.is_multiple_of(u64::from(page)) && !has_log(path);
+    Ok(cut.then(|| "its last page is incomplete".into()))
 }
 
 /// Where there are boxes there was a database: a new one would know of none of them.
 fn check_not_lost(home: &Home, what: &str) -> Result<()> {
     let path = home.database();
-    let is_missing = || std::fs::metadata(&path).map_or(true, |file| file.len() == 0);
+    // A single byte is none to SQLite either.
+    let is_missing = || std::fs::metadata(&path).map_or(true, |file| file.len() <= 1);
     if !is_missing() {
         return Ok(());
     }
