@@ -4,7 +4,7 @@
 //! The C ABI in `include/boxlite.h` stands on the types re-exported here. The modules, from the
 //! ground up (an import never points up):
 //!
-//! 1. [`error`], [`home`]
+//! 1. [`error`], [`failpoint`], [`home`]
 //! 2. [`store`], [`disk`], [`image`], [`engine`], [`channel`]
 //! 3. [`supervisor`] (one running box, a process of its own), [`boxes`]
 //! 4. [`runtime`]
@@ -15,6 +15,7 @@ pub mod channel;
 pub mod disk;
 pub mod engine;
 pub mod error;
+pub mod failpoint;
 pub mod home;
 pub mod image;
 pub mod runtime;

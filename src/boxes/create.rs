@@ -20,6 +20,7 @@ use super::{BoxOptions, Observer, Progress};
 use crate::disk::durable::sync_directory;
 use crate::disk::overlay::{self, DiskFormat};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 use crate::image::{DiskCache, Image, Resolver};
 use crate::store::ImageRow;
 
@@ -177,18 +178,24 @@ impl Creation<'_> {
     fn make(&self, options: &BoxOptions, image: &Image, base: &Path) -> Result<BoxConfig> {
         let id = ulid::Ulid::generate().to_string();
         let _lock = self.context.lock_box(&id)?;
+        failpoint::hit(Point::CreateLocked);
         let intent = self.context.store.begin_intent(&id, CREATE, "{}")?;
+        failpoint::hit(Point::CreateIntent);
         let undo = Undo { context: self.context, id: &id, intent, armed: true };
         let directory = self.context.home.of_box(&id);
         self.context.home.make_box(&id)?;
+        failpoint::hit(Point::CreateDirectory);
         let size = options.disk_size_mib * MIB;
         overlay::create(&self.context.home.disk(&id), base, DiskFormat::Raw, size)?;
+        failpoint::hit(Point::CreateDisk);
         let config = configure(&id, options, image)?;
         let state = BoxState::new().to_row(&id)?;
         // The disk and its directory are; their names are not yet.
         sync_directory(&directory)?;
         sync_directory(&self.context.home.boxes())?;
+        failpoint::hit(Point::CreateSynced);
         self.context.store.save(&config.to_row(Utc::now())?, &state, Some(intent))?;
+        failpoint::hit(Point::CreateRows);
         undo.disarm();
         Ok(config)
     }

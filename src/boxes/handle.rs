@@ -28,6 +28,7 @@ use boxlite_protocol::message::{Running, Standing};
 
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 use crate::supervisor::health::HealthReport;
 use crate::supervisor::launch::Identity;
 use crate::supervisor::record::EndRecord;
@@ -439,12 +440,14 @@ impl Inner {
             Ok(launched) => launched,
             Err(error) => return Err(self.note_failed_start(error, &run, before).await),
         };
+        failpoint::hit(Point::StartOpened);
         let pid = connection.running().supervisor_pid;
         if let Err(error) = self.record(&run, Change::Started { pid }).await {
             connection.close();
             supervisor.end().await;
             return Err(self.note_unwritten_start(error, &run).await);
         }
+        failpoint::hit(Point::StartRecorded);
         let accelerator = &connection.running().accelerator;
         tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
         self.count(connection.running(), &stages);
@@ -497,11 +500,13 @@ impl Inner {
         let run = run.to_owned();
         let begin = move |context: &Context| {
             let lock = context.lock_box(&id)?;
+            failpoint::hit(Point::StartLocked);
             let before = truth::startable(context, &id)?;
             admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
             // A box of other software lacks some.
             context.home.make_box(&id)?;
             truth::note(context, &id, &run, &Change::Start)?;
+            failpoint::hit(Point::StartNoted);
             Ok((lock, before.status))
         };
         self.context.blocking(begin).await
@@ -603,12 +608,14 @@ impl Inner {
     /// Stops the box; false if it did not run.
     async fn stop(self: &Arc<Self>, grace: Duration) -> Result<bool> {
         let Some(connection) = self.connection().await? else { return Ok(false) };
+        failpoint::hit(Point::StopBegun);
         // Whoever finds it stopping and not locked knows that its stopper died. If another program is
         // at it too, its word is as good.
         let id = self.config.id.clone();
         let _lock = self.context.blocking(move |context| context.lock_box(&id)).await.ok();
         // A box can be stopped even if that cannot be written down.
         self.note(&connection.running().run, Change::Stop).await;
+        failpoint::hit(Point::StopNoted);
         let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let outcome = match connection.shutdown(grace).await {
             Err(silent) if silent.code() == Code::Timeout && !connection.has_ended() => {
@@ -617,7 +624,9 @@ impl Inner {
             }
             outcome => self.last_word(&connection, outcome),
         };
+        failpoint::hit(Point::StopAnswered);
         self.note_end(&outcome).await;
+        failpoint::hit(Point::StopRecorded);
         outcome.map(|()| true).map_err(|e| e.or_object(&*self.config.id))
     }
 

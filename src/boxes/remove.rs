@@ -9,6 +9,7 @@ use std::path::Path;
 use super::context::Context;
 use crate::disk::durable::sync_directory;
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 use crate::home::Home;
 use crate::image::DiskCache;
 use crate::store::Intent;
@@ -35,6 +36,7 @@ pub fn is_supervised(box_dir: &Path) -> Result<bool> {
 /// though it may be the next program that opens the home which does it.
 pub fn remove(context: &Context, id: &str) -> Result<()> {
     let _lock = context.lock_box(id)?;
+    failpoint::hit(Point::RemoveLocked);
     context.store.load(id)?.ok_or_else(|| not_found(id))?;
     if is_supervised(&context.home.of_box(id))? {
         let text = "its machine is still ending: try again";
@@ -47,6 +49,7 @@ pub fn remove(context: &Context, id: &str) -> Result<()> {
         deleted => deleted,
     };
     let intent = deleted?.ok_or_else(|| not_found(id))?;
+    failpoint::hit(Point::RemoveRows);
     if let Err(error) = finish(context, id, intent) {
         tracing::warn!("box {id} is removed, but not all of its files yet: {error}");
     }
@@ -65,8 +68,11 @@ pub fn finish(context: &Context, id: &str, intent: i64) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
         _ => {}
     }
+    failpoint::hit(Point::RemoveFiles);
     sync_directory(&context.home.boxes())?;
+    failpoint::hit(Point::RemoveSynced);
     context.store.end_intent(intent)?;
+    failpoint::hit(Point::RemoveIntent);
     let _ = std::fs::remove_file(context.home.box_lock(id));
     Ok(())
 }
@@ -74,6 +80,9 @@ pub fn finish(context: &Context, id: &str, intent: i64) -> Result<()> {
 /// Carries to its end, or undoes, what programs were doing when they died, and does away with what they
 /// left; and tells of directories that belong to no box.
 pub fn recover(context: &Context) -> Result<()> {
+    if !failpoint::recovers() {
+        return Ok(());
+    }
     for Intent { id: intent, box_id, kind, .. } in context.store.intents()? {
         // Somebody is at it.
         let Ok(_lock) = context.lock_box(&box_id) else { continue };

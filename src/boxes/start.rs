@@ -23,6 +23,7 @@ use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
 use crate::engine::{Disk, MachineSpec, qemu};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 use crate::supervisor::LaunchSpec;
 use crate::supervisor::launch::{self, Identity, SUPERVISOR_LOG};
 use crate::supervisor::socket::PidFile;
@@ -67,6 +68,7 @@ pub async fn launch(
     let began = Instant::now();
     let held = spawn_supervisor(&context.settings.libexec, &supervisor_log(&spec.box_dir)?)?;
     stages.done("spawn", began.elapsed());
+    failpoint::hit(Point::StartSpawned);
     let (mut connection, supervisor) =
         open(held, &spec.box_dir, json, &mut stages, &mut unwanted).await?;
     lost.into_iter().for_each(|detour| connection.add_detour(detour));
@@ -242,6 +244,7 @@ pub fn spawn_supervisor(
     ours.set_nonblocking(true).map_err(|e| failed(&e))?;
     let env = KEPT_ENVIRONMENT
         .iter()
+        .chain(failpoint::ENVIRONMENT)
         .filter_map(|name| {
             let value = std::env::var_os(name)?;
             Some(c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()))

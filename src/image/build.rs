@@ -11,6 +11,7 @@ use super::{Image, layer};
 use crate::disk::durable::{IfExists, PendingFile};
 use crate::disk::ext4::{Attributes, BLOCK_BYTES, Kind, Volume};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 
 /// Bytes of a layer between two reports.
 const REPORT_BYTES: u64 = 128 * 1024;
@@ -76,6 +77,7 @@ impl Image {
             .file()
             .set_permissions(Permissions::from_mode(0o444))
             .map_err(|e| Error::io(Code::Storage, "make the disk read-only", &e))?;
+        failpoint::hit(Point::CreateImageDisk);
         pending.commit(IfExists::Replace)?;
         Ok(summary)
     }

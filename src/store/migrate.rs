@@ -14,6 +14,7 @@ use rusqlite::{Connection, Transaction};
 use super::schema;
 use crate::disk::durable::{IfExists, PendingFile, remove_leftovers};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 use crate::home::Home;
 
 /// The way from one version to the next.
@@ -38,11 +39,14 @@ pub fn run(home: &Home, connection: &mut Connection, steps: &[Step]) -> Result<(
     let mut missing = steps.iter().filter(|step| step.to > found).peekable();
     if missing.peek().is_some() {
         back_up(connection, &backup(&path, found))?;
+        failpoint::hit(Point::AdoptBackedUp);
     }
     for step in missing {
         let what = format!("change {} to version {}", path.display(), step.to);
         (step.files)(home, connection).map_err(|e| e.context(&what))?;
+        failpoint::hit(Point::AdoptFiles);
         change(connection, step).map_err(|e| schema::error(&what, &e))?;
+        failpoint::hit(Point::AdoptTables);
         tracing::info!("{} has version {} now", path.display(), step.to);
     }
     Ok(())

@@ -11,6 +11,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::{adopt, migrate, schema};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 use crate::home::{Home, HomeLock};
 
 /// How long another program is waited for.
@@ -161,7 +162,9 @@ fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     if schema::is_empty(&transaction)? {
         schema::create(&transaction)?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    failpoint::hit(Point::OpenMade);
+    Ok(())
 }
 
 /// Of several who switch at the same moment, SQLite tells all but one at once that the database is

@@ -19,6 +19,7 @@ use super::socket;
 use crate::channel::guest::{self, Session};
 use crate::engine::{self, Engine, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, Road};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 
 /// Everything a supervisor is told. Written and read by the same build of the library.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,6 +131,7 @@ impl<M: Machine> Launcher<M> {
         let Launcher { spec, parked } = self;
         let mut stages = Stages::new(clients);
         let listener = socket::listen(&spec.box_dir)?;
+        failpoint::hit(Point::StartListening);
         stages.done("supervisor");
 
         let launch = run(engine, &spec, parked, &mut stages);
@@ -148,6 +150,7 @@ impl<M: Machine> Launcher<M> {
             )
             .errno(failure.errno));
         }
+        failpoint::hit(Point::StartAnswered);
         set_clock(&mut guest).await?;
         Ok(Launched { machine, guest, road, detours, spec, listener })
     }

@@ -46,6 +46,7 @@ use tokio::net::UnixStream;
 
 use crate::engine::{CRASH_WORDS, Engine, Machine, MachineEnd, oom};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 use creator::Creator;
 use launch::{Launcher, Order};
 use peer::Clients;
@@ -68,6 +69,7 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
         };
         let (box_dir, run) = (launcher.spec.box_dir.clone(), launcher.spec.run.clone());
         let pid_file = PidFile::create(&box_dir)?;
+        failpoint::hit(Point::StartTaken);
         let end = async {
             let launched = launcher.launch(&engine, &mut clients).await?;
             serve::serve(launched, &mut clients, &creator).await
@@ -75,7 +77,9 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
         .await;
         // Who finds that nobody serves the box any more finds out why, too.
         leave_word(&box_dir, run, &end);
+        failpoint::hit(Point::StopWordLeft);
         drop(pid_file);
+        failpoint::hit(Point::StopReleased);
         end
     }
     .await;

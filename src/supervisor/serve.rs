@@ -20,6 +20,7 @@ use super::peer::{self, Arrival, Clients, GuestReader};
 use super::{Cause, explain};
 use crate::engine::{Machine, MachineEvent, Progress};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 
 /// How long the guest may take to unmount and switch off, beyond the grace of its processes.
 const OFF_PATIENCE: Duration = Duration::from_secs(15);
@@ -99,6 +100,7 @@ pub async fn serve<M: Machine>(
         Some(end) => end,
         None => {
             service.hub.welcome(service.clients, peer::CREATOR);
+            failpoint::hit(Point::StartServed);
             loop {
                 if let Some(end) = service.turn(creator).await {
                     break end;
@@ -169,6 +171,7 @@ impl<M: Machine> Service<'_, M> {
                 self.hub.answer(self.clients, client, id, done);
             }
             Outcome::Stopping { grace } => {
+                failpoint::hit(Point::StopAsked);
                 // A second request can only shorten the first.
                 let wanted = Instant::now() + grace + OFF_PATIENCE;
                 self.deadline = Some(self.deadline.map_or(wanted, |known| known.min(wanted)));
@@ -193,6 +196,7 @@ impl<M: Machine> Service<'_, M> {
             }
             // The agent has said that it is done, or it is gone: only the process is left.
             Outcome::GuestDone if self.deadline.is_some() => {
+                failpoint::hit(Point::StopGuestDone);
                 return Some(Ok(self.wanted()));
             }
             Outcome::GuestDone => {
@@ -387,6 +391,7 @@ impl<M: Machine> Service<'_, M> {
     /// Ends the machine, and passes on what the guest said last.
     async fn close(&mut self) {
         self.machine.kill().await;
+        failpoint::hit(Point::StopMachineGone);
         while let Ok(message @ Some(_)) = self.guest.next().await {
             match self.hub.on_guest(Ok(message), self.clients) {
                 Ok(Outcome::MainExited(exited)) => {

@@ -9,6 +9,7 @@ use crate::channel::guest::Session;
 use crate::disk::overlay::{self, OverlayInfo};
 use crate::engine::{Disk, Launched, MachineSpec, Progress, Road, TemplatePolicy};
 use crate::error::{Code, Result};
+use crate::failpoint::{self, Point};
 
 /// A launch under way.
 pub struct Launch<'a> {
@@ -114,6 +115,7 @@ impl<'a> Launch<'a> {
             let mut bytes = std::mem::take(&mut template.disk);
             let inscribed = template.inscribe(&mut bytes, &self.spec.texts);
             overlay::replace(path, &bytes)?;
+            failpoint::hit(Point::StartDisk);
             Ok(((place, template), inscribed))
         });
         written.map_err(|error| self.detours.push(error.to_string())).ok()
@@ -161,6 +163,7 @@ impl<'a> Launch<'a> {
         // There has to be time left to boot.
         let limit = self.spec.boot_timeout / 2;
         let (mut machine, mut session) = prepare::restore(self.spec, self.processor, template)?;
+        failpoint::hit(Point::StartMachine);
         let loaded = || self.progress.done("restore");
         let answer = load(&mut machine, limit, first(&mut session, inscribed), loaded).await?;
         self.progress.done("setup");

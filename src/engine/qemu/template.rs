@@ -40,6 +40,7 @@ use super::recipe::Recipe;
 use super::seal::{Mark, Seal};
 use crate::engine::TemplatePolicy;
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 
 /// After making a template has failed, nobody tries again for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -285,6 +286,7 @@ impl Place {
             };
             let text = serde_json::to_vec_pretty(&description)?;
             fs::write(workshop.join(DESCRIPTION), text)?;
+            failpoint::hit(Point::StartTemplate);
             self.discard()?;
             fs::rename(&workshop, self.path())
         };

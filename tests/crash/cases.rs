@@ -1,0 +1,125 @@
+//! Who dies where.
+
+use std::fmt;
+
+use boxlite::failpoint::{Point, Who};
+
+/// Who is killed when somebody comes to a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dies {
+    /// Who has come there.
+    Itself,
+    /// The supervisor where the program stands there, the program where the supervisor does.
+    Other,
+    /// Both, in this order.
+    Both,
+}
+
+/// What there is before, and who uses the home that dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scene {
+    /// No home.
+    NoHome,
+    /// A home of version 6.
+    OldHome,
+    /// A home without the box; its image has no disk yet if `new_disk`.
+    NoBox { new_disk: bool },
+    /// A box that never ran. No template fits it if `new_machine`.
+    New { new_machine: bool },
+    /// A box that has run.
+    Used,
+    /// A box whose removal ended half-way, with these of its files left: all, or every second.
+    HalfRemoved { files: bool },
+    /// A box that was half made.
+    HalfMade,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub point: Point,
+    /// The how-manieth time.
+    pub count: u32,
+    pub dies: Dies,
+    pub scene: Scene,
+    /// What the victim does.
+    pub role: &'static str,
+}
+
+impl Case {
+    /// Each point, with all who can die there.
+    pub fn all() -> Vec<Case> {
+        let mut cases: Vec<Case> = Point::ALL.iter().flat_map(|point| Case::at(*point)).collect();
+        // What was half done is carried to its end by a program that may be killed too.
+        for point in [Point::RemoveFiles, Point::RemoveSynced, Point::RemoveIntent] {
+            for scene in [
+                Scene::HalfMade,
+                Scene::HalfRemoved { files: true },
+                Scene::HalfRemoved { files: false },
+            ] {
+                cases.push(Case { point, count: 1, dies: Dies::Itself, scene, role: "open" });
+            }
+        }
+        cases
+    }
+
+    fn at(point: Point) -> Vec<Case> {
+        let case = |scene, role| Case { point, count: 1, dies: Dies::Itself, scene, role };
+        let operation = point.name().split('.').next().unwrap();
+        let first = match (operation, point) {
+            ("open", _) => case(Scene::NoHome, "open"),
+            ("adopt", _) => {
+                let case = case(Scene::OldHome, "open");
+                let steps = if point == Point::AdoptBackedUp { 1 } else { 4 };
+                return (1..=steps).map(|count| Case { count, ..case }).collect();
+            }
+            ("create", Point::CreateImageDisk) => case(Scene::NoBox { new_disk: true }, "create"),
+            ("create", _) => case(Scene::NoBox { new_disk: false }, "create"),
+            ("start", Point::StartTemplate) => case(Scene::New { new_machine: true }, "start"),
+            ("start", Point::StartDisk) => case(Scene::New { new_machine: false }, "start"),
+            ("start", _) => case(Scene::Used, "start"),
+            ("stop", _) => case(Scene::Used, "stop"),
+            ("remove", _) => case(Scene::Used, "remove"),
+            _ => panic!("nobody knows how to come to {}", point.name()),
+        };
+        // Both are alive there.
+        let two = match point.who() {
+            Who::Supervisor => point != Point::StopReleased,
+            Who::Program => matches!(
+                point,
+                Point::StartOpened | Point::StartRecorded | Point::StopBegun | Point::StopNoted
+            ),
+        };
+        let others: &[Dies] = if two { &[Dies::Other, Dies::Both] } else { &[] };
+        let others = others.iter().map(|dies| Case { dies: *dies, ..first });
+        std::iter::once(first).chain(others).collect()
+    }
+
+    /// Whether one look must be enough: nobody is left who is still ending.
+    pub fn is_over_at_once(&self) -> bool {
+        !matches!(self.role, "start" | "stop")
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.point.name())?;
+        if self.count > 1 {
+            write!(f, " {}", self.count)?;
+        }
+        let program = self.point.who() == Who::Program;
+        f.write_str(match (self.dies, program) {
+            (Dies::Itself, true) | (Dies::Other, false) => ", program",
+            (Dies::Itself, false) | (Dies::Other, true) => ", supervisor",
+            (Dies::Both, true) => ", program and supervisor",
+            (Dies::Both, false) => ", supervisor and program",
+        })?;
+        match self.scene {
+            Scene::HalfMade => f.write_str(", in undoing a creation"),
+            Scene::HalfRemoved { files: true } => f.write_str(", in ending a removal"),
+            Scene::HalfRemoved { files: false } => {
+                f.write_str(", in ending one with half the files")
+            }
+            _ => Ok(()),
+        }
+    }
+}

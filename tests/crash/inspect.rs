@@ -1,0 +1,108 @@
+//! What can be seen of a home from outside, and whether it fits together.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use boxlite::supervisor::socket::PidFile;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::place::{Place, names};
+
+/// A box as its rows tell.
+pub struct Row {
+    pub id: String,
+    pub status: String,
+    json_status: String,
+    pid: Option<u32>,
+}
+
+impl Row {
+    /// Whether a machine runs, if the row is true.
+    fn is_active(&self) -> bool {
+        matches!(&*self.status, "starting" | "running" | "stopping" | "paused")
+    }
+}
+
+pub fn database(home: &Path) -> Connection {
+    let path = home.join("db/boxlite.db");
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap()
+}
+
+pub fn rows(home: &Path) -> Vec<Row> {
+    let database = database(home);
+    let mut query = database
+        .prepare(
+            "SELECT c.id, s.status, json_extract(s.json, '$.status'), s.pid FROM box_config c
+             LEFT JOIN box_state s ON s.id = c.id",
+        )
+        .unwrap();
+    let row = |r: &rusqlite::Row<'_>| {
+        Ok(Row { id: r.get(0)?, status: r.get(1)?, json_status: r.get(2)?, pid: r.get(3)? })
+    };
+    query.query_map([], row).unwrap().map(|r| r.expect("a box has both rows")).collect()
+}
+
+/// Everything that contradicts something else, in words. Nobody is to be using the home.
+pub fn contradictions(place: &Place, home: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let rows = rows(home);
+    let known: BTreeSet<String> = rows.iter().map(|r| r.id.clone()).collect();
+    for row in &rows {
+        found.extend(of_box(home, row));
+    }
+    if !rows.iter().any(Row::is_active) {
+        let orphans = place.processes().len();
+        if orphans > 0 {
+            found.push(format!("{orphans} processes, and no box runs"));
+        }
+    }
+    let directories = names(&home.join("boxes"));
+    found.extend(
+        directories.iter().filter(|d| !known.contains(*d)).map(|d| format!("boxes/{d} has no row")),
+    );
+    let intents: i64 =
+        database(home).query_row("SELECT count(*) FROM intent", [], |r| r.get(0)).unwrap();
+    if intents > 0 {
+        found.push(format!("{intents} intents"));
+    }
+    for lock in names(&home.join("locks")) {
+        let id = lock.strip_prefix("box-").and_then(|l| l.strip_suffix(".lock"));
+        if id.is_some_and(|id| !known.contains(id)) {
+            found.push(format!("locks/{lock} is of no box"));
+        }
+    }
+    for directory in ["tmp", "images/disk-images", "bases"] {
+        let halves = names(&home.join(directory)).into_iter().filter(|n| n.ends_with(".partial"));
+        found.extend(halves.map(|n| format!("{directory}/{n} was never finished")));
+    }
+    found
+}
+
+fn of_box(home: &Path, row: &Row) -> Vec<String> {
+    let mut found = Vec::new();
+    let id = &row.id;
+    if row.status != row.json_status {
+        found.push(format!("{id} is {} and {}", row.status, row.json_status));
+    }
+    let directory = home.join("boxes").join(id);
+    let supervisor = PidFile::holder(&directory).unwrap();
+    if row.is_active() != supervisor.is_some() {
+        found.push(format!("{id} is {}, and its supervisor is {supervisor:?}", row.status));
+    }
+    if !row.is_active() && row.pid.is_some() {
+        found.push(format!("{id} is {}, with process {:?}", row.status, row.pid));
+    }
+    if supervisor.is_none() {
+        // Homes of version 6 have it beside everything else.
+        let places = ["disks/disk.qcow2", "disk.qcow2"].map(|name| directory.join(name));
+        let disk = places.iter().find(|p| p.exists()).unwrap_or(&places[0]);
+        let check =
+            Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(disk).output();
+        let check = check.unwrap();
+        if !check.status.success() {
+            found.push(format!("{id}: its disk: {}", String::from_utf8_lossy(&check.stderr)));
+        }
+    }
+    found
+}

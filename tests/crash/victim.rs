@@ -1,0 +1,138 @@
+//! What a program does that may be killed, and what those do who come after it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use boxlite::{BoxHandle, BoxOptions, Code, ExecOptions, Result, Runtime, RuntimeOptions};
+
+pub const ROLE: &str = "BOXLITE_CRASH_ROLE";
+pub const HOME: &str = "BOXLITE_CRASH_HOME";
+/// The disk's size and the memory, in MiB, of a box that is made.
+pub const DISK: &str = "BOXLITE_CRASH_DISK";
+pub const MEMORY: &str = "BOXLITE_CRASH_MEMORY";
+
+/// The box that everything is about.
+pub const NAME: &str = "victim";
+/// What a box has kept that has run, and one that has not.
+pub const KEPT: &str = "kept";
+pub const NOTHING: &str = "nothing";
+
+pub fn run(role: &str) {
+    if role == "race" {
+        return crate::race::program();
+    }
+    let tasks = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let said = tasks.unwrap().block_on(act(role));
+    match said {
+        Ok(said) => println!("{said}"),
+        // Where something was killed an error is as good; who runs this knows.
+        Err(error) => println!("{:?}: {error}", error.code()),
+    }
+}
+
+pub fn open() -> Result<Runtime> {
+    let mut options = RuntimeOptions::new();
+    options.home(PathBuf::from(std::env::var_os(HOME).unwrap()))?;
+    Runtime::open(&options)
+}
+
+async fn act(role: &str) -> Result<String> {
+    let runtime = open()?;
+    let done = match role {
+        "open" => Ok(String::new()),
+        "create" => create(&runtime).await.map(|handle| handle.id().to_owned()),
+        "create used" => create_used(&runtime).await,
+        "start" => start(&runtime).await,
+        "stop" => stop(&runtime).await,
+        "remove" => runtime.remove(NAME, false).await.map(|()| String::new()),
+        "life" => live(&runtime).await,
+        "list" => list(&runtime).await,
+        "use" => use_up(&runtime).await,
+        "remove all" => remove_all(&runtime).await,
+        _ => panic!("no role '{role}'"),
+    };
+    // What cannot be stopped has ended, and what was killed says so.
+    let _ = runtime.shutdown(Duration::ZERO).await;
+    done
+}
+
+pub fn image() -> String {
+    format!("{}/busybox", std::env::var("BOXLITE_TEST_IMAGES").unwrap())
+}
+
+async fn create(runtime: &Runtime) -> Result<BoxHandle> {
+    let number =
+        |name: &str, default: u64| std::env::var(name).map_or(default, |n| n.parse().unwrap());
+    let mut options = BoxOptions::new(image())?;
+    options.name(NAME)?;
+    options.disk_size_mib(number(DISK, 64))?;
+    options.memory_mib(u32::try_from(number(MEMORY, 256)).unwrap())?;
+    runtime.create(&options, None).await
+}
+
+async fn shell(handle: &BoxHandle, script: &str) -> Result<String> {
+    let argv = ["sh", "-c", script].map(String::from).to_vec();
+    let output = handle.run(&ExecOptions::new(argv)?, 1 << 16).await?;
+    Ok(String::from_utf8_lossy(&output.stdout.bytes).into_owned())
+}
+
+/// A box that has run, and keeps something.
+async fn create_used(runtime: &Runtime) -> Result<String> {
+    let handle = create(runtime).await?;
+    shell(&handle, "echo kept > /kept; sync").await?;
+    handle.stop(Duration::ZERO).await?;
+    Ok(handle.id().to_owned())
+}
+
+async fn start(runtime: &Runtime) -> Result<String> {
+    runtime.get(NAME).await?.start(None).await?;
+    Ok(String::new())
+}
+
+async fn stop(runtime: &Runtime) -> Result<String> {
+    let handle = runtime.get(NAME).await?;
+    handle.start(None).await?;
+    handle.stop(Duration::ZERO).await?;
+    Ok(String::new())
+}
+
+/// Everything, again and again.
+async fn live(runtime: &Runtime) -> Result<String> {
+    loop {
+        let handle = match runtime.get(NAME).await {
+            Err(e) if e.code() == Code::NotFound => create(runtime).await?,
+            other => other?,
+        };
+        shell(&handle, "echo kept > /kept; sync").await?;
+        handle.stop(Duration::ZERO).await?;
+        runtime.remove(NAME, true).await?;
+    }
+}
+
+/// Each box and its status, as the library sees it.
+async fn list(runtime: &Runtime) -> Result<String> {
+    let infos = runtime.list().await?;
+    let lines = infos.iter().map(|i| format!("{} {}", i.id, i.status));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+async fn remove_all(runtime: &Runtime) -> Result<String> {
+    for info in runtime.list().await? {
+        runtime.remove(&info.id, false).await?;
+    }
+    Ok(String::new())
+}
+
+/// The box can be started, has what it had, and can be stopped and removed; where there is none, one of
+/// its name can be made.
+async fn use_up(runtime: &Runtime) -> Result<String> {
+    let handle = match runtime.get(NAME).await {
+        Ok(handle) => handle,
+        Err(e) if e.code() == Code::NotFound => create(runtime).await?,
+        Err(e) => return Err(e),
+    };
+    let kept = shell(&handle, "cat /kept 2>/dev/null || echo nothing").await?;
+    handle.stop(Duration::ZERO).await?;
+    runtime.remove(NAME, false).await?;
+    Ok(kept.trim().to_owned())
+}
