@@ -2,6 +2,7 @@
 #
 #   make run [IMAGE=path] [CMD="words"]   boots a box and runs a command in it
 #   make test                             every test, from units to virtual machines
+#   make torture [TORTURE_KILLS=200] [RACE_SECONDS=60]   kills, races and growth at length
 #   make lint                             clippy, rustfmt, the header
 #   make bench [RUNS=10] [STARTS=50] [MANY="100 200"]   figures, each beside its baseline
 #   make build                            the library and its helpers, in build/
@@ -23,7 +24,7 @@ CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -pedantic
 IMAGE :=
 CMD := echo "hello from a box, on Linux $$(uname -r)"; echo "and this is stderr" >&2; exit 3
 
-.PHONY: run test lint bench build install header doc clean deps test-deps kernel library guest images \
+.PHONY: run test torture lint bench build install header doc clean deps test-deps kernel library guest images \
 	test-images
 
 run: build images
@@ -116,12 +117,17 @@ $(B)/bench/noop: benches/noop.c | deps
 test: test-deps build test-images
 	@scripts/test.sh $(abspath $(B))
 
+# What `make test` does a little of, in full; some minutes for each hundred kills.
+torture: test-deps build test-images
+	@scripts/torture.sh $(abspath $(B))
+
 test-images: test-deps
 	@scripts/test-images.sh $(B)/images
 
 lint: deps
 	cargo fmt --all --check
 	cargo clippy --locked --release --workspace --all-targets -- -D warnings
+	cargo clippy --locked --release -p boxlite --features failpoints --all-targets -- -D warnings
 	cargo test --locked --release -q --test header
 
 header:

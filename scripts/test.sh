@@ -36,6 +36,14 @@ f=$(count '^test result: .* ([0-9]+) failed.*')
 if ((status != 0 && f == 0)); then f=1; fi
 passed=$((passed + p)) failed=$((failed + f))
 
+echo "== Rust: programs and supervisors that are killed at each failpoint"
+status=0
+scripts/crash.sh "$build" 2>&1 | tee "$log" || status=$?
+p=$(count '^test result: .* ([0-9]+) passed.*')
+f=0
+if ((status != 0)); then f=1; fi
+passed=$((passed + p)) failed=$((failed + f))
+
 echo "== C: against real machines, with the address sanitizer"
 status=0
 {

@@ -34,4 +34,7 @@ same "relocations in code, search paths" "" "$(grep -E 'TEXTREL|RPATH|RUNPATH' <
 same "rights of the stack" RW "$(readelf -lW "$so" | awk '$1 == "GNU_STACK" { print $7 }')"
 same "parts that are read-only after relocation" 1 "$(readelf -lW "$so" | grep -c GNU_RELRO || true)"
 
+# What tests need to kill processes is not in what is installed.
+same "failpoints" "" "$(grep -l BOXLITE_FAILPOINT "$so" "$archive" "$1/libexec/boxlite/boxlite-shim" || true)"
+
 exit "$failed"
