@@ -94,6 +94,21 @@ impl Case {
         std::iter::once(first).chain(others).collect()
     }
 
+    /// The status of the box afterwards, where only one is right; empty if there must be none.
+    pub fn ends_as(&self) -> Option<&'static str> {
+        match self.point {
+            _ if self.role == "open" && self.scene != Scene::OldHome => Some(""),
+            Point::CreateRows => Some("configured"),
+            _ if self.role == "create" => Some(""),
+            // It was never begun.
+            Point::StartLocked | Point::RemoveLocked => Some("stopped"),
+            _ if self.role == "remove" => Some(""),
+            // Its supervisor has left in writing that it ended as it should, though it could tell nobody.
+            Point::StopWordLeft | Point::StopReleased => Some("stopped"),
+            _ => None,
+        }
+    }
+
     /// Whether one look must be enough: nobody is left who is still ending.
     pub fn is_over_at_once(&self) -> bool {
         !matches!(self.role, "start" | "stop")

@@ -50,6 +50,9 @@ pub fn at(place: &Place, case: &Case) -> Outcome {
     assert!(hits.contains(case.point.name()), "{case}: nobody came to the point, but to {hits:?}");
     let before = stage.before();
     let (status, recovery) = stage.recover(&case.to_string(), died, case.is_over_at_once());
+    if let Some(wanted) = case.ends_as() {
+        assert_eq!(status, wanted, "{case}");
+    }
     stage.clear(&case.to_string());
     Outcome { hits, before, status, recovery }
 }
