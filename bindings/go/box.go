@@ -85,6 +85,23 @@ func (b *Box) Stop(ctx context.Context, grace time.Duration) error {
 	}, nothing)
 }
 
+// Pause has the box stand still: its processes do not run until it is resumed, and keep their memory.
+// A box that does already stays as it is. While it is paused, commands cannot be started; stopping it
+// works. Error: ErrInvalidState (it does not run).
+func (b *Box) Pause(ctx context.Context) error {
+	return b.operate(ctx, func(p *C.boxlite_box, op **C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_pause(p, op, e)
+	}, nothing)
+}
+
+// Resume has a paused box go on, also one that was paused because the host's disk was full, which
+// Info.Reason tells. A box that runs stays as it is. Error: ErrInvalidState (it does not run).
+func (b *Box) Resume(ctx context.Context) error {
+	return b.operate(ctx, func(p *C.boxlite_box, op **C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_box_resume(p, op, e)
+	}, nothing)
+}
+
 // Inspect tells what the box is and how it is.
 func (b *Box) Inspect(ctx context.Context) (Info, error) {
 	var info *C.boxlite_box_info
@@ -101,7 +118,8 @@ func (b *Box) Inspect(ctx context.Context) (Info, error) {
 }
 
 // Exec starts a command in the box, which is started first if it does not run. When the context
-// ends, at any time until the command has, the command is killed; see [Exec.Wait].
+// ends, at any time until the command has, the command is killed; see [Exec.Wait]. Of a command that
+// is detached, the context is for its start only.
 //
 // A command that does not exist or may not be executed is no error here: it exits with 127 or 126.
 // Errors: those of Start, ErrInvalidArgument (no such user or working directory),
@@ -117,6 +135,9 @@ func (b *Box) Exec(ctx context.Context, command Command) (*Exec, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if command.Detach {
+		ctx = context.WithoutCancel(ctx)
 	}
 	return newExec(ctx, b.runtime, ptr)
 }

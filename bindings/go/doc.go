@@ -19,6 +19,7 @@
 // Contexts. Cancelling the context of a call cancels the work itself, not merely the wait, and the
 // call returns the context's error once what was half done is undone. Work that was finished before
 // the cancellation took effect counts as done, and its result is returned.
+// The context of a command that is detached or followed is for its start only.
 //
 // Ownership. Close a Runtime when done; that closes everything that came from it, too. Box and Exec
 // can be closed on their own before that. All Close methods may be called again, and a method of

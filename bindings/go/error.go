@@ -44,6 +44,7 @@ const (
 	ErrPanic             Code = C.BOXLITE_PANIC              // the library panicked; please report it
 	ErrBusy              Code = C.BOXLITE_BUSY               // the object is in use; try again later
 	ErrWouldBlock        Code = C.BOXLITE_WOULD_BLOCK        // the call would have to wait
+	ErrGap               Code = C.BOXLITE_GAP                // bytes of an output are gone; see GapError
 )
 
 // Error returns the name of the code, such as "BOXLITE_NOT_FOUND".

@@ -41,7 +41,7 @@ func (s ExitStatus) String() string {
 // An Exec is a command that runs, or ran, in a box.
 //
 // Output that is not read waits, up to 256 KiB for each stream; then the command waits, as on a
-// pipe. It holds up nothing else.
+// pipe. It holds up nothing else. A command that is detached does not wait: see [GapError].
 type Exec struct {
 	runtime        *Runtime
 	handle         *handle[*C.boxlite_exec]
@@ -146,7 +146,7 @@ func (e *Exec) kill() {
 }
 
 // Close lets go of the command. One that still runs goes on, whatever becomes of its context: its
-// stdin is closed, and what it writes is dropped. It always returns nil.
+// stdin is closed, and what it writes is dropped, unless it is detached. It always returns nil.
 func (e *Exec) Close() error {
 	e.runtime.core.closeChild(e.handle)
 	return nil
@@ -208,7 +208,8 @@ func (e *Exec) Wait(ctx context.Context) (ExitStatus, error) {
 func (e *Exec) Stdin() io.WriteCloser { return &e.stdin }
 
 // Stdout returns what the command writes to its stdout, byte by byte as it was written. A Read waits
-// for output; at the end it is io.EOF, or the box's error if the box ended before the command. Close
+// for output; at the end it is io.EOF, or the box's error if the box ended before the command. Where
+// bytes of a command that is followed are gone it is a [*GapError], once, and reads go on. Close
 // drops the rest, so that the command is not held up; it may be called during a Read.
 func (e *Exec) Stdout() io.ReadCloser { return e.stdout.ask() }
 

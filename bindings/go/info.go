@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -71,6 +72,20 @@ type Info struct {
 	DiskMiB   uint64 // the disk's size as the box sees it, in MiB
 	// PID is the process id of the box's supervisor; 0 if it does not run.
 	PID int
+	// Health is what the health checks say, in the box's last run.
+	Health Health
+	// HealthFailures is how many health checks in a row have failed.
+	HealthFailures uint32
+	// LastCheck is when the last health check ended, in UTC; zero if none has.
+	LastCheck time.Time
+	// Main is how the box's main process is, or was in its last run.
+	Main MainStatus
+	// MainExit is how the main process ended; its Code is -1 unless it has.
+	MainExit ExitStatus
+	// Detach tells whether the box outlives the program that starts it.
+	Detach bool
+	// AutoRemove tells whether the box is removed when it has stopped.
+	AutoRemove bool
 	// Stages are what the last start by this program went through.
 	Stages []Stage
 }
@@ -82,13 +97,11 @@ type Stage struct {
 }
 
 func newInfo(info *C.boxlite_box_info) Info {
-	// Zero if it is no time: the library writes none that is not.
-	created, _ := time.Parse(time.RFC3339Nano, C.GoString(C.boxlite_box_info_created_at(info)))
 	i := Info{
 		ID:          C.GoString(C.boxlite_box_info_id(info)),
 		Name:        C.GoString(C.boxlite_box_info_name(info)),
 		Image:       C.GoString(C.boxlite_box_info_image(info)),
-		CreatedAt:   created.UTC(),
+		CreatedAt:   parseTime(C.boxlite_box_info_created_at(info)),
 		Status:      BoxStatus(C.boxlite_box_info_status(info)),
 		Accelerator: Accelerator(C.GoString(C.boxlite_box_info_accelerator(info))),
 		Boot:        Boot(C.boxlite_box_info_boot(info)),
@@ -97,6 +110,17 @@ func newInfo(info *C.boxlite_box_info) Info {
 		MemoryMiB:   uint32(C.boxlite_box_info_memory_mib(info)),
 		DiskMiB:     uint64(C.boxlite_box_info_disk_size_mib(info)),
 		PID:         int(C.boxlite_box_info_pid(info)),
+
+		Health:         Health(C.boxlite_box_info_health(info)),
+		HealthFailures: uint32(C.boxlite_box_info_health_failures(info)),
+		LastCheck:      parseTime(C.boxlite_box_info_last_check(info)),
+		Main:           MainStatus(C.boxlite_box_info_main_status(info)),
+		MainExit: ExitStatus{
+			Code:   int(C.boxlite_box_info_main_code(info)),
+			Signal: syscall.Signal(C.boxlite_box_info_main_signal(info)),
+		},
+		Detach:     bool(C.boxlite_box_info_detach(info)),
+		AutoRemove: bool(C.boxlite_box_info_auto_remove(info)),
 	}
 	for n := C.size_t(0); n < C.boxlite_box_info_stage_count(info); n++ {
 		elapsed := C.boxlite_box_info_stage_microseconds(info, n)
@@ -106,4 +130,10 @@ func newInfo(info *C.boxlite_box_info) Info {
 		})
 	}
 	return i
+}
+
+// parseTime converts a time. It is zero if there is none: the library writes none that is malformed.
+func parseTime(text *C.char) time.Time {
+	t, _ := time.Parse(time.RFC3339Nano, C.GoString(text))
+	return t.UTC()
 }

@@ -110,6 +110,23 @@ type BoxOptions struct {
 	// ColdBoot tells that the box's kernel is to be booted at each start, instead of being restored
 	// from a template: that takes several times longer, and no other box shares what it draws then.
 	ColdBoot bool
+	// AutoRemove tells that the box is to be removed, with its disk, when it has stopped as it was
+	// meant to. One that failed is kept, and so is one whose program died.
+	AutoRemove bool
+	// IdleStop is the time without a command running in it after which the box is stopped, in whole
+	// seconds from 1 s to a year; never unless set. Its main process counts as a command, its health
+	// check does not, nor does time in which it is paused. Info.Reason then tells that this was why.
+	IdleStop time.Duration
+	// HealthCheck is a command that says whether the box is well; none unless set.
+	HealthCheck *HealthCheck
+	// Main is a command that is started with the box; none unless set.
+	Main *Main
+	// Detach tells that the box outlives this program: it runs until it is stopped, by any program,
+	// or stops by itself. [Runtime.Shutdown] and [Runtime.Close] leave it running.
+	Detach bool
+	// SpoolBytes is how many of the last bytes are kept of each output of the main process and of
+	// each detached command, 4 KiB to 1 GiB; 1 MiB unless set.
+	SpoolBytes uint64
 }
 
 // A Command says what is to be run in a box.
@@ -125,6 +142,10 @@ type Command struct {
 	User string
 	// Stdin tells whether the command gets a stdin to write to. Without one it reads end of file.
 	Stdin bool
+	// Detach tells that the command outlives this program, for as long as its box does. The last
+	// bytes of its output are kept, and it never waits for a reader: a slow one gets a [GapError].
+	// Its stdin is closed with the Exec. Any program may follow it: see [Box.Attach].
+	Detach bool
 }
 
 // setter collects options: after the first error, nothing more is set.
@@ -316,6 +337,7 @@ func (o *BoxOptions) c(f func(*C.boxlite_box_options) error) error {
 	s.set(func(e **C.boxlite_error) C.boxlite_status {
 		return C.boxlite_box_options_set_cold_boot(options, C.bool(o.ColdBoot), e)
 	})
+	o.setLife(&s, options)
 	if s.err != nil {
 		return s.err
 	}
@@ -342,6 +364,9 @@ func (o *Command) c(f func(*C.boxlite_exec_options) error) error {
 	})
 	s.set(func(e **C.boxlite_error) C.boxlite_status {
 		return C.boxlite_exec_options_set_stdin(options, C.bool(o.Stdin), e)
+	})
+	s.set(func(e **C.boxlite_error) C.boxlite_status {
+		return C.boxlite_exec_options_set_detach(options, C.bool(o.Detach), e)
 	})
 	if s.err != nil {
 		return s.err

@@ -60,9 +60,10 @@ func Open(options Options) (*Runtime, error) {
 }
 
 // Close stops the boxes that this program runs, in order: their processes get SIGTERM and ten
-// seconds to end, then SIGKILL, and their disks are unmounted. Then it closes everything that came
-// from the runtime. If the context ends first, what still runs is stopped at once, and the context's
-// error is returned; the runtime is closed in any case. Closing again returns nil.
+// seconds to end, then SIGKILL, and their disks are unmounted. Those that are detached run on. Then it
+// closes everything that came from the runtime. If the context ends first, what still runs is stopped
+// at once, and the context's error is returned; the runtime is closed in any case. Closing again
+// returns nil.
 func (r *Runtime) Close(ctx context.Context) error {
 	var err error
 	r.once.Do(func() {
@@ -110,8 +111,8 @@ func (c *core) closeChild(child closer) {
 }
 
 // Shutdown stops the boxes that this program runs: their processes get SIGTERM and the grace to
-// end, then SIGKILL, and their disks are unmounted. Machines that wait for boxes end too, and no more
-// are made. The runtime stays open.
+// end, then SIGKILL, and their disks are unmounted. Those that are detached run on. Machines that wait
+// for boxes end too, and no more are made. The runtime stays open.
 func (r *Runtime) Shutdown(ctx context.Context, grace time.Duration) error {
 	ms, err := milliseconds("grace", grace)
 	if err != nil {

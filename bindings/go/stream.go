@@ -25,6 +25,7 @@ type output struct {
 	exec   *Exec
 	number C.int32_t
 	mu     sync.Mutex // one reads at a time
+	lost   uint64     // bytes in gaps that were returned; guarded by mu
 	closed atomic.Bool
 
 	ownership sync.Mutex
@@ -57,8 +58,13 @@ func (o *output) Read(p []byte) (int, error) {
 	}
 	for {
 		var n C.size_t
+		var lost uint64
 		err := o.exec.handle.call(func(ptr *C.boxlite_exec, e **C.boxlite_error) C.boxlite_status {
-			return C.boxlite_exec_read(ptr, o.number, (*C.uint8_t)(&p[0]), C.size_t(len(p)), &n, e)
+			status := C.boxlite_exec_read(ptr, o.number, (*C.uint8_t)(&p[0]), C.size_t(len(p)), &n, e)
+			if status == C.BOXLITE_GAP {
+				lost = uint64(C.boxlite_exec_lost(ptr, o.number))
+			}
+			return status
 		})
 		switch {
 		case o.closed.Load():
@@ -67,6 +73,10 @@ func (o *output) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		case err == nil:
 			return int(n), nil
+		case errors.Is(err, ErrGap):
+			gap := &GapError{Bytes: lost - o.lost}
+			o.lost = lost
+			return 0, gap
 		case !errors.Is(err, ErrWouldBlock):
 			return 0, err
 		}
