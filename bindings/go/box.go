@@ -66,7 +66,8 @@ func (b *Box) operate(ctx context.Context, start func(*C.boxlite_box, **C.boxlit
 //
 // Errors: ErrEngine (QEMU or the guest kernel is missing or ended), ErrTimeout (the guest did not
 // come up within BoxOptions.StartTimeout), ErrUnsupportedEngine (KVM was demanded and does not
-// work), ErrBusy (another program is changing the box).
+// work), ErrExecution (the main process could not be run), ErrBusy (another program is changing the
+// box).
 func (b *Box) Start(ctx context.Context) error {
 	return b.operate(ctx, func(p *C.boxlite_box, op **C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
 		return C.boxlite_box_start(p, op, e)

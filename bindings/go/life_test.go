@@ -152,6 +152,13 @@ func TestMainProcessOfTheImageMayBeOutlived(t *testing.T) {
 	}
 }
 
+func TestAStartFailsWithItsMainProcess(t *testing.T) {
+	box := newBox(t, shared, BoxOptions{Main: &Main{Args: []string{"no-such-command"}}})
+	if err := box.Start(within(t)); !errors.Is(err, ErrExecution) {
+		t.Fatal(err)
+	}
+}
+
 func TestBadLivesAreRefused(t *testing.T) {
 	for wanted, options := range map[string]BoxOptions{
 		"IdleStop":             {IdleStop: -time.Second},
