@@ -25,6 +25,14 @@ class Box {
     await operation(signal, (done) => this.#native.stop(graceMs, done));
   }
 
+  async pause({ signal } = {}) {
+    await operation(signal, (done) => this.#native.pause(done));
+  }
+
+  async resume({ signal } = {}) {
+    await operation(signal, (done) => this.#native.resume(done));
+  }
+
   async inspect({ signal } = {}) {
     const info = await operation(signal, (done) => this.#native.inspect(done));
     return readInfo(info);
@@ -33,9 +41,29 @@ class Box {
   async exec(argv, { signal, ...options } = {}) {
     const native = await operation(signal, (done) => this.#native.exec(argv, options, done));
     const exec = new Exec(native, options.stdin);
-    if (signal) exec._killOn(signal);
-    if (signal?.aborted) throw abortError(signal);
+    // One that is detached is not bound to whoever has started it.
+    if (signal && !options.detach) {
+      exec._killOn(signal);
+      if (signal.aborted) throw abortError(signal);
+    }
     return exec;
+  }
+
+  async listExecs({ signal } = {}) {
+    const list = await operation(signal, (done) => this.#native.listExecs(done));
+    return list.map(readExecInfo);
+  }
+
+  async attach(id, { stdoutFrom = 0, stderrFrom = 0, signal } = {}) {
+    return new Exec(
+      await operation(signal, (done) => this.#native.attach(id, stdoutFrom, stderrFrom, done)),
+    );
+  }
+
+  async attachMain({ stdoutFrom = 0, stderrFrom = 0, signal } = {}) {
+    return new Exec(
+      await operation(signal, (done) => this.#native.attachMain(stdoutFrom, stderrFrom, done)),
+    );
   }
 
   async run(argv, { limit = LIMIT, signal, ...options } = {}) {
@@ -49,7 +77,16 @@ class Box {
 }
 
 function readInfo(info) {
-  return { ...info, createdAt: new Date(info.createdAt) };
+  return {
+    ...info,
+    createdAt: new Date(info.createdAt),
+    lastCheck: info.lastCheck && new Date(info.lastCheck),
+    main: info.main && { ...info.main, signal: signalName(info.main.signal) },
+  };
+}
+
+function readExecInfo(info) {
+  return { ...info, startedAt: new Date(info.startedAt), signal: signalName(info.signal) };
 }
 
 module.exports = { Box, GRACE_MS, readInfo };

@@ -27,6 +27,7 @@ class Exec {
 
   constructor(native, stdin) {
     this.#native = native;
+    this.id = native.id;
     this.stdin = stdin ? new Input(native) : null;
     this.stdout = new Output(native, STDOUT);
     this.stderr = new Output(native, STDERR);

@@ -104,6 +104,60 @@ export interface BoxOptions {
    * takes several times longer, and no other box shares what it draws then. Default: false.
    */
   coldBoot?: boolean;
+  /**
+   * Whether the box is removed, with its disk, when it has stopped as it was meant to. One that failed
+   * is kept, and so is one whose program died. Default: false.
+   */
+  autoRemove?: boolean;
+  /**
+   * After how many seconds without a command running in it the box is stopped, 1 to 31536000. Its main
+   * process counts as a command, its health check does not, nor does time in which it is paused.
+   * {@link BoxInfo.error} then tells that this was why. Default: never.
+   */
+  idleStopS?: number;
+  /** A command that says whether the box is well. Default: none. */
+  healthCheck?: HealthCheck;
+  /**
+   * A command that is started with the box, its main process; an empty one is the box's own command.
+   * It reads end of file on stdin. Its output is kept: see {@link Box.attachMain}. The start of the box
+   * fails with BOXLITE_EXECUTION if it cannot be run. Default: none.
+   */
+  main?: readonly string[];
+  /** What happens to the box when its main process has ended: it stops, or it runs on. Default: 'stop'. */
+  mainExit?: 'stop' | 'stay';
+  /**
+   * Whether the box outlives this program: it runs until it is stopped, by any program, or stops by
+   * itself. {@link Runtime.shutdown} and {@link Runtime.close} leave it running. Default: false.
+   */
+  detach?: boolean;
+  /**
+   * How many of the last bytes are kept of each output of the main process and of each detached
+   * command, 4096 to 1073741824. Default: 1048576.
+   */
+  spoolBytes?: number;
+}
+
+/**
+ * A command that says by its exit code whether its box is well: 0 if it is. It runs with the
+ * environment, user and directory of the box's commands; what it writes is dropped.
+ */
+export interface HealthCheck {
+  /** The program and its arguments. */
+  argv: readonly string[];
+  /**
+   * From the start of the box, and from the end of the check before, to a check: 100 to 86400000
+   * milliseconds. Default: 30000.
+   */
+  intervalMs?: number;
+  /** How long a check may take before it has failed, 100 to 86400000 milliseconds. Default: 30000. */
+  timeoutMs?: number;
+  /** How many checks in a row have to fail for the box to be unhealthy, 1 to 1000. Default: 3. */
+  retries?: number;
+  /**
+   * How long after the start of the box failures do not count, until a check has succeeded, up to
+   * 86400000 milliseconds. Default: 0.
+   */
+  startPeriodMs?: number;
 }
 
 /** How a command is to be run. Defaults are the box's. */
@@ -119,6 +173,21 @@ export interface CommandOptions {
 export interface ExecOptions extends CommandOptions {
   /** Whether there is a stdin to write to; else the command reads end of file. Default: false. */
   stdin?: boolean;
+  /**
+   * Whether the command outlives this program, for as long as its box does. The last bytes of its
+   * output are kept, and it never waits for a reader: a slow one finds gaps, see {@link OutputStream}.
+   * Its stdin ends with this object. Any program may follow it: {@link Box.attach}. A `signal` then
+   * cancels its start only. Default: false.
+   */
+  detach?: boolean;
+}
+
+/** From where the output of a command is followed, in bytes since its beginning. */
+export interface AttachOptions {
+  /** Default: 0. */
+  stdoutFrom?: number;
+  /** Default: 0. */
+  stderrFrom?: number;
 }
 
 export interface RunOptions extends CommandOptions {
@@ -159,8 +228,57 @@ export interface BoxInfo {
   diskSizeMib: number;
   /** The box's supervisor; null if it does not run. */
   pid: number | null;
+  /**
+   * What the health checks say, in the box's last run: none has succeeded yet, and not enough have
+   * failed; the last one succeeded, or not enough have failed since; or as many in a row have failed
+   * as it takes. null if there are none, or the box was never started.
+   */
+  health: 'starting' | 'healthy' | 'unhealthy' | null;
+  /** How many health checks in a row have failed. */
+  healthFailures: number;
+  /** When the last health check ended. */
+  lastCheck: Date | null;
+  /** How the main process is, or was in the box's last run; null if there is none, or it was not started. */
+  main: MainInfo | null;
+  /** Whether the box outlives the program that starts it. */
+  detach: boolean;
+  /** Whether the box is removed when it has stopped. */
+  autoRemove: boolean;
   /** What the last start by this program went through. */
   stages: { name: string; microseconds: number }[];
+}
+
+/** How a box's main process is. */
+export interface MainInfo {
+  /** It runs; it has ended; or its box was cut off before its end was seen. */
+  status: 'running' | 'exited' | 'lost';
+  /** The exit code, or 128 + n if signal n ended it; null unless it has ended. */
+  code: number | null;
+  /** The signal that ended it, such as 'SIGKILL'. */
+  signal: string | null;
+}
+
+/** A command of a box, as it was when the commands were listed. */
+export interface ExecInfo {
+  /** The number for {@link Box.attach}, unique in a run of the box. */
+  id: number;
+  /** The command and its arguments: as many as fit into 512 bytes. */
+  argv: string[];
+  startedAt: Date;
+  /** Whether it is the box's main process. */
+  main: boolean;
+  /** Whether its output can be followed: it is detached, or the main process. */
+  detached: boolean;
+  running: boolean;
+  /** The exit code, or 128 + n if signal n ended it; null while it runs. */
+  code: number | null;
+  /** The signal that ended it, such as 'SIGKILL'. */
+  signal: string | null;
+  /** The offset of the first byte that is still held, and how many there were; 0 if it is not detached. */
+  stdoutFirst: number;
+  stdoutTotal: number;
+  stderrFirst: number;
+  stderrTotal: number;
 }
 
 /** How often a runtime has done something since it was opened. */
@@ -215,7 +333,7 @@ export class BoxliteError extends Error {
 
 /**
  * An open home. The process may end while it is open: only what is awaited or read keeps it alive.
- * Its boxes end with the process.
+ * Its boxes end with the process, except detached ones.
  */
 export class Runtime {
   /** Opens a home. Reads and writes some files before it returns. */
@@ -237,8 +355,9 @@ export class Runtime {
   remove(idOrName: string, options?: { force?: boolean } & Abortable): Promise<void>;
 
   /**
-   * Stops all boxes that this program runs: their processes get SIGTERM and `graceMs` milliseconds
-   * (default: 10000) to end. Machines that wait for boxes end too, and no more are made.
+   * Stops all boxes that this program runs, except detached ones: their processes get SIGTERM and
+   * `graceMs` milliseconds (default: 10000) to end. Machines that wait for boxes end too, and no more
+   * are made.
    */
   shutdown(options?: { graceMs?: number } & Abortable): Promise<void>;
 
@@ -250,7 +369,8 @@ export class Runtime {
 
   /**
    * Lets go of the home, which otherwise happens when it is collected as garbage. Boxes, execs and
-   * promises keep it; with the last of them its boxes are stopped without a grace.
+   * promises keep it; with the last of them its boxes are stopped without a grace, except detached
+   * ones.
    */
   close(): void;
 }
@@ -267,6 +387,18 @@ export class Box {
   /** Stops the box: its processes get SIGTERM and `graceMs` milliseconds (default: 10000) to end. */
   stop(options?: { graceMs?: number } & Abortable): Promise<void>;
 
+  /**
+   * Has the box stand still: its processes do not run until it is resumed, and keep their memory.
+   * While it is paused, commands cannot be started (BOXLITE_INVALID_STATE); stopping it works.
+   */
+  pause(options?: Abortable): Promise<void>;
+
+  /**
+   * Has a paused box go on, also one that was paused because the host's disk was full, which
+   * {@link BoxInfo.error} tells.
+   */
+  resume(options?: Abortable): Promise<void>;
+
   inspect(options?: Abortable): Promise<BoxInfo>;
 
   /**
@@ -279,6 +411,27 @@ export class Box {
    */
   exec(argv: readonly string[], options?: ExecOptions & Abortable): Promise<Exec>;
 
+  /**
+   * The commands that run in the box, whichever program has started them, and detached ones that have
+   * ended: the last 32, and the main process. In the order in which they were started; none if the box
+   * does not run.
+   */
+  listExecs(options?: Abortable): Promise<ExecInfo[]>;
+
+  /**
+   * Follows the output of a detached command, whichever program has started it, from any offset on. Any
+   * number of programs may follow a command, and none holds it or another up. There is no stdin; `kill`
+   * works. When the box has ended, what it left can be followed until it is started again. A signal
+   * cancels the attaching only.
+   *
+   * BOXLITE_NOT_FOUND if there is no such command, or it ended long ago; BOXLITE_INVALID_STATE if it is
+   * not detached; BOXLITE_INVALID_ARGUMENT for an offset beyond what it has written.
+   */
+  attach(id: number, options?: AttachOptions & Abortable): Promise<Exec>;
+
+  /** Follows the output of the box's main process, or that of its last run; otherwise as `attach`. */
+  attachMain(options?: AttachOptions & Abortable): Promise<Exec>;
+
   /** Runs a command and gathers its output. A signal that is aborted kills the command. */
   run(argv: readonly string[], options?: RunOptions & Abortable): Promise<Output>;
 
@@ -286,9 +439,32 @@ export class Box {
   close(): void;
 }
 
+/**
+ * A command's stdout or stderr. Where bytes of a command that is followed are no longer held, there is
+ * an event 'gap' with their number, after what came before them was taken and before what comes after
+ * them. Only detached commands and main processes have gaps.
+ */
+export interface OutputStream extends Readable {
+  /** How many bytes of the stream were taken or are gone: where {@link Box.attach} would go on. */
+  readonly offset: number;
+  /** How many bytes were gone when it was their turn. */
+  readonly lost: number;
+
+  on(event: 'gap', listener: (bytes: number) => void): this;
+  on(event: string | symbol, listener: (...args: any[]) => void): this;
+  once(event: 'gap', listener: (bytes: number) => void): this;
+  once(event: string | symbol, listener: (...args: any[]) => void): this;
+}
+
 /** A command that runs, or ran, in a box. Comes from a {@link Box}. One that is dropped runs on. */
 export class Exec {
   private constructor();
+
+  /**
+   * The number by which any program can attach to it, if it is detached: unique in a run of its box. 0
+   * if it could not be run.
+   */
+  readonly id: number;
 
   /**
    * What the command reads; null unless asked for. Up to 128 KiB wait for it; a command that has
@@ -301,8 +477,8 @@ export class Exec {
    * command does. What is destroyed is dropped and does not hold it up. If the box dies, 'error'
    * comes in place of 'end'; one that is stopped or removed first ends its commands by a signal.
    */
-  readonly stdout: Readable;
-  readonly stderr: Readable;
+  readonly stdout: OutputStream;
+  readonly stderr: OutputStream;
 
   /**
    * Waits for the command's end, and for that of the outputs that were begun to be read. Rejects

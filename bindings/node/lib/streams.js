@@ -12,6 +12,12 @@ class Output extends Readable {
   #exec;
   #stream;
   #waiting = false;
+  // Bytes of gaps that listeners were told of, and of one that they were not told of yet.
+  #told = 0;
+  #gap = 0;
+  #telling = false;
+  // Whether the reader wants more bytes at once than there are.
+  #wanted = false;
 
   constructor(exec, stream) {
     super();
@@ -19,8 +25,24 @@ class Output extends Readable {
     this.#stream = stream;
   }
 
+  // What is behind it was not taken yet.
+  get offset() {
+    return this.#exec.offset(this.#stream) - this.#gap - this.readableLength;
+  }
+
+  get lost() {
+    return this.#told;
+  }
+
+  read(size) {
+    const chunk = super.read(size);
+    if (size !== 0) this.#wanted = chunk === null && size > this.readableLength;
+    this.#tell();
+    return chunk;
+  }
+
   _read() {
-    if (this.#waiting) return;
+    if (this.#waiting || this.#gap) return;
     let chunk;
     try {
       chunk = this.#exec.read(this.#stream);
@@ -28,8 +50,32 @@ class Output extends Readable {
       this.destroy(error);
       return;
     }
+    if (chunk === false) {
+      this.#gap = this.#exec.lost(this.#stream) - this.#told;
+      this.#tell();
+      return;
+    }
     this.#waiting = chunk === undefined;
     if (!this.#waiting) this.push(chunk);
+  }
+
+  // Tells of a gap once all that came before it was taken, or is not enough for the reader, and reads
+  // on.
+  #tell() {
+    if (!this.#gap || this.#telling || (this.readableLength > 0 && !this.#wanted)) return;
+    this.#telling = true;
+    setImmediate(() => {
+      const bytes = this.#gap;
+      this.#telling = false;
+      this.#gap = 0;
+      this.#told += bytes;
+      if (this.destroyed) return;
+      try {
+        this.emit('gap', bytes);
+      } finally {
+        if (!this.destroyed) this._read();
+      }
+    });
   }
 
   // What a read waited for is there.

@@ -24,7 +24,12 @@ Napi::Function Box::define(Napi::Env env)
                            InstanceAccessor("name", &Box::name, nullptr),
                            InstanceMethod("start", &Box::start),
                            InstanceMethod("stop", &Box::stop),
+                           InstanceMethod("pause", &Box::pause),
+                           InstanceMethod("resume", &Box::resume),
                            InstanceMethod("inspect", &Box::inspect),
+                           InstanceMethod("listExecs", &Box::list_execs),
+                           InstanceMethod("attach", &Box::attach),
+                           InstanceMethod("attachMain", &Box::attach_main),
                            InstanceMethod("exec", &Box::exec),
                            InstanceMethod("run", &Box::run),
                            InstanceMethod("close", &Box::close),
@@ -84,12 +89,57 @@ Napi::Value Box::stop(const Napi::CallbackInfo &info)
     return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
 }
 
+// pause(done)
+Napi::Value Box::pause(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_pause, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_nothing);
+}
+
+// resume(done)
+Napi::Value Box::resume(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_resume, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_nothing);
+}
+
 // inspect(done)
 Napi::Value Box::inspect(const Napi::CallbackInfo &info)
 {
     boxlite_op *op;
     call(info.Env(), boxlite_box_inspect, handle(), &op);
     return wait_for(loop_, op, info[0].As<Napi::Function>(), take_info);
+}
+
+// listExecs(done)
+Napi::Value Box::list_execs(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_list_execs, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_exec_list);
+}
+
+// attach(id, stdoutFrom, stderrFrom, done)
+Napi::Value Box::attach(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    auto id = static_cast<uint32_t>(to_number(info[0], "id", UINT32_MAX));
+    uint64_t stdout_from = to_number(info[1], "stdoutFrom", exact_max);
+    uint64_t stderr_from = to_number(info[2], "stderrFrom", exact_max);
+    call(info.Env(), boxlite_box_attach, handle(), id, stdout_from, stderr_from, &op);
+    return wait_for(loop_, op, info[3].As<Napi::Function>(), Exec::take);
+}
+
+// attachMain(stdoutFrom, stderrFrom, done)
+Napi::Value Box::attach_main(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    uint64_t stdout_from = to_number(info[0], "stdoutFrom", exact_max);
+    uint64_t stderr_from = to_number(info[1], "stderrFrom", exact_max);
+    call(info.Env(), boxlite_box_attach_main, handle(), stdout_from, stderr_from, &op);
+    return wait_for(loop_, op, info[2].As<Napi::Function>(), Exec::take);
 }
 
 // exec(argv, options, done)
@@ -106,7 +156,7 @@ Napi::Value Box::run(const Napi::CallbackInfo &info)
 {
     boxlite_op *op;
     ExecOptions options = exec_options(info.Env(), info[0], info[1]);
-    size_t limit = to_number(info[2], "limit", (uint64_t{1} << 53) - 1);
+    size_t limit = to_number(info[2], "limit", exact_max);
     call(info.Env(), boxlite_box_run, handle(), options.get(), limit, &op);
     return wait_for(loop_, op, info[3].As<Napi::Function>(), take_output);
 }

@@ -15,7 +15,12 @@ class Box : public Napi::ObjectWrap<Box> {
     Napi::Value name(const Napi::CallbackInfo &info);
     Napi::Value start(const Napi::CallbackInfo &info);
     Napi::Value stop(const Napi::CallbackInfo &info);
+    Napi::Value pause(const Napi::CallbackInfo &info);
+    Napi::Value resume(const Napi::CallbackInfo &info);
     Napi::Value inspect(const Napi::CallbackInfo &info);
+    Napi::Value list_execs(const Napi::CallbackInfo &info);
+    Napi::Value attach(const Napi::CallbackInfo &info);
+    Napi::Value attach_main(const Napi::CallbackInfo &info);
     Napi::Value exec(const Napi::CallbackInfo &info);
     Napi::Value run(const Napi::CallbackInfo &info);
     void close(const Napi::CallbackInfo &info);

@@ -26,6 +26,9 @@ Napi::Function Exec::define(Napi::Env env)
 {
     return DefineClass(env, "NativeExec",
                        {
+                           InstanceAccessor("id", &Exec::id, nullptr),
+                           InstanceMethod("offset", &Exec::offset),
+                           InstanceMethod("lost", &Exec::lost),
                            InstanceMethod("read", &Exec::read),
                            InstanceMethod("write", &Exec::write),
                            InstanceMethod("drop", &Exec::drop),
@@ -62,7 +65,27 @@ Exec::Exec(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Exec>(info)
          boxlite_destroy{});
 }
 
-// read(stream): a Buffer; null at the end; undefined if there is nothing now.
+Napi::Value Exec::id(const Napi::CallbackInfo &info)
+{
+    return Napi::Number::New(info.Env(), boxlite_exec_id(exec_.get()));
+}
+
+// offset(stream): of the byte that is read next.
+Napi::Value Exec::offset(const Napi::CallbackInfo &info)
+{
+    uint64_t offset = boxlite_exec_offset(exec_.get(), info[0].As<Napi::Number>());
+    return Napi::Number::New(info.Env(), static_cast<double>(offset));
+}
+
+// lost(stream): how many bytes were gone when they would have been read.
+Napi::Value Exec::lost(const Napi::CallbackInfo &info)
+{
+    uint64_t lost = boxlite_exec_lost(exec_.get(), info[0].As<Napi::Number>());
+    return Napi::Number::New(info.Env(), static_cast<double>(lost));
+}
+
+// read(stream): a Buffer; null at the end; false where bytes are gone, which `lost` counts;
+// undefined if there is nothing now.
 Napi::Value Exec::read(const Napi::CallbackInfo &info)
 {
     Napi::Env env = info.Env();
@@ -75,6 +98,10 @@ Napi::Value Exec::read(const Napi::CallbackInfo &info)
     if (status == BOXLITE_OK)
         return length ? Napi::Value(Napi::Buffer<uint8_t>::Copy(env, scratch.data(), length))
                       : env.Null();
+    if (status == BOXLITE_GAP) {
+        boxlite_error_free(error);
+        return Napi::Boolean::New(env, false);
+    }
     would_block(status, error, stream);
     return env.Undefined();
 }

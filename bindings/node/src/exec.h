@@ -22,6 +22,9 @@ class Exec : public Napi::ObjectWrap<Exec>, public Pending {
         std::optional<Failure> failure;
     };
 
+    Napi::Value id(const Napi::CallbackInfo &info);
+    Napi::Value offset(const Napi::CallbackInfo &info);
+    Napi::Value lost(const Napi::CallbackInfo &info);
     Napi::Value read(const Napi::CallbackInfo &info);
     Napi::Value write(const Napi::CallbackInfo &info);
     void drop(const Napi::CallbackInfo &info);

@@ -25,9 +25,7 @@ template <auto Set, typename O> void set_text(const Field &field, O *options)
 
 template <typename N> N number(const Field &field)
 {
-    // Beyond this a number of JavaScript's is not exact.
-    const uint64_t exact = (uint64_t{1} << 53) - 1;
-    uint64_t max = std::min<uint64_t>(std::numeric_limits<N>::max(), exact);
+    uint64_t max = std::min<uint64_t>(std::numeric_limits<N>::max(), exact_max);
     return static_cast<N>(to_number(field.value, field.name, max));
 }
 
@@ -153,6 +151,47 @@ void set_pool(const Field &field, boxlite_runtime_options *options)
              pool.image.value_or("").c_str(), pool.disk_size_mib.value_or(10240));
 }
 
+// C takes all of a health check at once; 0 is what is not set.
+struct HealthCheck {
+    std::optional<Words> argv;
+    uint64_t interval_ms = 0;
+    uint64_t timeout_ms = 0;
+    uint32_t retries = 0;
+    uint64_t start_period_ms = 0;
+};
+
+const Setter<HealthCheck> of_a_check[] = {
+    {"argv", [](const Field &f, HealthCheck *check) { check->argv.emplace(f.env, f.value, f.name); }},
+    {"intervalMs", [](const Field &f, HealthCheck *c) { c->interval_ms = number<uint64_t>(f); }},
+    {"timeoutMs", [](const Field &f, HealthCheck *c) { c->timeout_ms = number<uint64_t>(f); }},
+    {"retries", [](const Field &f, HealthCheck *c) { c->retries = number<uint32_t>(f); }},
+    {"startPeriodMs", [](const Field &f, HealthCheck *c) { c->start_period_ms = number<uint64_t>(f); }},
+};
+
+void set_health_check(const Field &field, boxlite_box_options *options)
+{
+    HealthCheck check;
+    set_all(field.env, field.value, &check, of_a_check, field.name);
+    if (!check.argv)
+        throw invalid_argument(field.env, field.name + ".argv", "not set");
+    call(field.env, boxlite_box_options_set_health_check, options, check.argv->data(),
+         check.argv->count(), check.interval_ms, check.timeout_ms, check.retries,
+         check.start_period_ms);
+}
+
+void set_main_exit(const Field &field, boxlite_box_options *options)
+{
+    std::string name = to_text(field.value, field.name);
+    int32_t what;
+    if (name == "stop")
+        what = BOXLITE_MAIN_EXIT_STOP;
+    else if (name == "stay")
+        what = BOXLITE_MAIN_EXIT_STAY;
+    else
+        throw invalid_argument(field.env, field.name, "neither 'stop' nor 'stay'");
+    call(field.env, boxlite_box_options_set_main_exit, options, what);
+}
+
 const Setter<boxlite_runtime_options> of_a_runtime[] = {
     {"home", set_text<boxlite_runtime_options_set_home>},
     {"libexec", set_text<boxlite_runtime_options_set_libexec>},
@@ -175,6 +214,13 @@ const Setter<boxlite_box_options> of_a_box[] = {
     {"cmd", set_words<boxlite_box_options_set_cmd>},
     {"startTimeoutMs", set_number<boxlite_box_options_set_start_timeout_ms, uint32_t>},
     {"coldBoot", set_bool<boxlite_box_options_set_cold_boot>},
+    {"autoRemove", set_bool<boxlite_box_options_set_auto_remove>},
+    {"idleStopS", set_number<boxlite_box_options_set_idle_stop_s, uint64_t>},
+    {"healthCheck", set_health_check},
+    {"main", set_words<boxlite_box_options_set_main>},
+    {"mainExit", set_main_exit},
+    {"detach", set_bool<boxlite_box_options_set_detach>},
+    {"spoolBytes", set_number<boxlite_box_options_set_spool_bytes, uint64_t>},
 };
 
 const Setter<boxlite_exec_options> of_an_exec[] = {
@@ -182,6 +228,7 @@ const Setter<boxlite_exec_options> of_an_exec[] = {
     {"workingDir", set_text<boxlite_exec_options_set_working_dir>},
     {"user", set_text<boxlite_exec_options_set_user>},
     {"stdin", set_bool<boxlite_exec_options_set_stdin>},
+    {"detach", set_bool<boxlite_exec_options_set_detach>},
 };
 
 } // namespace

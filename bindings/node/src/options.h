@@ -19,6 +19,9 @@ RuntimeOptions runtime_options(Napi::Env env, Napi::Value object);
 BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object);
 ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object);
 
+// Beyond this a number of JavaScript's is not exact.
+const uint64_t exact_max = (uint64_t{1} << 53) - 1;
+
 // One value; `name` is for the error.
 std::string to_text(Napi::Value value, const std::string &name);
 uint64_t to_number(Napi::Value value, const std::string &name, uint64_t max);

@@ -6,6 +6,7 @@ namespace {
 
 using Info = std::unique_ptr<boxlite_box_info, Freed<boxlite_box_info_free>>;
 using InfoList = std::unique_ptr<boxlite_info_list, Freed<boxlite_info_list_free>>;
+using ExecList = std::unique_ptr<boxlite_exec_list, Freed<boxlite_exec_list_free>>;
 using Output = std::unique_ptr<boxlite_output, Freed<boxlite_output_free>>;
 
 Napi::Value text_or_null(Napi::Env env, const char *text)
@@ -42,6 +43,44 @@ const char *boot_name(int32_t boot)
     }
 }
 
+const char *health_name(int32_t health)
+{
+    switch (health) {
+    case BOXLITE_HEALTH_STARTING: return "starting";
+    case BOXLITE_HEALTH_HEALTHY: return "healthy";
+    case BOXLITE_HEALTH_UNHEALTHY: return "unhealthy";
+    default: return nullptr;
+    }
+}
+
+const char *main_status_name(int32_t status)
+{
+    switch (status) {
+    case BOXLITE_MAIN_RUNNING: return "running";
+    case BOXLITE_MAIN_EXITED: return "exited";
+    case BOXLITE_MAIN_LOST: return "lost";
+    default: return nullptr;
+    }
+}
+
+// null unless there is a code.
+Napi::Value code_or_null(Napi::Env env, int32_t code)
+{
+    return code >= 0 ? Napi::Value(Napi::Number::New(env, code)) : env.Null();
+}
+
+Napi::Value main_object(Napi::Env env, const boxlite_box_info *info)
+{
+    const char *status = main_status_name(boxlite_box_info_main_status(info));
+    if (!status)
+        return env.Null();
+    Napi::Object object = Napi::Object::New(env);
+    object["status"] = status;
+    object["code"] = code_or_null(env, boxlite_box_info_main_code(info));
+    object["signal"] = Napi::Number::New(env, boxlite_box_info_main_signal(info));
+    return object;
+}
+
 Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
 {
     Napi::Object object = Napi::Object::New(env);
@@ -58,6 +97,12 @@ Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
     object["diskSizeMib"] = number(env, boxlite_box_info_disk_size_mib(info));
     uint32_t pid = boxlite_box_info_pid(info);
     object["pid"] = pid ? number(env, pid) : env.Null();
+    object["health"] = text_or_null(env, health_name(boxlite_box_info_health(info)));
+    object["healthFailures"] = number(env, boxlite_box_info_health_failures(info));
+    object["lastCheck"] = text_or_null(env, boxlite_box_info_last_check(info));
+    object["main"] = main_object(env, info);
+    object["detach"] = Napi::Boolean::New(env, boxlite_box_info_detach(info));
+    object["autoRemove"] = Napi::Boolean::New(env, boxlite_box_info_auto_remove(info));
     Napi::Array stages = Napi::Array::New(env);
     for (size_t i = 0; i < boxlite_box_info_stage_count(info); i++) {
         Napi::Object stage = Napi::Object::New(env);
@@ -66,6 +111,27 @@ Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
         stages[static_cast<uint32_t>(i)] = stage;
     }
     object["stages"] = stages;
+    return object;
+}
+
+Napi::Object exec_object(Napi::Env env, const boxlite_exec_info *info)
+{
+    Napi::Object object = Napi::Object::New(env);
+    object["id"] = number(env, boxlite_exec_info_id(info));
+    Napi::Array argv = Napi::Array::New(env);
+    for (size_t i = 0; i < boxlite_exec_info_argument_count(info); i++)
+        argv[static_cast<uint32_t>(i)] = text_or_null(env, boxlite_exec_info_argument(info, i));
+    object["argv"] = argv;
+    object["startedAt"] = text_or_null(env, boxlite_exec_info_started_at(info));
+    object["main"] = Napi::Boolean::New(env, boxlite_exec_info_is_main(info));
+    object["detached"] = Napi::Boolean::New(env, boxlite_exec_info_is_detached(info));
+    object["running"] = Napi::Boolean::New(env, boxlite_exec_info_is_running(info));
+    object["code"] = code_or_null(env, boxlite_exec_info_code(info));
+    object["signal"] = Napi::Number::New(env, boxlite_exec_info_signal(info));
+    object["stdoutFirst"] = number(env, boxlite_exec_info_first(info, BOXLITE_STDOUT));
+    object["stdoutTotal"] = number(env, boxlite_exec_info_total(info, BOXLITE_STDOUT));
+    object["stderrFirst"] = number(env, boxlite_exec_info_first(info, BOXLITE_STDERR));
+    object["stderrTotal"] = number(env, boxlite_exec_info_total(info, BOXLITE_STDERR));
     return object;
 }
 
@@ -87,6 +153,18 @@ Napi::Value take_info_list(const std::shared_ptr<Loop> &loop, boxlite_op *op)
     Napi::Array array = Napi::Array::New(env);
     for (size_t i = 0; i < boxlite_info_list_count(list); i++)
         array[static_cast<uint32_t>(i)] = info_object(env, boxlite_info_list_get(list, i));
+    return array;
+}
+
+Napi::Value take_exec_list(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Env env = loop->env();
+    boxlite_exec_list *list;
+    call(env, boxlite_op_take_exec_list, op, &list);
+    ExecList owned(list);
+    Napi::Array array = Napi::Array::New(env);
+    for (size_t i = 0; i < boxlite_exec_list_count(list); i++)
+        array[static_cast<uint32_t>(i)] = exec_object(env, boxlite_exec_list_get(list, i));
     return array;
 }
 

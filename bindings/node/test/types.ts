@@ -1,7 +1,7 @@
 // Compiled, never run: uses every declaration as a program would.
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
-import type { Box, BoxInfo, Counters, Exec, ExitStatus, Output } from '..';
+import type { Box, BoxInfo, Counters, Exec, ExecInfo, ExitStatus, HealthCheck, MainInfo, Output } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -26,6 +26,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   const bytes: Buffer = output.stdout;
   const list: BoxInfo[] = await runtime.list();
   const cold: boolean = list[0].boot === 'cold';
+  await lives(runtime, signal);
   const year: number = list[0].createdAt.getFullYear();
   try {
     await (await runtime.get(box.id)).stop({ graceMs: 10 });
@@ -42,4 +43,31 @@ export async function main(signal: AbortSignal): Promise<string> {
   await runtime.shutdown();
   runtime.close();
   return `${version} ${status.signal} ${bytes.length} ${year} ${box.name} ${cold} ${ready} ${counters.detours}`;
+}
+
+async function lives(runtime: Runtime, signal: AbortSignal): Promise<void> {
+  const healthCheck: HealthCheck = { argv: ['true'], intervalMs: 100, timeoutMs: 100, retries: 2, startPeriodMs: 1 };
+  const box = await runtime.create('image', {
+    autoRemove: true,
+    idleStopS: 1,
+    healthCheck,
+    main: [],
+    mainExit: 'stay',
+    detach: true,
+    spoolBytes: 4096,
+  });
+  await box.pause({ signal });
+  await box.resume({ signal });
+  const info: BoxInfo = await box.inspect();
+  const main: MainInfo | null = info.main;
+  const healthy: boolean = info.health === 'healthy' && info.healthFailures === 0 && main?.status === 'exited';
+  const checked: number | undefined = info.lastCheck?.getTime();
+  const detached: Exec = await box.exec(['true'], { detach: true });
+  const [listed]: ExecInfo[] = await box.listExecs({ signal });
+  const followed: Exec = await box.attach(detached.id, { stdoutFrom: listed.stdoutFirst, signal });
+  followed.stdout.on('gap', (bytes: number) => console.log(bytes, followed.stdout.offset, followed.stdout.lost));
+  followed.stdout.on('data', (chunk: Buffer) => console.log(chunk, healthy, checked));
+  await pipeline((await box.attachMain()).stderr, process.stderr);
+  // @ts-expect-error: no such end
+  await runtime.create('image', { mainExit: 'restart' });
 }
