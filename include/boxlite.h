@@ -1145,8 +1145,8 @@ boxlite_status boxlite_box_attach(struct boxlite_box *box,
                                   struct boxlite_error **error);
 
 /// Follows the output of the box's main process, or that of its last run if the box has ended;
-/// otherwise as boxlite_box_attach(). BOXLITE_INVALID_STATE if the box has none, BOXLITE_NOT_FOUND if
-/// it was never started.
+/// otherwise as boxlite_box_attach(). BOXLITE_INVALID_STATE if the box has none,
+/// BOXLITE_NOT_FOUND if it was never started.
 boxlite_status boxlite_box_attach_main(struct boxlite_box *box,
                                        uint64_t stdout_from,
                                        uint64_t stderr_from,

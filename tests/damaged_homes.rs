@@ -284,6 +284,7 @@ fn a_database_or_a_home_that_may_not_be_written_is_said_to_be_read_only() {
     let error = said();
     assert!(error.starts_with("Storage: ") && error.contains("read-only"), "{error}");
     assert!(error.contains("boxlite.db"), "{error}");
+    assert_eq!(fs::read_dir(home.join("db")).unwrap().count(), 1, "something was left beside it");
     mode(&database(&home), 0o000);
     let error = said();
     assert!(error.starts_with("Storage: ") && error.contains("boxlite.db"), "{error}");

@@ -104,8 +104,8 @@ pub unsafe extern "C" fn boxlite_box_attach(
 }
 
 /// Follows the output of the box's main process, or that of its last run if the box has ended;
-/// otherwise as boxlite_box_attach(). BOXLITE_INVALID_STATE if the box has none, BOXLITE_NOT_FOUND if
-/// it was never started.
+/// otherwise as boxlite_box_attach(). BOXLITE_INVALID_STATE if the box has none,
+/// BOXLITE_NOT_FOUND if it was never started.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_attach_main(
     r#box: *mut boxlite_box,

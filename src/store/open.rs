@@ -73,12 +73,13 @@ fn examine(connection: &Connection, home: &Home, what: &str) -> Result<Found> {
         Err(Error::new(Code::Database, format!("{what}: {text}"))
             .object(path.display().to_string()))
     };
-    if schema::is_empty(connection).map_err(failed)? {
-        return Ok(Found::Nothing);
-    }
+    // Before anything is read: for that SQLite makes files beside it, as read-only as itself.
     if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
         let text = format!("{what}: it is read-only: make it writable, or choose another home");
         return Err(Error::new(Code::Storage, text).object(path.display().to_string()));
+    }
+    if schema::is_empty(connection).map_err(failed)? {
+        return Ok(Found::Nothing);
     }
     if let Some(fault) = damage(connection, &path).map_err(failed)? {
         return refuse(format!(
