@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cases::{Case, Dies, Scene};
 use crate::inspect::{self, contradictions};
-use crate::place::{LIMIT, Place, eventually, finish};
+use crate::place::{LIMIT, Place, eventually, finish, names};
 use crate::victim::{DISK, KEPT, MEMORY, NOTHING};
 
 /// What a kill came to.
@@ -102,7 +102,10 @@ fn die(place: &Place, case: &Case, mut victim: Child, log: &Path) -> Instant {
     let hit = || hits_in(log).contains(case.point.name());
     eventually(&case.to_string(), || hit() || victim.try_wait().unwrap().is_some());
     if !hit() {
-        panic!("{case}: nobody came to the point, but it said: {}", finish(victim));
+        let boxes = place.home().join("boxes");
+        let logs = names(&boxes).into_iter().map(|id| boxes.join(id).join("logs/shim.log"));
+        let logs: Vec<String> = logs.filter_map(|log| fs::read_to_string(log).ok()).collect();
+        panic!("{case}: nobody came to the point, but it said: {}{logs:?}", finish(victim));
     }
     if case.dies == Dies::Itself && case.point.who() == Who::Program {
         let status = wait(&mut victim);
@@ -136,6 +139,8 @@ fn die(place: &Place, case: &Case, mut victim: Child, log: &Path) -> Instant {
     match (case.dies, case.point.who()) {
         // It is told of its supervisor's end.
         (Dies::Other, Who::Program) => drop(finish(victim)),
+        // It may have been told, and be at its own end already.
+        (Dies::Both, _) => drop(wait(&mut victim)),
         _ => assert!(killed(&wait(&mut victim)), "{case}"),
     }
     died
