@@ -79,7 +79,8 @@ pub fn anywhere(place: &Place, cases: &[&Case], random: &mut Random) -> (String,
     eventually("they are gone", || !place.supervisors().iter().any(|s| supervisors.contains(s)));
     if dies != Dies::Other {
         kill(victim.id());
-        assert!(killed(&victim.wait().unwrap()));
+        // One that has lost its supervisor may be at its own end already.
+        assert!(killed(&victim.wait().unwrap()) || dies == Dies::Both);
     } else {
         // It goes on with another life, or says what it has lost.
         std::thread::sleep(Duration::from_millis(random.below(300)));
