@@ -33,6 +33,8 @@ pub fn run(role: &str) {
 pub fn open() -> Result<Runtime> {
     let mut options = RuntimeOptions::new();
     options.home(PathBuf::from(std::env::var_os(HOME).unwrap()))?;
+    // Hundreds of cases make templates of their own.
+    options.template_space(256 << 20);
     Runtime::open(&options)
 }
 
