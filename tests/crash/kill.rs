@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use boxlite::failpoint::{Point, Who};
@@ -159,16 +160,12 @@ impl<'a> Stage<'a> {
             Scene::OldHome => crate::old_home::make(&stage.home, 6),
             Scene::NoBox { new_disk } => {
                 if new_disk {
-                    let disks = stage.home.join("images/disk-images");
-                    let known = fs::read_dir(disks).map_or(0, Iterator::count);
-                    stage.shape.push((DISK, (80 + known).to_string()));
+                    stage.shape.push((DISK, (80 + never_had()).to_string()));
                 }
             }
             Scene::New { new_machine } => {
                 if new_machine {
-                    let templates = stage.home.join("templates");
-                    let known = fs::read_dir(templates).map_or(0, Iterator::count);
-                    stage.shape.push((MEMORY, (160 + known).to_string()));
+                    stage.shape.push((MEMORY, (160 + never_had()).to_string()));
                 }
                 stage.run("create");
             }
@@ -257,6 +254,12 @@ impl<'a> Stage<'a> {
             fs::remove_dir_all(&self.home).unwrap();
         }
     }
+}
+
+/// Another number each time: of a size that no box before had.
+fn never_had() -> u32 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    GIVEN.fetch_add(1, Ordering::Relaxed)
 }
 
 fn is_old(home: &Path) -> bool {
