@@ -11,7 +11,7 @@ pub enum Dies {
     Itself,
     /// The supervisor where the program stands there, the program where the supervisor does.
     Other,
-    /// Both, in this order.
+    /// Both, the other first.
     Both,
 }
 
@@ -125,8 +125,8 @@ impl fmt::Display for Case {
         f.write_str(match (self.dies, program) {
             (Dies::Itself, true) | (Dies::Other, false) => ", program",
             (Dies::Itself, false) | (Dies::Other, true) => ", supervisor",
-            (Dies::Both, true) => ", program and supervisor",
-            (Dies::Both, false) => ", supervisor and program",
+            (Dies::Both, true) => ", supervisor and program",
+            (Dies::Both, false) => ", program and supervisor",
         })?;
         match self.scene {
             Scene::HalfMade => f.write_str(", in undoing a creation"),

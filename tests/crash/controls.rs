@@ -16,8 +16,8 @@ pub fn the_checks_can_fail(table: &Table) {
         "create.disk, program",
         "create.synced, program",
         "start.noted, program",
-        "start.recorded, program and supervisor",
-        "start.served, supervisor and program",
+        "start.recorded, supervisor and program",
+        "start.served, program and supervisor",
         "remove.rows, program",
         "remove.files, program",
     ] {

@@ -19,7 +19,7 @@ pub struct Row {
 
 impl Row {
     /// Whether a machine runs, if the row is true.
-    fn is_active(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         matches!(&*self.status, "starting" | "running" | "stopping" | "paused")
     }
 }

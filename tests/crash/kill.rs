@@ -77,7 +77,7 @@ pub fn anywhere(place: &Place, cases: &[&Case], random: &mut Random) -> (String,
     let died = Instant::now();
     let supervisors = if dies == Dies::Itself { vec![] } else { place.supervisors() };
     supervisors.iter().copied().for_each(kill);
-    eventually("they are gone", || !place.supervisors().iter().any(|s| supervisors.contains(s)));
+    eventually("the supervisors are gone", || supervisors.iter().copied().all(is_gone));
     if dies != Dies::Other {
         kill(victim.id());
         // One that has lost its supervisor may be at its own end already.
@@ -129,20 +129,22 @@ fn die(place: &Place, case: &Case, mut victim: Child, log: &Path) -> Instant {
     let died = Instant::now();
     let supervisors = place.supervisors();
     assert!(!supervisors.is_empty(), "{case}: no supervisor lives");
+    // First the one that could write down what became of the other.
+    let mut dying = supervisors;
     match (case.dies, case.point.who()) {
-        (Dies::Other, Who::Program) => supervisors.into_iter().for_each(kill),
-        (Dies::Other, Who::Supervisor) => kill(victim.id()),
-        _ => supervisors.into_iter().chain([victim.id()]).for_each(kill),
+        (Dies::Other, Who::Program) => {}
+        (Dies::Other, Who::Supervisor) => dying = vec![victim.id()],
+        (_, Who::Supervisor) => dying.insert(0, victim.id()),
+        (_, Who::Program) => dying.push(victim.id()),
+    }
+    for process in dying {
+        kill(process);
+        eventually("who was killed is gone", || is_gone(process));
     }
     let _ = kill_process(pid(held), Signal::CONT);
-    if !matches!((case.dies, case.point.who()), (Dies::Other, Who::Supervisor)) {
-        eventually("the supervisors are gone", || place.supervisors().is_empty());
-    }
     match (case.dies, case.point.who()) {
         // It is told of its supervisor's end.
         (Dies::Other, Who::Program) => drop(finish(victim)),
-        // It may have been told, and be at its own end already.
-        (Dies::Both, _) => drop(wait(&mut victim)),
         _ => assert!(killed(&wait(&mut victim)), "{case}"),
     }
     died
@@ -218,9 +220,11 @@ impl<'a> Stage<'a> {
         loop {
             let listed = self.run("list");
             let wrong = contradictions(self.place, &self.home);
+            let rows = inspect::rows(&self.home);
             // Nobody is left for whom a machine could run.
-            if wrong.is_empty() && self.place.processes().is_empty() {
-                let rows = inspect::rows(&self.home);
+            let over =
+                self.place.processes().is_empty() && !rows.iter().any(inspect::Row::is_active);
+            if wrong.is_empty() && over {
                 let told: Vec<String> =
                     rows.iter().map(|r| format!("{} {}", r.id, r.status)).collect();
                 let mut listed: Vec<&str> = listed.lines().filter(|l| !l.is_empty()).collect();
@@ -296,10 +300,20 @@ fn kill(number: u32) {
     let _ = kill_process(pid(number), Signal::KILL);
 }
 
+/// What a process does, as `/proc` has it; none if there is no such process.
+fn activity(number: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
 /// Whether a process stands still.
 fn is_held(number: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    activity(number) == Some('T')
+}
+
+/// Whether it has let go of everything: one that is just dying may hold its locks still.
+fn is_gone(number: u32) -> bool {
+    matches!(activity(number), None | Some('Z' | 'X'))
 }
 
 fn killed(status: &ExitStatus) -> bool {
