@@ -30,7 +30,7 @@ awk '
 
 # Names that comments and pages use, but for those that are declared, the environment's, and the one
 # that stands for none.
-known='BOXLITE_(HOME|LIBEXEC|ACCELERATOR|QEMU|UNKNOWN)'
+known='BOXLITE_(HOME|LIBEXEC|ACCELERATOR|QEMU|FAILPOINT|UNKNOWN)'
 pages=(include/boxlite.h README.md docs/*.md)
 unknown=$(comm -23 \
     <(grep -ohE '\b(boxlite_[a-z0-9_]+|BOXLITE_[A-Z0-9_]+)\b' "${pages[@]}" | sort -u) \
