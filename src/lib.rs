@@ -24,7 +24,7 @@ pub mod supervisor;
 
 pub use boxes::{
     Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Exec, ExecInfo, ExecOptions,
-    HealthCheck, Main, MainStatus, Observer, OnMainExit, Output, Progress, Status,
+    HealthCheck, ListFilter, Main, MainStatus, Observer, OnMainExit, Output, Progress, Status,
 };
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;

@@ -3,6 +3,8 @@
 //! Field names are those of the software whose homes can be adopted; fields that this version
 //! does not know are carried along.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -57,6 +59,8 @@ pub struct Options {
     pub start_timeout_ms: u64,
     #[serde(default)]
     pub cold_boot: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub auto_remove: bool,
     /// After so many seconds without a command.
@@ -126,15 +130,21 @@ impl Options {
 }
 
 /// That a column of a box's rows is not what this version understands.
-pub(super) fn unreadable(id: &str, what: &str, error: &serde_json::Error) -> Error {
-    Error::new(Code::Metadata, format!("the stored {what} of box {id} is unreadable: {error}"))
-        .object(id)
+pub(super) fn unreadable(id: &str, what: &str, why: &dyn std::fmt::Display) -> Error {
+    let text =
+        format!("the stored {what} of box {id} is unreadable: {why}; it can only be removed");
+    Error::new(Code::Metadata, text).object(id)
 }
 
 impl BoxConfig {
     pub fn from_row(row: &ConfigRow) -> Result<BoxConfig> {
         let mut config: BoxConfig = serde_json::from_str(&row.json)
             .map_err(|e| unreadable(&row.id, "configuration", &e))?;
+        // Paths are made of it: it must not lead to the files of another box.
+        if config.id != row.id {
+            let text = format!("is that of another box, '{}'", config.id);
+            return Err(unreadable(&row.id, "configuration", &text));
+        }
         config.options.complete();
         Ok(config)
     }
@@ -163,7 +173,11 @@ impl BoxConfig {
 
 /// The time as it is written into rows.
 pub fn now() -> String {
-    Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true)
+    written(Utc::now())
+}
+
+pub fn written(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
 #[cfg(test)]
@@ -189,6 +203,7 @@ mod tests {
                 user: None,
                 start_timeout_ms: 1,
                 cold_boot: false,
+                labels: BTreeMap::new(),
                 auto_remove: false,
                 idle_stop_s: None,
                 health_check: None,
@@ -206,6 +221,14 @@ mod tests {
             engine_kind: "Qemu".into(),
             unknown: Map::new(),
         }
+    }
+
+    #[test]
+    fn a_configuration_of_another_box_is_not_taken() {
+        let mut row = config(None, None).to_row(Utc::now()).unwrap();
+        assert!(BoxConfig::from_row(&row).is_ok());
+        row.id = "y".into();
+        assert_eq!(BoxConfig::from_row(&row).unwrap_err().code(), Code::Metadata);
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn configure(id: &str, options: &BoxOptions, image: &Image) -> Result<BoxConfig>
             user: options.user.clone(),
             start_timeout_ms: u64::try_from(timeout).unwrap_or(u64::MAX),
             cold_boot: options.cold_boot,
+            labels: options.labels.clone(),
             auto_remove: options.auto_remove,
             idle_stop_s: options.idle_stop.map(|after| after.as_secs()),
             health_check: options.health_check.clone(),

@@ -7,15 +7,17 @@
 
 mod attach;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Observer;
 use super::admission;
-use super::config::{BoxConfig, RootFs};
+use super::config::BoxConfig;
 use super::context::{self, BoxLock, Context, Counter};
 use super::exec::{self, Exec, Output};
+use super::list::image_of;
 use super::main_process::MainStatus;
 use super::options::ExecOptions;
 use super::remove::{is_supervised, remove};
@@ -88,6 +90,7 @@ pub struct BoxInfo {
     pub error: Option<String>,
     /// How long each stage of the start took, if this program started it.
     pub stages: Vec<StageTime>,
+    pub labels: BTreeMap<String, String>,
     /// How the health checks stood in the last run, if there are any.
     pub health: Option<HealthReport>,
     pub auto_remove: bool,
@@ -152,7 +155,6 @@ impl BoxHandle {
         };
         let config = &self.inner.config;
         let options = &config.options;
-        let (RootFs::Image(image) | RootFs::RootfsPath(image)) = &options.rootfs;
         let box_dir = self.inner.box_dir();
         let health = state.run.as_deref().and_then(|run| HealthReport::read(&box_dir, run));
         Ok(BoxInfo {
@@ -163,7 +165,7 @@ impl BoxHandle {
             id: config.id.clone(),
             name: config.name.clone(),
             status: state.status,
-            image: image.clone(),
+            image: image_of(config).to_owned(),
             cpus: options.cpus,
             memory_mib: options.memory_mib,
             disk_size_mib: options.disk_size_mib,
@@ -173,6 +175,7 @@ impl BoxHandle {
             accelerator: running.map(|r| r.accelerator),
             error: state.error_reason,
             stages,
+            labels: options.labels.clone(),
         })
     }
 

@@ -9,6 +9,7 @@
 //! - [`start`]: from a box to a running machine
 //! - [`pool`]: machines that wait for boxes
 //! - [`exec`]: commands in a running box
+//! - [`list`]: which boxes there are, also those whose rows cannot be read
 //! - [`identity`]: what a box is called
 //! - [`main_process`]: the command that a box runs of itself
 //! - [`remove`]: the end of a box's files and rows
@@ -22,6 +23,7 @@ mod create;
 mod exec;
 mod handle;
 mod identity;
+mod list;
 mod main_process;
 pub mod options;
 mod pool;
@@ -34,6 +36,7 @@ pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use exec::{Captured, Exec, ExecInfo, Output};
 pub use handle::{Boot, BoxHandle, BoxInfo};
+pub use list::{ListFilter, list, readable, remove_unreadable};
 pub use main_process::{Main, MainStatus, OnMainExit};
 pub use options::{BoxOptions, ExecOptions, HealthCheck, PoolOptions};
 pub use pool::{Parked, Pool, fill as fill_pool};

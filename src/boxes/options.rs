@@ -2,6 +2,7 @@
 //!
 //! Setters check at once and name the field: an option that is silently ignored is a trap.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,10 @@ pub const DEFAULT_SPOOL_BYTES: u64 = 1 << 20;
 const MAX_NAME: usize = 128;
 const MAX_TEXT: usize = 128 * 1024;
 
+const MAX_LABELS: usize = 64;
+const MAX_LABEL_NAME: usize = 63;
+const MAX_LABEL_VALUE: usize = 4096;
+
 /// How a box is to be made. An image is enough; everything else has a default.
 #[derive(Debug, Clone)]
 pub struct BoxOptions {
@@ -45,6 +50,7 @@ pub struct BoxOptions {
     pub(super) cmd: Option<Vec<String>>,
     pub(super) start_timeout: Duration,
     pub(super) cold_boot: bool,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) auto_remove: bool,
     pub(super) idle_stop: Option<Duration>,
     pub(super) health_check: Option<HealthCheck>,
@@ -73,6 +79,7 @@ impl BoxOptions {
             cmd: None,
             start_timeout: DEFAULT_START_TIMEOUT,
             cold_boot: false,
+            labels: BTreeMap::new(),
             auto_remove: false,
             idle_stop: None,
             health_check: None,
@@ -167,6 +174,17 @@ impl BoxOptions {
     /// several times slower, and nothing that a kernel draws when it boots is shared with another's.
     pub fn cold_boot(&mut self, cold: bool) {
         self.cold_boot = cold;
+    }
+
+    /// Sets a label, which the box is listed with, and found by: at most 64, each with a name of 1 to
+    /// 63 of `[A-Za-z0-9._/-]` and a value of up to 4096 bytes. The last value of a name counts.
+    pub fn label(&mut self, name: impl Into<String>, value: impl Into<String>) -> Result<()> {
+        let (name, value) = (label_name(name.into())?, label_value(value.into())?);
+        if self.labels.len() == MAX_LABELS && !self.labels.contains_key(&name) {
+            return Err(invalid("name", format!("a box has at most {MAX_LABELS} labels")));
+        }
+        self.labels.insert(name, value);
+        Ok(())
     }
 
     /// Whether the box is removed when it has stopped as it was meant to: by a stop, or by itself while
@@ -329,11 +347,31 @@ impl ExecOptions {
     }
 }
 
+pub(super) fn label_name(name: String) -> Result<String> {
+    let name = text("name", name)?;
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);
+    if name.len() > MAX_LABEL_NAME || !name.bytes().all(fits) {
+        let message = format!(
+            "'{name}' is not 1 to {MAX_LABEL_NAME} of [A-Za-z0-9._/-], as a label's name is"
+        );
+        return Err(invalid("name", message));
+    }
+    Ok(name)
+}
+
+pub(super) fn label_value(value: String) -> Result<String> {
+    if value.contains('\0') || value.len() > MAX_LABEL_VALUE {
+        let message = format!("a label's value has no NUL and at most {MAX_LABEL_VALUE} bytes");
+        return Err(invalid("value", message));
+    }
+    Ok(value)
+}
+
 fn invalid(field: &str, message: impl std::fmt::Display) -> Error {
     Error::new(Code::InvalidArgument, format!("{field}: {message}")).object(field)
 }
 
-fn text(field: &str, value: String) -> Result<String> {
+pub(super) fn text(field: &str, value: String) -> Result<String> {
     if value.is_empty() {
         return Err(invalid(field, "must not be empty"));
     }
@@ -451,6 +489,15 @@ mod tests {
     }
 
     #[test]
+    fn a_box_has_a_limited_number_of_labels_and_the_last_value_counts() {
+        let mut options = BoxOptions::new("image").unwrap();
+        (0..MAX_LABELS).for_each(|n| options.label(format!("l{n}"), "old").unwrap());
+        assert_eq!(options.label("more", "").unwrap_err().failing_object(), Some("name"));
+        options.label("l7", "new").unwrap();
+        assert_eq!((options.labels.len(), &*options.labels["l7"]), (MAX_LABELS, "new"));
+    }
+
+    #[test]
     fn bad_values_are_refused_by_field_and_change_nothing() {
         let mut options = BoxOptions::new("image").unwrap();
         let refused = [
@@ -469,6 +516,11 @@ mod tests {
             (options.user(""), "user"),
             (options.cmd(vec!["\0".into()]), "cmd"),
             (options.start_timeout(Duration::ZERO), "start_timeout_ms"),
+            (options.label("", "v"), "name"),
+            (options.label("a b", "v"), "name"),
+            (options.label("x".repeat(64), "v"), "name"),
+            (options.label("a", "\0"), "value"),
+            (options.label("a", "x".repeat(4097)), "value"),
             (options.idle_stop(Duration::ZERO), "idle_stop_s"),
             (options.spool_bytes(4095), "spool_bytes"),
             (options.spool_bytes((1 << 30) + 1), "spool_bytes"),
@@ -481,6 +533,7 @@ mod tests {
             assert_eq!(error.failing_object(), Some(field));
         }
         assert_eq!((options.cpus, options.name, options.env.len()), (1, None, 0));
+        assert!(options.labels.is_empty());
         assert!(BoxOptions::new("").is_err());
         assert!(ExecOptions::new([""]).is_err());
         assert!(ExecOptions::new(Vec::<String>::new()).is_ok());

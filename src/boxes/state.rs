@@ -54,6 +54,13 @@ impl Status {
         matches!(self, Status::Starting | Status::Running | Status::Stopping | Status::Paused)
     }
 
+    /// The status with this number, if there is one.
+    pub fn from_i32(number: i32) -> Option<Status> {
+        use Status::*;
+        let all = [Unknown, Configured, Starting, Running, Stopping, Stopped, Paused, Failed];
+        all.into_iter().find(|status| *status as i32 == number)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Unknown => "unknown",

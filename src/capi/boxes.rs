@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{boxlite_error, boxlite_status, guard};
+use super::filter::boxlite_list_filter;
 use super::op::{OpValue, boxlite_op};
 use super::options::{boxlite_box_options, boxlite_exec_options};
 use super::pointer::{self, Counted, Handles, Out};
 use super::runtime::boxlite_runtime;
 use super::text;
-use crate::{BoxHandle, Exec, Result};
+use crate::{BoxHandle, Exec, ListFilter, Result};
 
 /// A box, running or not. Counted. Keeps its runtime alive.
 pub struct boxlite_box {
@@ -84,7 +85,8 @@ pub unsafe extern "C" fn boxlite_box_create(
 }
 
 /// Finds a box of the home by its id or its name, whichever program made it. The result is a box:
-/// boxlite_op_take_box(). Error of the operation: BOXLITE_NOT_FOUND.
+/// boxlite_op_take_box(). Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_METADATA (its rows in
+/// the database cannot be read: it can only be removed).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_get(
     runtime: *mut boxlite_runtime,
@@ -128,12 +130,39 @@ pub unsafe extern "C" fn boxlite_box_list(
     }
 }
 
+/// Lists the boxes of the home that a filter lets through, newest first; all of them if filter is
+/// NULL. filter may be NULL, and may be freed afterwards. The result is a list:
+/// boxlite_op_take_info_list(). A box whose rows in the database cannot be read is in it with
+/// BOXLITE_BOX_UNKNOWN and a boxlite_box_info_error(), and keeps nobody from the others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_list_matching(
+    runtime: *mut boxlite_runtime,
+    filter: *const boxlite_list_filter,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let shared = pointer::share(runtime, "runtime")?;
+            let filter = filter.as_ref().map_or_else(ListFilter::new, |f| f.0.clone());
+            let runtime = shared.get()?.clone();
+            out.give_shared(boxlite_op::start(shared, move |_| async move {
+                runtime.list_matching(&filter).await.map(OpValue::List)
+            }));
+            Ok(())
+        })
+    }
+}
+
 /// Removes a box and its disk, by its id or its name. One that runs, in whichever program, is
 /// BOXLITE_INVALID_STATE, or is stopped at once if force is set. Handles on it are still to be
 /// freed. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another
-/// program is changing the box, or its machine is still ending).
+/// program is changing the box, or its machine is still ending). A box whose rows cannot be read
+/// is removed like any other.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_remove(
     runtime: *mut boxlite_runtime,
@@ -291,8 +320,9 @@ pub unsafe extern "C" fn boxlite_box_resume(
     }
 }
 
-/// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Error of
-/// the operation: BOXLITE_NOT_FOUND (it was removed).
+/// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Errors of
+/// the operation: BOXLITE_NOT_FOUND (it was removed), BOXLITE_METADATA (its rows in the database
+/// cannot be read).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_inspect(
     r#box: *mut boxlite_box,

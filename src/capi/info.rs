@@ -10,7 +10,8 @@ use crate::{BoxInfo, MainStatus};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum boxlite_box_status {
-    /// Written by an older or newer version of the library.
+    /// Written by an older or newer version of the library, or spoiled:
+    /// boxlite_box_info_error() says why. What cannot be read can only be removed.
     BOXLITE_BOX_UNKNOWN = 0,
     /// Made, never started.
     BOXLITE_BOX_CONFIGURED = 1,
@@ -80,6 +81,7 @@ pub struct boxlite_box_info {
     accelerator: Option<CString>,
     error: Option<CString>,
     stages: Vec<CString>,
+    labels: Vec<(CString, CString)>,
     last_check: Option<CString>,
 }
 
@@ -104,6 +106,11 @@ impl boxlite_box_info {
             error: optional(&info.error),
             last_check: info.health.as_ref().and_then(|h| optional(&h.last_check)),
             stages: info.stages.iter().map(|s| text::c_string(&s.name)).collect(),
+            labels: info
+                .labels
+                .iter()
+                .map(|(name, value)| (text::c_string(name), text::c_string(value)))
+                .collect(),
             info,
         }
     }
@@ -195,8 +202,8 @@ pub unsafe extern "C" fn boxlite_box_info_accelerator(
     unsafe { field(info, |i| i.accelerator.as_ref()) }
 }
 
-/// Why the box failed or ended; NULL if there is nothing to tell. Borrowed: good until the
-/// information is freed.
+/// Why the box failed or ended, or cannot be read; NULL if there is nothing to tell. Borrowed: good
+/// until the information is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_error(info: *const boxlite_box_info) -> *const c_char {
     // SAFETY: pointers as the header demands.
@@ -352,6 +359,50 @@ pub unsafe extern "C" fn boxlite_box_info_detach(info: *const boxlite_box_info) 
 pub unsafe extern "C" fn boxlite_box_info_auto_remove(info: *const boxlite_box_info) -> bool {
     // SAFETY: live information or NULL.
     unsafe { pointer::borrow(info, "info") }.is_ok_and(|i| i.info.auto_remove)
+}
+
+/// The number of labels; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_label_count(info: *const boxlite_box_info) -> usize {
+    // SAFETY: live information or NULL.
+    unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.labels.len())
+}
+
+/// The name of a label, from 0, in the order of their bytes; NULL beyond the last. Borrowed: good
+/// until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_label_name(
+    info: *const boxlite_box_info,
+    index: usize,
+) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| i.labels.get(index).map(|(name, _)| name)) }
+}
+
+/// The value of a label, by the index of its name; NULL beyond the last. Borrowed: good until the
+/// information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_label_value(
+    info: *const boxlite_box_info,
+    index: usize,
+) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe { field(info, |i| i.labels.get(index).map(|(_, value)| value)) }
+}
+
+/// The value of the label of this name; NULL if the box has none, and for NULL. Borrowed: good
+/// until the information is freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_info_label(
+    info: *const boxlite_box_info,
+    name: *const c_char,
+) -> *const c_char {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        let Ok(wanted) = text::string(name, "name") else { return std::ptr::null() };
+        let has = |(name, _): &&(CString, CString)| name.to_bytes() == wanted.as_bytes();
+        field(info, |i| i.labels.iter().find(has).map(|(_, value)| value))
+    }
 }
 
 /// Frees a list and all information in it. NULL is fine.

@@ -25,6 +25,8 @@ pub mod main_options;
 
 pub mod runtime;
 
+pub mod filter;
+
 pub mod boxes;
 
 pub mod info;

@@ -506,6 +506,24 @@ pub unsafe extern "C" fn boxlite_box_options_set_health_check(
     }
 }
 
+/// Sets a label of the box, which it is listed with and found by: at most 64. name is 1 to 63 of
+/// [A-Za-z0-9._/-]; value may be "" and has at most 4096 bytes. The last value of a name counts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_add_label(
+    options: *mut boxlite_box_options,
+    name: *const c_char,
+    value: *const c_char,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let options = pointer::borrow_mut(options, "options")?;
+            options.0.label(text::string(name, "name")?, text::string(value, "value")?)
+        })
+    }
+}
+
 /// Makes exec options for a command: argv has argc strings, at most 65536, which are copied. A
 /// command without a slash is searched in the PATH of its environment. With argc 0 (argv may be
 /// NULL) the box's own command is run: entrypoint and cmd, the box's or the image's.

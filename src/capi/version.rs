@@ -34,8 +34,16 @@ const fn number(text: &str) -> u32 {
 }
 
 /// What this build of the library can do, beyond what every version has.
-const FEATURES: &[&CStr] =
-    &[c"exec-read", c"image-oci-layout", c"image-archive", c"log", c"pool", c"run", c"templates"];
+const FEATURES: &[&CStr] = &[
+    c"exec-read",
+    c"image-oci-layout",
+    c"image-archive",
+    c"labels",
+    c"log",
+    c"pool",
+    c"run",
+    c"templates",
+];
 
 /// Whether the library that is running has a feature, by its name; see boxlite_feature(). For
 /// programs that load the library at run time. false for NULL.
@@ -52,7 +60,7 @@ pub unsafe extern "C" fn boxlite_has_feature(name: *const c_char) -> bool {
 /// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
 /// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
-/// (OCI directories), "log" (boxlite_runtime_on_log), "pool" (waiting machines:
+/// (OCI directories), "labels" (boxlite_box_list_matching), "log" (boxlite_runtime_on_log), "pool" (waiting machines:
 /// boxlite_runtime_options_set_pool_size), "run" (boxlite_run), "templates" (boxes are restored:
 /// boxlite_box_info_boot).
 #[unsafe(no_mangle)]

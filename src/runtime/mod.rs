@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::boxes::config::BoxConfig;
 use crate::boxes::{
-    self, BoxHandle, BoxInfo, BoxOptions, Context, Counter, Counters, ExecOptions, Observer,
-    Output, Parked, Pool, PoolOptions, Settings,
+    self, BoxHandle, BoxInfo, BoxOptions, Context, Counter, Counters, ExecOptions, ListFilter,
+    Observer, Output, Parked, Pool, PoolOptions, Settings,
 };
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
@@ -214,29 +214,31 @@ impl Runtime {
     pub async fn get(&self, id_or_name: &str) -> Result<BoxHandle> {
         let wanted = id_or_name.to_owned();
         let found = self.inner.context.blocking(move |context| context.store.find(&wanted)).await;
-        Ok(self.inner.handle(BoxConfig::from_row(&found?.0)?))
+        Ok(self.inner.handle(boxes::readable(&found?)?))
     }
 
     /// All boxes of the home, newest first.
     pub async fn list(&self) -> Result<Vec<BoxInfo>> {
-        let rows = self.inner.context.blocking(|context| context.store.list_all()).await?;
-        let mut infos = Vec::with_capacity(rows.len());
-        for (row, _) in rows {
-            match self.inner.handle(BoxConfig::from_row(&row)?).info().await {
-                Ok(info) => infos.push(info),
-                // Removed since the rows were read.
-                Err(e) if e.code() == Code::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(infos)
+        self.list_matching(&ListFilter::new()).await
+    }
+
+    /// The boxes of the home that a filter lets through, newest first. One whose rows cannot be read
+    /// has the status *unknown*, and says why in `error`.
+    pub async fn list_matching(&self, filter: &ListFilter) -> Result<Vec<BoxInfo>> {
+        boxes::list(&self.inner.context, filter, |config| self.inner.handle(config)).await
     }
 
     /// Removes a box and its disk; one that runs only with `force`.
     pub async fn remove(&self, id_or_name: &str, force: bool) -> Result<()> {
-        let handle = self.get(id_or_name).await?;
-        handle.remove(force).await?;
-        self.inner.boxes().remove(handle.id());
+        let wanted = id_or_name.to_owned();
+        let context = &self.inner.context;
+        let (row, _) = context.blocking(move |context| context.store.find(&wanted)).await?;
+        let known = self.inner.boxes().get(&row.id).cloned();
+        match known.map_or_else(|| BoxConfig::from_row(&row).map(|c| self.inner.handle(c)), Ok) {
+            Ok(handle) => handle.remove(force).await?,
+            Err(_) => boxes::remove_unreadable(context, &row.id, force).await?,
+        }
+        self.inner.boxes().remove(&row.id);
         Ok(())
     }
 

@@ -61,9 +61,10 @@ fn networks_that_say_what_they_allow(transaction: &Transaction<'_>) -> rusqlite:
     let mut rows = transaction.prepare("SELECT id, json FROM box_config")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
-        let (id, text): (String, String) = (row.get(0)?, row.get(1)?);
+        let id: String = row.get(0)?;
         // What cannot be read stays as it is: its box says so when it is used.
-        let Ok(mut config) = serde_json::from_str::<Value>(&text) else { continue };
+        let Ok(text) = row.get_ref(1)?.as_str() else { continue };
+        let Ok(mut config) = serde_json::from_str::<Value>(text) else { continue };
         let Some(network) = config.pointer_mut("/options/network") else { continue };
         if network == "Isolated" {
             *network = json!({"Enabled": {"allow_net": []}});

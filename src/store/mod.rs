@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 
 use self::process::ProcessGuard;
@@ -405,14 +406,36 @@ fn name_in_use(name: &str, holder: Option<&str>) -> Error {
 }
 
 fn both(row: &Row<'_>) -> rusqlite::Result<(ConfigRow, StateRow)> {
-    let id: String = row.get(0)?;
-    let config =
-        ConfigRow { id: id.clone(), name: row.get(1)?, created_at: row.get(2)?, json: row.get(3)? };
-    Ok((config, StateRow { id, status: row.get(4)?, pid: row.get(5)?, json: row.get(6)? }))
+    let config = ConfigRow {
+        id: row.get(0)?,
+        name: or_default(row, 1)?,
+        created_at: or_default(row, 2)?,
+        json: or_default(row, 3)?,
+    };
+    Ok((config, state_from(row, [0, 4, 5, 6])?))
 }
 
 fn state(row: &Row<'_>) -> rusqlite::Result<StateRow> {
-    Ok(StateRow { id: row.get(0)?, status: row.get(1)?, pid: row.get(2)?, json: row.get(3)? })
+    state_from(row, [0, 1, 2, 3])
+}
+
+fn state_from(row: &Row<'_>, columns: [usize; 4]) -> rusqlite::Result<StateRow> {
+    let [id, status, pid, json] = columns;
+    Ok(StateRow {
+        id: row.get(id)?,
+        status: or_default(row, status)?,
+        pid: or_default(row, pid)?,
+        json: or_default(row, json)?,
+    })
+}
+
+/// A column's value, or the type's default if it is of another type: one spoiled row must not hide all
+/// others. No JSON is empty, so nobody takes that for what was written.
+fn or_default<T: FromSql + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    match row.get(column) {
+        Err(e) if !matches!(e, rusqlite::Error::SqliteFailure(..)) => Ok(T::default()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

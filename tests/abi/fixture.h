@@ -11,6 +11,7 @@ typedef struct {
     boxlite_box_options *box_options;
     boxlite_exec_options *exec_options;
     boxlite_runtime *runtime;
+    boxlite_list_filter *list_filter;
     boxlite_box *box;
     boxlite_exec *exec, *ended;
     boxlite_op *op, *done;
@@ -45,6 +46,7 @@ boxlite_error *make_error(const fixture *f);
 boxlite_runtime_options *make_runtime_options(const fixture *f);
 boxlite_box_options *make_box_options(const fixture *f);
 boxlite_exec_options *make_exec_options(const fixture *f);
+boxlite_list_filter *make_list_filter(const fixture *f);
 boxlite_box_info *make_box_info(const fixture *f);
 boxlite_info_list *make_info_list(const fixture *f);
 boxlite_exec_list *make_exec_list(const fixture *f);

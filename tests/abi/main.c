@@ -103,6 +103,14 @@ boxlite_exec_options *make_exec_options(const fixture *f)
     return shell("true");
 }
 
+boxlite_list_filter *make_list_filter(const fixture *f)
+{
+    (void)f;
+    boxlite_list_filter *made;
+    OK(boxlite_list_filter_new(&made, &error));
+    return made;
+}
+
 // An operation that has completed; inside a callback it is waited for in turns, which may be.
 static boxlite_op *completed(boxlite_op *op)
 {
@@ -185,6 +193,7 @@ int main(void)
     f.runtime_options = make_runtime_options(&f);
     f.box_options = make_box_options(&f);
     f.exec_options = make_exec_options(&f);
+    f.list_filter = make_list_filter(&f);
     OK(boxlite_box_list(f.runtime, &f.op, &error));
     OK(boxlite_op_wait(f.op, 60000, &error));
     OK(boxlite_box_list(f.runtime, &f.done, &error));
@@ -223,6 +232,7 @@ int main(void)
     boxlite_runtime_options_free(f.runtime_options);
     boxlite_box_options_free(f.box_options);
     boxlite_exec_options_free(f.exec_options);
+    boxlite_list_filter_free(f.list_filter);
     remove_box(f.runtime, f.box);
     close_runtime(f.runtime);
     CHECK(slots > 20);
