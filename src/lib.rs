@@ -23,8 +23,9 @@ pub mod store;
 pub mod supervisor;
 
 pub use boxes::{
-    Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Exec, ExecInfo, ExecOptions,
-    HealthCheck, ListFilter, Main, MainStatus, Observer, OnMainExit, Output, Progress, Status,
+    Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Event, Events, Exec, ExecInfo,
+    ExecOptions, HealthCheck, ListFilter, Main, MainStatus, Observer, OnMainExit, Output, Progress,
+    Status, What,
 };
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;

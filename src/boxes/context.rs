@@ -5,11 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::task::JoinError;
 
+use super::events::{Bus, Event, What};
 use super::pool::Pool;
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
@@ -22,6 +24,8 @@ pub struct Context {
     pub store: Store,
     pub settings: Settings,
     pub counters: Counters,
+    /// Who wants to hear what happens to boxes.
+    pub events: Bus,
     /// Machines that wait for boxes.
     pub pool: Pool,
     /// Where background work of boxes runs.
@@ -60,10 +64,29 @@ pub enum Counter {
     Detours = 4,
     /// Disk templates made: those that have a disk mounted.
     DiskTemplatesMade = 5,
+    BoxesCreated = 6,
+    /// Boxes that could not be started, or came to an unwanted end.
+    BoxesFailed = 7,
+    /// Boxes that ended as they were meant to.
+    BoxesStopped = 8,
+    /// Commands that were started.
+    CommandsExecuted = 9,
+    /// Commands that could not be.
+    ExecErrors = 10,
 }
 
 impl Counter {
-    const COUNT: usize = 6;
+    const COUNT: usize = 11;
+
+    /// What counts when something happens to a box.
+    fn of_event(what: &What) -> Option<Counter> {
+        match what {
+            What::BoxCreated => Some(Counter::BoxesCreated),
+            What::BoxFailed { .. } => Some(Counter::BoxesFailed),
+            What::BoxStopped => Some(Counter::BoxesStopped),
+            _ => None,
+        }
+    }
 
     /// What a start counts besides itself when it has done a stage.
     pub fn of_stage(name: &str) -> Option<Counter> {
@@ -106,6 +129,13 @@ impl Context {
     ) -> Result<T> {
         let context = self.clone();
         outcome(self.tasks.spawn_blocking(move || work(&context)).await)
+    }
+
+    /// Counts and tells what has just happened to a box.
+    pub fn tell(&self, box_id: &str, box_name: Option<&str>, what: What) {
+        Counter::of_event(&what).into_iter().for_each(|counter| self.counters.add(counter));
+        let (box_id, box_name) = (box_id.to_owned(), box_name.map(str::to_owned));
+        self.events.tell(&Event { at: SystemTime::now(), box_id, box_name, what });
     }
 
     /// Takes a box for a change of its state.

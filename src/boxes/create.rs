@@ -13,6 +13,7 @@ use serde_json::Map;
 
 use super::config::{BoxConfig, Container, ImageInfo, Options, RootFs, now};
 use super::context::Context;
+use super::events::What;
 use super::identity;
 use super::remove::{self, CREATE};
 use super::state::BoxState;
@@ -197,6 +198,8 @@ impl Creation<'_> {
         self.context.store.save(&config.to_row(Utc::now())?, &state, Some(intent))?;
         failpoint::hit(Point::CreateRows);
         undo.disarm();
+        // As long as nobody can have done anything else with it.
+        self.context.tell(&id, config.name.as_deref(), What::BoxCreated);
         Ok(config)
     }
 }

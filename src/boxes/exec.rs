@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::config::BoxConfig;
+use super::context::{Context, Counter};
+use super::events::What;
 use super::options::ExecOptions;
 use crate::channel::client::Connection;
-use crate::channel::exec::{ExecEvent, ExecStreams, ExitStatus, Kind, Wanted};
+use crate::channel::exec::{ExecEvent, ExecStreams, ExitStatus, Kind, Wanted, Watcher};
 use crate::channel::replay::Replay;
 use crate::channel::spool::Held;
 use crate::error::{Code, Error, Result};
@@ -52,8 +55,53 @@ impl Captured {
     }
 }
 
+/// Tells of a command what happens to it.
+struct Teller {
+    context: Arc<Context>,
+    box_id: String,
+    box_name: Option<String>,
+    program: String,
+    started: AtomicBool,
+}
+
+impl Teller {
+    fn tell(&self, what: What) {
+        self.context.tell(&self.box_id, self.box_name.as_deref(), what);
+    }
+
+    fn tell_start(&self, exec: u32) {
+        self.started.store(true, Ordering::Relaxed);
+        self.tell(What::ExecStarted { exec, program: self.program.clone() });
+    }
+}
+
+impl Watcher for Teller {
+    fn started(&self, exec: u32) {
+        self.context.counters.add(Counter::CommandsExecuted);
+        self.tell_start(exec);
+    }
+
+    fn refused(&self, status: &ExitStatus) {
+        self.context.counters.add(Counter::ExecErrors);
+        self.tell_start(0);
+        self.ended(0, &Ok(status.clone()));
+    }
+
+    fn ended(&self, exec: u32, exit: &Result<ExitStatus>) {
+        // Once, and only of what was begun.
+        if self.started.swap(false, Ordering::Relaxed) {
+            let (code, signal, why) = match exit {
+                Ok(status) => (status.code, status.signal, status.message.clone()),
+                Err(error) => (-1, 0, Some(error.to_string())),
+            };
+            self.tell(What::ExecEnded { exec, code, signal, why });
+        }
+    }
+}
+
 /// Starts a command in a running box.
 pub(super) async fn start(
+    context: &Arc<Context>,
     connection: Connection,
     config: &BoxConfig,
     hostname: &str,
@@ -62,7 +110,15 @@ pub(super) async fn start(
     let spec = specify(config, hostname, options)?;
     // The arguments may be secret; the program's name is not.
     let program = String::from_utf8_lossy(spec.argv.first().map_or(b"", |a| a)).into_owned();
-    let streams = connection.exec(spec).await?;
+    let watcher = Arc::new(Teller {
+        context: context.clone(),
+        box_id: config.id.clone(),
+        box_name: config.name.clone(),
+        program: program.clone(),
+        started: AtomicBool::new(false),
+    });
+    let started = connection.exec(spec, Some(watcher)).await;
+    let streams = started.inspect_err(|_| context.counters.add(Counter::ExecErrors))?;
     tracing::debug!("exec {} in box {}: {program}", streams.id(), config.id);
     Ok(Exec { streams, connection: Some(connection) })
 }

@@ -16,6 +16,7 @@ use super::Observer;
 use super::admission;
 use super::config::BoxConfig;
 use super::context::{self, BoxLock, Context, Counter};
+use super::events::What;
 use super::exec::{self, Exec, Output};
 use super::list::image_of;
 use super::main_process::MainStatus;
@@ -29,6 +30,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use boxlite_protocol::message::{Running, Standing};
 
 use crate::channel::client::{Connection, Opening};
+use crate::channel::pulse;
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
 use crate::supervisor::health::HealthReport;
@@ -63,6 +65,8 @@ struct Live {
     /// Whether this program started the box, which then ends with it unless it is detached.
     owned: bool,
     stages: Vec<StageTime>,
+    /// The end was written down before the one who watches had a turn.
+    noted_early: bool,
     /// What happened in a run and could not be written down yet.
     unwritten: Option<(String, Change)>,
 }
@@ -199,7 +203,8 @@ impl BoxHandle {
     pub async fn exec(&self, options: &ExecOptions) -> Result<Exec> {
         let connection = self.inner.clone().start(None, std::future::pending()).await?;
         let hostname = Identity::of(&self.inner.config).hostname;
-        exec::start(connection, &self.inner.config, &hostname, options).await
+        let Inner { context, config, .. } = &*self.inner;
+        exec::start(context, connection, config, &hostname, options).await
     }
 
     /// Runs a command to its end, and returns what it wrote: of each output up to `limit` bytes,
@@ -278,6 +283,10 @@ impl Inner {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell(&self, what: What) {
+        self.context.tell(&self.config.id, self.config.name.as_deref(), what);
+    }
+
     fn box_dir(&self) -> std::path::PathBuf {
         self.context.home.of_box(&self.config.id)
     }
@@ -321,15 +330,21 @@ impl Inner {
 
     /// The connection to the running box, if it runs: ours, or a new one to the supervisor that
     /// another program started.
+    /// The caller has the turn.
     async fn connection(self: &Arc<Self>) -> Result<Option<Connection>> {
-        let known = self.live().connection.clone().filter(|c| !c.has_ended());
+        let known = self.live().connection.clone();
         if let Some(connection) = known {
             // A program that has no descriptor left to look with can still use what it has.
-            if is_supervised(&self.box_dir()).unwrap_or(true) {
+            if !connection.has_ended() && is_supervised(&self.box_dir()).unwrap_or(true) {
                 return Ok(Some(connection));
             }
             // Somebody else ended the box, and we have yet to hear of it.
-            let _ = tokio::time::timeout(ENDING_PATIENCE, connection.ended()).await;
+            let ended = tokio::time::timeout(ENDING_PATIENCE, connection.ended()).await;
+            if let Ok(outcome) = ended {
+                let outcome = self.last_word(&connection, outcome);
+                let noted = self.note_end(&outcome).await;
+                self.live().noted_early = noted;
+            }
         }
         let dir = self.box_dir();
         let holder = move |_: &Context| {
@@ -455,7 +470,8 @@ impl Inner {
         tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
         self.count(connection.running(), &stages);
         *self.live() =
-            Live { connection: Some(connection.clone()), owned: true, stages, unwritten: None };
+            Live { connection: Some(connection.clone()), owned: true, stages, ..Live::default() };
+        self.tell(What::BoxStarted);
         self.context.tasks.spawn(self.clone().watch(connection.clone()));
         Ok(Started { inner: self, connection, fresh: Some((turn, supervisor)) })
     }
@@ -482,6 +498,7 @@ impl Inner {
         } else {
             tracing::warn!("box {} did not start: {error}", self.config.id);
             self.note(run, ended(&Err(error.clone()))).await;
+            self.tell(What::BoxFailed { why: error.to_string() });
         }
         error.or_object(&*self.config.id)
     }
@@ -491,6 +508,7 @@ impl Inner {
         self.note(run, ended(&Ok(()))).await;
         let id = &*self.config.id;
         if error.code() != Code::InvalidState {
+            self.tell(What::BoxFailed { why: error.to_string() });
             return error.or_object(id);
         }
         let text = "somebody else stopped the box while it was being started";
@@ -528,7 +546,8 @@ impl Inner {
         let outcome = self.last_word(&connection, outcome);
         let _turn = self.turn.lock().await;
         let owned = self.live().owned;
-        if self.note_end(&outcome).await
+        let early = std::mem::take(&mut self.live().noted_early);
+        if (self.note_end(&outcome).await || early)
             && owned
             && outcome.is_ok()
             && let Err(error) = self.remove_unwanted().await
@@ -548,19 +567,38 @@ impl Inner {
     /// Writes down how the machine is now: whoever comes last writes what was said last.
     async fn note_standing(&self, connection: &Connection) {
         let _order = self.noting.lock().await;
+        self.tell_changes(connection);
         let notice = connection.standing().borrow().clone();
-        let (id, run) = (&self.config.id, &*connection.running().run);
+        let run = &*connection.running().run;
         match notice.standing() {
             Standing::Runs => self.note(run, Change::Resume).await,
             Standing::Paused => self.note(run, Change::Pause { why: None }).await,
-            Standing::DiskFull => {
-                tracing::warn!("box {id} was paused: {}", notice.message);
-                self.note(run, Change::Pause { why: Some(notice.message) }).await;
-            }
+            Standing::DiskFull => self.note(run, Change::Pause { why: Some(notice.message) }).await,
             // It may answer again.
-            Standing::Silent | Standing::Unsupervised => {
-                tracing::warn!("box {id}: {}", notice.message)
-            }
+            Standing::Silent | Standing::Unsupervised => {}
+        }
+    }
+
+    /// Tells what has happened to the machine, all of it. The caller has `noting`.
+    fn tell_changes(&self, connection: &Connection) {
+        let id = &self.config.id;
+        let (changes, lost) = connection.take_changes();
+        for change in changes {
+            self.tell(match change {
+                pulse::Change::Paused(why) => {
+                    why.iter().for_each(|why| tracing::warn!("box {id} was paused: {why}"));
+                    What::BoxPaused { why }
+                }
+                pulse::Change::Resumed => What::BoxResumed,
+                pulse::Change::Silent(who) => {
+                    tracing::warn!("box {id}: {who}");
+                    What::Unresponsive { who }
+                }
+                pulse::Change::Answers => What::Responsive,
+            });
+        }
+        if lost > 0 {
+            self.context.events.lose(lost);
         }
     }
 
@@ -568,9 +606,9 @@ impl Inner {
     async fn note_end(&self, outcome: &Result<()>) -> bool {
         let connection = self.live().connection.take_if(|c| c.has_ended());
         let Some(connection) = connection else { return false };
-        match outcome {
-            Ok(()) => tracing::info!("box {} stopped", self.config.id),
-            Err(error) => tracing::warn!("box {} ended: {error}", self.config.id),
+        {
+            let _order = self.noting.lock().await;
+            self.tell_changes(&connection);
         }
         let (run, box_dir) = (&connection.running().run, self.box_dir());
         let mut end = End { failed: outcome.is_err(), reason: None };
@@ -586,8 +624,18 @@ impl Inner {
                 Some(error.to_string() + &traces)
             }
         };
-        let end = Change::End(end);
-        self.note(run, end).await;
+        let why = end.reason.clone().unwrap_or_default();
+        self.note(run, Change::End(end)).await;
+        match outcome {
+            Ok(()) => {
+                tracing::info!("box {} stopped", self.config.id);
+                self.tell(What::BoxStopped);
+            }
+            Err(error) => {
+                tracing::warn!("box {} ended: {error}", self.config.id);
+                self.tell(What::BoxFailed { why });
+            }
+        }
         true
     }
 
@@ -683,6 +731,9 @@ impl Started {
         known.iter().for_each(Connection::close);
         supervisor.end().await;
         self.inner.note(&self.connection.running().run, ended(&Ok(()))).await;
+        if known.is_some() {
+            self.inner.tell(What::BoxStopped);
+        }
         drop(turn);
     }
 }

@@ -9,6 +9,7 @@
 //! - [`start`]: from a box to a running machine
 //! - [`pool`]: machines that wait for boxes
 //! - [`exec`]: commands in a running box
+//! - [`events`]: what happens to boxes, for those who want to hear of it
 //! - [`list`]: which boxes there are, also those whose rows cannot be read
 //! - [`identity`]: what a box is called
 //! - [`main_process`]: the command that a box runs of itself
@@ -20,6 +21,7 @@ mod admission;
 pub mod config;
 mod context;
 mod create;
+mod events;
 mod exec;
 mod handle;
 mod identity;
@@ -34,6 +36,7 @@ mod truth;
 
 pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
+pub use events::{Bus, DEFAULT_CAPACITY, Event, Events, What};
 pub use exec::{Captured, Exec, ExecInfo, Output};
 pub use handle::{Boot, BoxHandle, BoxInfo};
 pub use list::{ListFilter, list, readable, remove_unreadable};

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::context::Context;
+use super::events::What;
 use crate::disk::durable::sync_directory;
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
@@ -37,7 +38,7 @@ pub fn is_supervised(box_dir: &Path) -> Result<bool> {
 pub fn remove(context: &Context, id: &str) -> Result<()> {
     let _lock = context.lock_box(id)?;
     failpoint::hit(Point::RemoveLocked);
-    context.store.load(id)?.ok_or_else(|| not_found(id))?;
+    let (row, _) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
     if is_supervised(&context.home.of_box(id))? {
         let text = "its machine is still ending: try again";
         return Err(Error::new(Code::Busy, text).object(id));
@@ -49,6 +50,7 @@ pub fn remove(context: &Context, id: &str) -> Result<()> {
         deleted => deleted,
     };
     let intent = deleted?.ok_or_else(|| not_found(id))?;
+    context.tell(id, row.name.as_deref(), What::BoxRemoved);
     failpoint::hit(Point::RemoveRows);
     if let Err(error) = finish(context, id, intent) {
         tracing::warn!("box {id} is removed, but not all of its files yet: {error}");

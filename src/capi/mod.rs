@@ -43,6 +43,8 @@ pub mod op;
 
 pub mod progress;
 
+pub mod events;
+
 pub mod log;
 
 mod pointer;

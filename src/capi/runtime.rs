@@ -215,6 +215,16 @@ pub enum boxlite_counter {
     BOXLITE_COUNTER_DETOURS = 4,
     /// Disk templates made: machine templates that have the disk of an image mounted.
     BOXLITE_COUNTER_DISK_TEMPLATES_MADE = 5,
+    /// Boxes made.
+    BOXLITE_COUNTER_BOXES_CREATED = 6,
+    /// Boxes that could not be started, or came to an unwanted end.
+    BOXLITE_COUNTER_BOXES_FAILED = 7,
+    /// Boxes that ended as they were meant to.
+    BOXLITE_COUNTER_BOXES_STOPPED = 8,
+    /// Commands started.
+    BOXLITE_COUNTER_COMMANDS_EXECUTED = 9,
+    /// Commands that could not be started.
+    BOXLITE_COUNTER_EXEC_ERRORS = 10,
 }
 
 /// How often this runtime has done something since it was opened, by a boxlite_counter; 0 for one
@@ -231,6 +241,11 @@ pub unsafe extern "C" fn boxlite_runtime_counter(
         3 => Counter::TemplatesMade,
         4 => Counter::Detours,
         5 => Counter::DiskTemplatesMade,
+        6 => Counter::BoxesCreated,
+        7 => Counter::BoxesFailed,
+        8 => Counter::BoxesStopped,
+        9 => Counter::CommandsExecuted,
+        10 => Counter::ExecErrors,
         _ => return 0,
     };
     // SAFETY: a live handle or NULL.

@@ -35,6 +35,7 @@ const fn number(text: &str) -> u32 {
 
 /// What this build of the library can do, beyond what every version has.
 const FEATURES: &[&CStr] = &[
+    c"events",
     c"exec-read",
     c"image-oci-layout",
     c"image-archive",
@@ -59,7 +60,7 @@ pub unsafe extern "C" fn boxlite_has_feature(name: *const c_char) -> bool {
 
 /// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
-/// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
+/// "events" (boxlite_runtime_subscribe), "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
 /// (OCI directories), "labels" (boxlite_box_list_matching), "log" (boxlite_runtime_on_log), "pool" (waiting machines:
 /// boxlite_runtime_options_set_pool_size), "run" (boxlite_run), "templates" (boxes are restored:
 /// boxlite_box_info_boot).

@@ -23,8 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::codec::{Encoder, FramedRead};
 
-use super::exec::{ExecStreams, ExitStatus, Kind};
-use super::pulse::{BEAT, Pulse};
+use super::exec::{ExecStreams, ExitStatus, Kind, Watcher};
+use super::pulse::{BEAT, Change, Pulse};
 use super::replay::Replay;
 use crate::error::{Code, Error, Result};
 
@@ -51,6 +51,8 @@ struct Shared {
     /// A permit for each command that may be starting at once.
     starts: Arc<Semaphore>,
     ended: watch::Sender<Option<Result<()>>>,
+    /// Whether all commands were told of that.
+    over: watch::Sender<bool>,
     pulse: Pulse,
     reader: OnceLock<AbortHandle>,
     /// What is left of the box's run when its supervisor is gone: its directory, and the run's id.
@@ -111,7 +113,9 @@ impl Connection {
         let standing = running.standing.clone().unwrap_or_default();
         let pulse = Pulse::new(running.supervisor_pid, standing);
         let remains = (box_dir.to_owned(), running.run.clone());
-        let shared = Arc::new(Shared { outbox, state, starts, ended, pulse, reader, remains });
+        let over = watch::channel(false).0;
+        let shared = Shared { outbox, state, starts, ended, over, pulse, reader, remains };
+        let shared = Arc::new(shared);
         let reading = tokio::spawn(read_all(shared.clone(), frames));
         let _ = shared.reader.set(reading.abort_handle());
         tokio::spawn(beat(Arc::downgrade(&shared)));
@@ -136,8 +140,10 @@ impl Connection {
         &self.running
     }
 
-    /// Waits for the box's end: `Ok` if it was meant to end.
+    /// Waits for the box's end, which comes after that of all commands: `Ok` if it was meant to end.
     pub async fn ended(&self) -> Result<()> {
+        let mut over = self.shared.over.subscribe();
+        let _ = over.wait_for(|over| *over).await;
         let mut ended = self.shared.ended.subscribe();
         // The sender lives as long as we do.
         match ended.wait_for(Option::is_some).await.as_deref() {
@@ -160,6 +166,12 @@ impl Connection {
     /// How the machine is, as its supervisor says: changes can be waited for.
     pub fn standing(&self) -> watch::Receiver<Notice> {
         self.shared.pulse.subscribe()
+    }
+
+    /// What has changed since this was called last, in order, and how many changes are missing after
+    /// that. Whoever takes them is the only one to see them.
+    pub fn take_changes(&self) -> (Vec<Change>, u64) {
+        self.shared.pulse.take_changes()
     }
 
     /// Waits until somebody who should answer does not: one of those `who`; says which.
@@ -185,18 +197,20 @@ impl Connection {
         self.ask(op).await.map(drop)
     }
 
-    /// Starts a command; `spec.exec` and `spec.window` are filled in here.
-    pub async fn exec(&self, spec: Exec) -> Result<Arc<ExecStreams>> {
+    /// Starts a command, of which `watcher` hears; `spec.exec` and `spec.window` are filled in here.
+    pub async fn exec(
+        &self,
+        spec: Exec,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> Result<Arc<ExecStreams>> {
         let permit = self.shared.starts.clone().acquire_owned().await;
         let permit = permit.map_err(|_| lost())?;
         let kind = if spec.detached { Kind::Followed } else { Kind::Attached };
         let (streams, exec) = self.shared.add(spec.stdin, kind, [0; 2]);
+        watcher.into_iter().for_each(|watcher| streams.watch(watcher));
         let spec = Exec { exec, window: WINDOW, ..spec };
         match self.request(request::Op::Exec(spec), Some((exec, permit))).await {
-            Ok(Ok(response)) => {
-                streams.set_number(response.number);
-                Ok(streams)
-            }
+            Ok(Ok(_)) => Ok(streams),
             Ok(Err(failure)) => {
                 self.shared.lock().execs.remove(&exec);
                 let code = match FailureKind::try_from(failure.kind) {
@@ -205,7 +219,7 @@ impl Connection {
                     _ => return Err(error(&failure)),
                 };
                 let message = Some(failure.message);
-                streams.on_exit(Ok(ExitStatus { code, signal: 0, message }));
+                streams.on_refusal(ExitStatus { code, signal: 0, message });
                 Ok(streams)
             }
             Err(error) => {
@@ -369,11 +383,16 @@ impl Shared {
 
     fn on_response(&self, response: Response) {
         let Some(pending) = self.lock().requests.remove(&response.id) else { return };
+        let number = response.number;
         let answer = match response.failure {
             Some(failure) => Err(failure),
             None => Ok(response),
         };
         let started = answer.is_ok();
+        if let (true, Some((exec, _))) = (started, &pending.exec) {
+            let streams = self.lock().execs.get(exec).cloned();
+            streams.iter().for_each(|s| s.on_start(number));
+        }
         // Whoever asked for the exec no longer wants it: it may not run unobserved.
         if pending.answer.send(answer).is_err()
             && let (true, Some((exec, _))) = (started, pending.exec)
@@ -415,6 +434,7 @@ impl Shared {
                 _ => exec.on_exit(Err(why(&ended))),
             }
         }
+        self.over.send_replace(true);
     }
 }
 

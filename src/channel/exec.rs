@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 
 use boxlite_protocol::flow::{self, Violation};
@@ -78,10 +78,21 @@ impl Wanted {
     }
 }
 
+/// Hears of a command's life before anybody else does, from whoever reads the connection.
+pub trait Watcher: Send + Sync {
+    /// The command runs, and the supervisor knows it by a number.
+    fn started(&self, number: u32);
+    /// It never ran, and this is what it ends with.
+    fn refused(&self, status: &ExitStatus);
+    /// It has ended, or never started because its box ended first. May be said twice.
+    fn ended(&self, number: u32, exit: &Result<ExitStatus>);
+}
+
 /// One command's streams.
 pub struct ExecStreams {
     id: u32,
     kind: Kind,
+    watcher: OnceLock<Arc<dyn Watcher>>,
     /// The supervisor's number for it; 0 until it is known.
     number: AtomicU32,
     /// To the supervisor, or whoever has taken its place.
@@ -224,7 +235,8 @@ impl ExecStreams {
             wakers: Vec::new(),
         };
         let (number, outbox) = (AtomicU32::new(0), RwLock::new(outbox));
-        Arc::new(ExecStreams { id, kind, number, outbox, state: Mutex::new(state) })
+        let watcher = OnceLock::new();
+        Arc::new(ExecStreams { id, kind, watcher, number, outbox, state: Mutex::new(state) })
     }
 
     pub fn kind(&self) -> Kind {
@@ -322,7 +334,40 @@ impl ExecStreams {
         Self::wake(state);
     }
 
+    /// From now on somebody hears of it.
+    pub(super) fn watch(&self, watcher: Arc<dyn Watcher>) {
+        let _ = self.watcher.set(watcher);
+    }
+
+    /// The command runs, and the supervisor knows it by a number.
+    pub(super) fn on_start(&self, number: u32) {
+        self.set_number(number);
+        if let Some(watcher) = self.watcher.get() {
+            watcher.started(number);
+        }
+    }
+
+    /// The command could not be run.
+    pub(super) fn on_refusal(&self, status: ExitStatus) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.refused(&status);
+        }
+        self.finish(Ok(status));
+    }
+
     pub(super) fn on_exit(&self, exit: Result<ExitStatus>) {
+        self.tell_end(&exit);
+        self.finish(exit);
+    }
+
+    /// The command has ended, though its output may not all be here yet.
+    pub(super) fn tell_end(&self, exit: &Result<ExitStatus>) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.ended(self.number(), exit);
+        }
+    }
+
+    fn finish(&self, exit: Result<ExitStatus>) {
         let mut state = self.lock();
         state.exit.get_or_insert(exit);
         Self::wake(state);

@@ -10,6 +10,6 @@
 pub mod client;
 pub mod exec;
 pub mod guest;
-mod pulse;
+pub mod pulse;
 pub mod replay;
 pub mod spool;

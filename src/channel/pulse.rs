@@ -1,6 +1,7 @@
 //! Whether the box at the other end is well: what its supervisor says of the machine, and whether the
 //! supervisor itself says anything.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,21 @@ pub const BEAT: Duration = Duration::from_secs(5);
 /// itself has asked nobody meanwhile.
 const PATIENCE: u32 = 2;
 
+/// Changes that may wait for somebody to take them. More are counted.
+const MAX_CHANGES: usize = 256;
+
+/// What has changed at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The machine stands still; why, if nobody asked for that.
+    Paused(Option<String>),
+    Resumed,
+    /// Somebody does not answer: who.
+    Silent(String),
+    /// Everybody answers again.
+    Answers,
+}
+
 pub struct Pulse {
     supervisor: u32,
     state: Mutex<State>,
@@ -27,12 +43,62 @@ struct State {
     said: Notice,
     /// Beats since anything was heard.
     unanswered: u32,
+    told: Told,
+}
+
+/// What was made of all that was published.
+struct Told {
+    /// Whether the machine runs, or why it stands still.
+    standing: Standing,
+    silent: bool,
+    changes: VecDeque<Change>,
+    /// How many there were no room for.
+    lost: u64,
+}
+
+impl Told {
+    fn new(notice: &Notice) -> Told {
+        let silent = is_silent(notice);
+        let standing = if silent { Standing::Runs } else { notice.standing() };
+        Told { standing, silent, changes: VecDeque::new(), lost: 0 }
+    }
+
+    fn note(&mut self, notice: &Notice) {
+        if is_silent(notice) {
+            self.silent = true;
+            return self.push(Change::Silent(notice.message.clone()));
+        }
+        if std::mem::take(&mut self.silent) {
+            self.push(Change::Answers);
+        }
+        let before = std::mem::replace(&mut self.standing, notice.standing());
+        if before != self.standing {
+            self.push(match self.standing {
+                Standing::Runs => Change::Resumed,
+                Standing::DiskFull => Change::Paused(Some(notice.message.clone())),
+                _ => Change::Paused(None),
+            });
+        }
+    }
+
+    fn push(&mut self, change: Change) {
+        if self.changes.len() < MAX_CHANGES {
+            self.changes.push_back(change);
+        } else {
+            self.lost += 1;
+        }
+    }
+}
+
+fn is_silent(notice: &Notice) -> bool {
+    matches!(notice.standing(), Standing::Silent | Standing::Unsupervised)
 }
 
 impl Pulse {
     pub fn new(supervisor: u32, said: Notice) -> Pulse {
         let published = watch::channel(said.clone()).0;
-        Pulse { supervisor, state: Mutex::new(State { said, unanswered: 0 }), published }
+        let told = Told::new(&said);
+        Pulse { supervisor, state: Mutex::new(State { said, unanswered: 0, told }), published }
     }
 
     /// That it has gone without a word, which only a killed one does.
@@ -49,18 +115,24 @@ impl Pulse {
         self.published.subscribe()
     }
 
+    /// Every change since this was called last, in order, and how many more there were.
+    pub fn take_changes(&self) -> (Vec<Change>, u64) {
+        let told = &mut self.lock().told;
+        (told.changes.drain(..).collect(), std::mem::take(&mut told.lost))
+    }
+
     /// The supervisor has told how the machine is now.
     pub fn said(&self, notice: Notice) {
         let mut state = self.lock();
         state.said = notice;
-        self.publish(&state);
+        self.publish(&mut state);
     }
 
     /// It has said anything at all.
     pub fn heard(&self) {
         let mut state = self.lock();
         if std::mem::take(&mut state.unanswered) > PATIENCE {
-            self.publish(&state);
+            self.publish(&mut state);
         }
     }
 
@@ -68,14 +140,14 @@ impl Pulse {
     pub fn beat(&self) {
         let mut state = self.lock();
         state.unanswered += 1;
-        self.publish(&state);
+        self.publish(&mut state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, state: &State) {
+    fn publish(&self, state: &mut State) {
         let now = if state.unanswered > PATIENCE {
             let message =
                 format!("the box's supervisor (process {}) does not answer", self.supervisor);
@@ -85,6 +157,9 @@ impl Pulse {
         };
         self.published.send_if_modified(|known| {
             let changed = *known != now;
+            if changed {
+                state.told.note(&now);
+            }
             *known = now;
             changed
         });
@@ -94,6 +169,38 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_change_is_told_once_and_in_order() {
+        let notice =
+            |standing, message: &str| Notice { standing: standing as i32, message: message.into() };
+        let pulse = Pulse::new(7, notice(Standing::Paused, ""));
+        pulse.said(notice(Standing::Paused, ""));
+        assert_eq!(pulse.take_changes(), (vec![], 0));
+        pulse.said(notice(Standing::Runs, ""));
+        pulse.said(notice(Standing::DiskFull, "full"));
+        // What nobody answers to stays as it was.
+        pulse.said(notice(Standing::Silent, "agent"));
+        pulse.said(notice(Standing::Silent, "machine"));
+        pulse.said(notice(Standing::DiskFull, "full"));
+        pulse.said(notice(Standing::Runs, ""));
+        let (full, agent, machine) = ("full".to_owned(), "agent".to_owned(), "machine".to_owned());
+        let changes = vec![
+            Change::Resumed,
+            Change::Paused(Some(full)),
+            Change::Silent(agent),
+            Change::Silent(machine),
+            Change::Answers,
+            Change::Resumed,
+        ];
+        assert_eq!(pulse.take_changes(), (changes, 0));
+        for _ in 0..MAX_CHANGES {
+            pulse.said(notice(Standing::Paused, ""));
+            pulse.said(notice(Standing::Runs, ""));
+        }
+        let (changes, lost) = pulse.take_changes();
+        assert_eq!((changes.len(), lost), (MAX_CHANGES, MAX_CHANGES as u64));
+    }
 
     #[test]
     fn a_supervisor_that_is_silent_for_long_is_noticed_and_so_is_its_return() {

@@ -51,6 +51,7 @@ impl Replay {
 
     /// Goes on with a command where its supervisor stopped.
     pub fn take_over(self, streams: &Arc<ExecStreams>, unseen: Error) {
+        streams.tell_end(&self.exit(unseen.clone()));
         let calls = streams.take_over();
         tokio::spawn(self.run(Arc::downgrade(streams), calls, unseen));
     }

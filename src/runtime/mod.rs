@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::boxes::config::BoxConfig;
 use crate::boxes::{
-    self, BoxHandle, BoxInfo, BoxOptions, Context, Counter, Counters, ExecOptions, ListFilter,
-    Observer, Output, Parked, Pool, PoolOptions, Settings,
+    self, BoxHandle, BoxInfo, BoxOptions, Bus, Context, Counter, Counters, Events, ExecOptions,
+    ListFilter, Observer, Output, Parked, Pool, PoolOptions, Settings,
 };
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
@@ -163,7 +163,8 @@ impl Runtime {
         };
         let counters = Counters::default();
         let pool = Pool::new(options.pool.clone());
-        let context = Arc::new(Context { home, store, settings, counters, pool, tasks });
+        let events = Bus::default();
+        let context = Arc::new(Context { home, store, settings, counters, events, pool, tasks });
         boxes::recover(&context)?;
         boxes::settle(&context)?;
         context.home.take_ballast();
@@ -175,6 +176,12 @@ impl Runtime {
     /// How often something was done since this runtime was opened.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.inner.context.counters.get(counter)
+    }
+
+    /// Events of boxes from now on: of what this runtime does, and of what happens to the boxes that it
+    /// runs or is connected to. Of `capacity` that may wait (1 to 65536), newer ones are counted.
+    pub fn subscribe(&self, capacity: usize) -> Result<Events> {
+        self.inner.context.events.subscribe(capacity)
     }
 
     /// How many machines wait for boxes now.

@@ -5,7 +5,7 @@
 #include "../c/check.h"
 
 // Handles by the names of their types. `exec` runs and has a stdin, `ended` has ended, `op` and
-// `done` have completed. `progress` is there inside its callback only.
+// `done` have completed. `progress` and `event` are there inside their callbacks only.
 typedef struct {
     boxlite_runtime_options *runtime_options;
     boxlite_box_options *box_options;
@@ -22,6 +22,8 @@ typedef struct {
     boxlite_output *output;
     boxlite_error *error;
     const boxlite_progress *progress;
+    const boxlite_event *event;
+    boxlite_subscription *subscription;
 } fixture;
 
 // A result that nobody wrote.
@@ -47,6 +49,7 @@ boxlite_runtime_options *make_runtime_options(const fixture *f);
 boxlite_box_options *make_box_options(const fixture *f);
 boxlite_exec_options *make_exec_options(const fixture *f);
 boxlite_list_filter *make_list_filter(const fixture *f);
+boxlite_subscription *make_subscription(const fixture *f);
 boxlite_box_info *make_box_info(const fixture *f);
 boxlite_info_list *make_info_list(const fixture *f);
 boxlite_exec_list *make_exec_list(const fixture *f);

@@ -302,7 +302,7 @@ class Writer:
             self.line("{")
             self.line("    (void)f;")
             # A handle that exists in some places only.
-            for kind in {handle(p) for p in function.parameters} & {"progress"}:
+            for kind in {handle(p) for p in function.parameters} & {"event", "progress"}:
                 self.line(f"    if (!f->{kind})")
                 self.line("        return;")
             if function.fallible:

@@ -111,6 +111,19 @@ boxlite_list_filter *make_list_filter(const fixture *f)
     return made;
 }
 
+static void ignore(void *user_data, const boxlite_event *event)
+{
+    (void)user_data;
+    (void)event;
+}
+
+boxlite_subscription *make_subscription(const fixture *f)
+{
+    boxlite_subscription *made;
+    OK(boxlite_runtime_subscribe(f->runtime, 1, ignore, NULL, NULL, &made, &error));
+    return made;
+}
+
 // An operation that has completed; inside a callback it is waited for in turns, which may be.
 static boxlite_op *completed(boxlite_op *op)
 {
@@ -185,6 +198,16 @@ static void on_progress(void *user_data, const boxlite_progress *progress)
     CHECK(call_everything(f) > 50);
 }
 
+static void on_event(void *user_data, const boxlite_event *event)
+{
+    fixture *f = user_data;
+    if (f->event || boxlite_event_what(event) != BOXLITE_EVENT_EXEC_STARTED)
+        return;
+    f->event = event;
+    CHECK(!strcmp(boxlite_event_box_id(event), boxlite_box_id(f->box)) && boxlite_event_text(event));
+    CHECK(call_everything(f) > 50);
+}
+
 int main(void)
 {
     fixture f = {.runtime = open_runtime()};
@@ -220,6 +243,18 @@ int main(void)
         OK(boxlite_dispatch(f.runtime, 60000, NULL, &error));
     wait_op(op);
     remove_box(f.runtime, other);
+
+    // And inside that of an event.
+    boxlite_subscription *subscription;
+    free_execs(&f);
+    f.progress = NULL;
+    OK(boxlite_box_start(f.box, &op, &error));
+    wait_op(op);
+    OK(boxlite_runtime_subscribe(f.runtime, 0, on_event, &f, NULL, &subscription, &error));
+    add_execs(&f);
+    DISPATCH_UNTIL(f.runtime, f.event);
+    boxlite_subscription_free(subscription);
+    f.event = NULL;
 
     free_execs(&f);
     boxlite_op_free(f.op);

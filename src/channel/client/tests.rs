@@ -40,7 +40,7 @@ async fn say(supervisor: &mut Supervisor, body: from_supervisor::Body) {
 async fn a_box_of_another_version_can_be_stopped_and_nothing_else() {
     let (connection, mut supervisor) = connected(VERSION + 1, Path::new("/nowhere")).await;
     for refused in [
-        connection.exec(Exec::default()).await.err(),
+        connection.exec(Exec::default(), None).await.err(),
         connection.follow(1, [0; 2]).await.err(),
         connection.list().await.err(),
         connection.pause().await.err(),
