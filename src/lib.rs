@@ -5,7 +5,7 @@
 //! ground up (an import never points up):
 //!
 //! 1. [`error`], [`failpoint`], [`home`]
-//! 2. [`store`], [`disk`], [`image`], [`engine`], [`channel`]
+//! 2. [`store`], [`disk`], [`image`], [`engine`], [`channel`], [`metrics`]
 //! 3. [`supervisor`] (one running box, a process of its own), [`boxes`]
 //! 4. [`runtime`]
 
@@ -18,6 +18,7 @@ pub mod error;
 pub mod failpoint;
 pub mod home;
 pub mod image;
+pub mod metrics;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;
@@ -30,5 +31,6 @@ pub use boxes::{
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;
 pub use error::{Code, Error, Result};
+pub use metrics::{BootTiming, BoxMetrics, GuestMetrics, RuntimeMetrics};
 pub use runtime::{Runtime, RuntimeOptions};
 pub use supervisor::health::{Health, HealthReport};

@@ -22,6 +22,7 @@ use crate::port::{self, Change, Port};
 use crate::process::{Means, Process, Pumped, failure};
 use crate::rehearsal::{self, Stage};
 use crate::setup::{self, Blank};
+use crate::stats;
 
 const PORT: u64 = u64::MAX;
 const SIGNALS: u64 = u64::MAX - 1;
@@ -265,12 +266,19 @@ impl Agent {
                 _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
             },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
+            Some(request::Op::GuestStats(_)) => {
+                let guest_stats = Some(stats::read());
+                let response = Response { id, guest_stats, ..Response::default() };
+                self.port.send(to_host::Body::Response(response));
+                return Ok(());
+            }
             Some(
                 request::Op::Pause(_)
                 | request::Op::Resume(_)
                 | request::Op::ListExecs(_)
                 | request::Op::Follow(_)
-                | request::Op::Detach(_),
+                | request::Op::Detach(_)
+                | request::Op::Stats(_),
             )
             | None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
         };

@@ -16,6 +16,7 @@ mod port;
 mod process;
 mod rehearsal;
 mod setup;
+mod stats;
 mod stdin;
 mod users;
 mod warm;

@@ -40,7 +40,7 @@ pub mod to_guest {
 pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21")]
     pub op: Option<request::Op>,
 }
 
@@ -75,10 +75,10 @@ pub mod request {
         /// command reads, as much as there is gets read; and [`crate::placeholder`]s are written.
         #[prost(message, tag = "9")]
         MountRoot(Disk),
-        /// Has the machine stand still. The supervisor's own, as all that follow: no guest gets it.
+        /// Has the machine stand still. The supervisor's own: no guest gets it.
         #[prost(message, tag = "10")]
         Pause(Empty),
-        /// Has it go on.
+        /// Has it go on. The supervisor's own, too.
         #[prost(message, tag = "11")]
         Resume(Empty),
         /// Lists the execs.
@@ -90,6 +90,12 @@ pub mod request {
         /// From now on the box outlives the program that created its supervisor.
         #[prost(message, tag = "14")]
         Detach(Empty),
+        /// What the box has done, and what its processes take. The supervisor answers it.
+        #[prost(message, tag = "20")]
+        Stats(Empty),
+        /// How the machine is, seen from inside. The guest answers it.
+        #[prost(message, tag = "21")]
+        GuestStats(Empty),
     }
 }
 
@@ -301,6 +307,12 @@ pub struct Response {
     /// The supervisor's number for the exec that was started or is followed.
     #[prost(uint32, tag = "4")]
     pub number: u32,
+    /// To the request of this name.
+    #[prost(message, optional, tag = "10")]
+    pub stats: Option<Stats>,
+    /// To the request of this name.
+    #[prost(message, optional, tag = "11")]
+    pub guest_stats: Option<GuestStats>,
 }
 
 /// Commands of a box: those that run, and the last detached ones that have ended.
@@ -346,6 +358,67 @@ pub struct Held {
     /// How many bytes the stream has had.
     #[prost(uint64, tag = "2")]
     pub total: u64,
+}
+
+/// What a box has done since it was started, and what its processes take.
+#[derive(Clone, PartialEq, Message)]
+pub struct Stats {
+    /// Commands started, and commands that could not be.
+    #[prost(uint64, tag = "1")]
+    pub commands: u64,
+    #[prost(uint64, tag = "2")]
+    pub exec_errors: u64,
+    /// Bytes to the stdin of commands, and of their output.
+    #[prost(uint64, tag = "3")]
+    pub bytes_sent: u64,
+    #[prost(uint64, tag = "4")]
+    pub bytes_received: u64,
+    /// Of the machine's process since these were asked for before; 100 is one processor.
+    #[prost(double, tag = "5")]
+    pub cpu_percent: f64,
+    /// The processor's time that the processes have used.
+    #[prost(uint64, tag = "6")]
+    pub machine_cpu_ms: u64,
+    #[prost(uint64, tag = "7")]
+    pub supervisor_cpu_ms: u64,
+    /// Their memory in bytes.
+    #[prost(uint64, tag = "8")]
+    pub machine_memory: u64,
+    #[prost(uint64, tag = "9")]
+    pub supervisor_memory: u64,
+    /// What the start went through.
+    #[prost(message, repeated, tag = "10")]
+    pub stages: Vec<Stage>,
+}
+
+/// How a machine is, as its agent says.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct GuestStats {
+    /// In bytes.
+    #[prost(uint64, tag = "1")]
+    pub memory_total: u64,
+    #[prost(uint64, tag = "2")]
+    pub memory_available: u64,
+    /// The time that the processors were busy.
+    #[prost(uint64, tag = "3")]
+    pub cpu_ms: u64,
+    /// The load of 1, 5 and 15 minutes, in thousandths.
+    #[prost(uint64, tag = "4")]
+    pub load_1: u64,
+    #[prost(uint64, tag = "5")]
+    pub load_5: u64,
+    #[prost(uint64, tag = "6")]
+    pub load_15: u64,
+    /// Processes and threads.
+    #[prost(uint64, tag = "7")]
+    pub processes: u64,
+    #[prost(uint64, tag = "8")]
+    pub uptime_ms: u64,
+    /// Of the root file system, in bytes.
+    #[prost(uint64, tag = "9")]
+    pub disk_size: u64,
+    #[prost(uint64, tag = "10")]
+    pub disk_used: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

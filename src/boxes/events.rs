@@ -59,7 +59,7 @@ pub enum What {
         signal: i32,
         why: Option<String>,
     },
-    /// Its agent, its machine or its supervisor does not answer.
+    /// Its agent, its machine or its supervisor does not answer: who was the first.
     Unresponsive {
         who: String,
     },

@@ -20,22 +20,23 @@ use super::events::What;
 use super::exec::{self, Exec, Output};
 use super::list::image_of;
 use super::main_process::MainStatus;
+use super::measure;
 use super::options::ExecOptions;
 use super::remove::{is_supervised, remove};
 use super::start::{self, StageTime, Supervisor};
-use super::state::{BoxState, Change, End, Status};
+use super::state::{BoxState, Change, Status};
 use super::truth;
+use super::watch::ended;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use boxlite_protocol::message::{Running, Standing};
+use boxlite_protocol::message::Running;
 
 use crate::channel::client::{Connection, Opening};
-use crate::channel::pulse;
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
+use crate::metrics::BoxMetrics;
 use crate::supervisor::health::HealthReport;
 use crate::supervisor::launch::Identity;
-use crate::supervisor::record::EndRecord;
 use crate::supervisor::socket::{self, PidFile};
 
 /// How long a supervisor that no longer answers may take to end.
@@ -47,26 +48,26 @@ pub struct BoxHandle {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    context: Arc<Context>,
-    config: BoxConfig,
+pub(super) struct Inner {
+    pub(super) context: Arc<Context>,
+    pub(super) config: BoxConfig,
     /// Held by whoever changes the box's state.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     live: Mutex<Live>,
     /// Held while it is written down how the machine is.
-    noting: tokio::sync::Mutex<()>,
+    pub(super) noting: tokio::sync::Mutex<()>,
     /// It was removed when it stopped.
     gone: AtomicBool,
 }
 
 #[derive(Default)]
-struct Live {
-    connection: Option<Connection>,
+pub(super) struct Live {
+    pub(super) connection: Option<Connection>,
     /// Whether this program started the box, which then ends with it unless it is detached.
-    owned: bool,
+    pub(super) owned: bool,
     stages: Vec<StageTime>,
     /// The end was written down before the one who watches had a turn.
-    noted_early: bool,
+    pub(super) noted_early: bool,
     /// What happened in a run and could not be written down yet.
     unwritten: Option<(String, Change)>,
 }
@@ -248,6 +249,27 @@ impl BoxHandle {
         self.inner.context.finish(remove).await
     }
 
+    /// What the box has done since it was started, and what it takes. INVALID_STATE if it does not run.
+    pub async fn metrics(&self) -> Result<BoxMetrics> {
+        let connection = match self.inner.live_connection() {
+            Some(connection) => connection,
+            None => {
+                let _turn = self.inner.turn.lock().await;
+                let text = "the box does not run, and has no metrics";
+                let none = || Error::new(Code::InvalidState, text).object(self.id());
+                self.inner.connection().await?.ok_or_else(none)?
+            }
+        };
+        let stages = self.inner.live().stages.clone();
+        let metrics = measure::measure(&connection, &stages).await;
+        metrics.map_err(|e| e.or_object(self.id()))
+    }
+
+    /// Whether this program is connected to the running box.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.inner.live_connection().is_some()
+    }
+
     /// The connection to the box, if it runs and ends with this program.
     fn owned_connection(&self) -> Option<Connection> {
         let live = self.inner.live();
@@ -279,15 +301,19 @@ impl BoxHandle {
 }
 
 impl Inner {
-    fn live(&self) -> MutexGuard<'_, Live> {
+    pub(super) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, what: What) {
+    fn live_connection(&self) -> Option<Connection> {
+        self.live().connection.clone().filter(|c| !c.has_ended())
+    }
+
+    pub(super) fn tell(&self, what: What) {
         self.context.tell(&self.config.id, self.config.name.as_deref(), what);
     }
 
-    fn box_dir(&self) -> std::path::PathBuf {
+    pub(super) fn box_dir(&self) -> std::path::PathBuf {
         self.context.home.of_box(&self.config.id)
     }
 
@@ -299,7 +325,7 @@ impl Inner {
 
     /// Writes down what happened in a run, now or as soon as it can be: it has happened in any case. A
     /// box that was removed meanwhile has no row.
-    async fn note(&self, run: &str, change: Change) {
+    pub(super) async fn note(&self, run: &str, change: Change) {
         match self.record(run, change.clone()).await {
             // Something else happened first, as a stop before a pause.
             Err(error) if error.code() == Code::InvalidState => {
@@ -372,6 +398,8 @@ impl Inner {
         let mut live = self.live();
         live.connection = Some(connection.clone());
         live.owned = false;
+        // Of a start of ours, long ago.
+        live.stages.clear();
         drop(live);
         self.context.tasks.spawn(self.clone().watch(connection.clone()));
         Ok(Some(connection))
@@ -533,112 +561,6 @@ impl Inner {
         self.context.blocking(begin).await
     }
 
-    /// Records what happens to a running box by itself, up to its end.
-    async fn watch(self: Arc<Self>, connection: Connection) {
-        let mut standing = connection.standing();
-        standing.mark_changed();
-        let outcome = loop {
-            tokio::select! {
-                outcome = connection.ended() => break outcome,
-                Ok(()) = standing.changed() => self.note_standing(&connection).await,
-            }
-        };
-        let outcome = self.last_word(&connection, outcome);
-        let _turn = self.turn.lock().await;
-        let owned = self.live().owned;
-        let early = std::mem::take(&mut self.live().noted_early);
-        if (self.note_end(&outcome).await || early)
-            && owned
-            && outcome.is_ok()
-            && let Err(error) = self.remove_unwanted().await
-        {
-            tracing::warn!("{error}");
-        }
-    }
-
-    /// How a box ended: what its supervisor left in writing counts, if that ended before it could say so.
-    fn last_word(&self, connection: &Connection, outcome: Result<()>) -> Result<()> {
-        outcome.or_else(|error| match EndRecord::read(&self.box_dir(), &connection.running().run) {
-            Some(record) if record.code == 0 => Ok(()),
-            _ => Err(error),
-        })
-    }
-
-    /// Writes down how the machine is now: whoever comes last writes what was said last.
-    async fn note_standing(&self, connection: &Connection) {
-        let _order = self.noting.lock().await;
-        self.tell_changes(connection);
-        let notice = connection.standing().borrow().clone();
-        let run = &*connection.running().run;
-        match notice.standing() {
-            Standing::Runs => self.note(run, Change::Resume).await,
-            Standing::Paused => self.note(run, Change::Pause { why: None }).await,
-            Standing::DiskFull => self.note(run, Change::Pause { why: Some(notice.message) }).await,
-            // It may answer again.
-            Standing::Silent | Standing::Unsupervised => {}
-        }
-    }
-
-    /// Tells what has happened to the machine, all of it. The caller has `noting`.
-    fn tell_changes(&self, connection: &Connection) {
-        let id = &self.config.id;
-        let (changes, lost) = connection.take_changes();
-        for change in changes {
-            self.tell(match change {
-                pulse::Change::Paused(why) => {
-                    why.iter().for_each(|why| tracing::warn!("box {id} was paused: {why}"));
-                    What::BoxPaused { why }
-                }
-                pulse::Change::Resumed => What::BoxResumed,
-                pulse::Change::Silent(who) => {
-                    tracing::warn!("box {id}: {who}");
-                    What::Unresponsive { who }
-                }
-                pulse::Change::Answers => What::Responsive,
-            });
-        }
-        if lost > 0 {
-            self.context.events.lose(lost);
-        }
-    }
-
-    /// Writes the end of the box that `live` holds, once; false if that was done before.
-    async fn note_end(&self, outcome: &Result<()>) -> bool {
-        let connection = self.live().connection.take_if(|c| c.has_ended());
-        let Some(connection) = connection else { return false };
-        {
-            let _order = self.noting.lock().await;
-            self.tell_changes(&connection);
-        }
-        let (run, box_dir) = (&connection.running().run, self.box_dir());
-        let mut end = End { failed: outcome.is_err(), reason: None };
-        let told = EndRecord::read(&box_dir, run);
-        let supervisor = connection.running().supervisor_pid;
-        end.reason = match (outcome, told) {
-            // It may have stopped by itself, and told why.
-            (Ok(()), told) => told.map(|record| record.message).filter(|m| !m.is_empty()),
-            (Err(error), Some(_)) => Some(error.to_string()),
-            (Err(error), None) => {
-                let look = move |_: &Context| Ok(truth::traces(&box_dir, supervisor));
-                let traces = self.context.blocking(look).await.unwrap_or_default();
-                Some(error.to_string() + &traces)
-            }
-        };
-        let why = end.reason.clone().unwrap_or_default();
-        self.note(run, Change::End(end)).await;
-        match outcome {
-            Ok(()) => {
-                tracing::info!("box {} stopped", self.config.id);
-                self.tell(What::BoxStopped);
-            }
-            Err(error) => {
-                tracing::warn!("box {} ended: {error}", self.config.id);
-                self.tell(What::BoxFailed { why });
-            }
-        }
-        true
-    }
-
     async fn remove(self: &Arc<Self>, force: bool) -> Result<()> {
         let id = self.config.id.clone();
         if self.connection().await?.is_some() {
@@ -682,7 +604,7 @@ impl Inner {
     }
 
     /// Removes a box that has stopped, if it is not to stay.
-    async fn remove_unwanted(&self) -> Result<()> {
+    pub(super) async fn remove_unwanted(&self) -> Result<()> {
         if !self.config.options.auto_remove {
             return Ok(());
         }
@@ -764,12 +686,4 @@ impl Drop for Unfinished<'_> {
             let _ = truth::note(context, id, self.run, &ended(&Ok(())));
         }
     }
-}
-
-/// What the end of a run is to its box.
-fn ended(outcome: &Result<()>) -> Change {
-    Change::End(End {
-        failed: outcome.is_err(),
-        reason: outcome.as_ref().err().map(ToString::to_string),
-    })
 }

@@ -11,6 +11,8 @@
 //! - [`exec`]: commands in a running box
 //! - [`events`]: what happens to boxes, for those who want to hear of it
 //! - [`list`]: which boxes there are, also those whose rows cannot be read
+//! - [`measure`]: what a box has done, and what it takes
+//! - [`watch`]: what happens to a running box, told and written down
 //! - [`identity`]: what a box is called
 //! - [`main_process`]: the command that a box runs of itself
 //! - [`remove`]: the end of a box's files and rows
@@ -27,12 +29,14 @@ mod handle;
 mod identity;
 mod list;
 mod main_process;
+mod measure;
 pub mod options;
 mod pool;
 mod remove;
 mod start;
 mod state;
 mod truth;
+mod watch;
 
 pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;

@@ -41,7 +41,8 @@ pub enum boxlite_event_kind {
     /// A command has ended, with code and signal. Its text says why it could not be run (126, 127),
     /// or why its box ended before it (-1).
     BOXLITE_EVENT_EXEC_ENDED = 9,
-    /// The agent, the machine or the supervisor of a box does not answer. Its text says which.
+    /// The agent, the machine or the supervisor of a box does not answer. Its text says which was
+    /// the first not to.
     BOXLITE_EVENT_UNRESPONSIVE = 10,
     /// All of them answer again.
     BOXLITE_EVENT_RESPONSIVE = 11,
@@ -175,15 +176,16 @@ impl Source for boxlite_subscription {
     }
 }
 
-/// Has callback called, inside boxlite_dispatch(), with what happens to boxes from now on: what this
-/// runtime does, and what happens to boxes that it runs or is connected to, whoever does it. What
-/// another program does to boxes that this runtime has never used is not seen. Events of one box come
-/// in the order in which they happened, each once, and the end of a command before that of its box.
+/// Has callback called, inside boxlite_dispatch(), with what happens to boxes from now on: what
+/// this runtime does, and what happens to boxes that it runs or is connected to, whoever does it.
+/// What another program does to boxes that this runtime has never used is not seen. Events of one
+/// box come in the order in which they happened, each once, and the end of a command before that of
+/// its box.
 ///
-/// Up to capacity events wait for a dispatch, 1 to 65536, or 0 for 1024. When there is no room, newer
-/// ones are counted, and a BOXLITE_EVENT_OVERFLOW stands in their place. Each subscription has events
-/// and a count of its own. *subscription is owned by the caller. destroy frees user_data, see
-/// boxlite_destroy.
+/// Up to capacity events wait for a dispatch, 1 to 65536, or 0 for 1024. When there is no room,
+/// newer ones are counted, and a BOXLITE_EVENT_OVERFLOW stands in their place. Each subscription
+/// has events and a count of its own. *subscription is owned by the caller. destroy frees
+/// user_data, see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_subscribe(
     runtime: *mut boxlite_runtime,

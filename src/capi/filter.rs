@@ -37,7 +37,8 @@ pub unsafe extern "C" fn boxlite_list_filter_free(filter: *mut boxlite_list_filt
     drop(unsafe { pointer::take_back(filter) });
 }
 
-/// Lets through boxes of a status, a boxlite_box_status, only. Called several times: of any of them.
+/// Lets through boxes of a status, a boxlite_box_status, only. Called several times: of any of
+/// them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_list_filter_add_status(
     filter: *mut boxlite_list_filter,
@@ -58,8 +59,8 @@ pub unsafe extern "C" fn boxlite_list_filter_add_status(
     }
 }
 
-/// Lets through boxes that have a label of this name only, and with this value unless value is NULL.
-/// Called several times: that have all of them. name and value are as for
+/// Lets through boxes that have a label of this name only, and with this value unless value is
+/// NULL. Called several times: that have all of them. name and value are as for
 /// boxlite_box_options_add_label().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_list_filter_add_label(

@@ -45,6 +45,8 @@ pub mod progress;
 
 pub mod events;
 
+pub mod metrics;
+
 pub mod log;
 
 mod pointer;

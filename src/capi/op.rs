@@ -14,6 +14,7 @@ use super::boxes::boxlite_box;
 use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::exec::boxlite_exec;
 use super::info::{boxlite_box_info, boxlite_info_list};
+use super::metrics::{boxlite_metrics, boxlite_text};
 use super::output::boxlite_output;
 use super::pointer::{self, Counted, Handles, Out};
 use super::progress::boxlite_progress;
@@ -51,6 +52,8 @@ pub enum OpValue {
     List(Vec<BoxInfo>),
     Execs(Vec<ExecInfo>),
     Output(Box<Output>),
+    Metrics(boxlite_metrics),
+    Text(String),
 }
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
@@ -465,6 +468,49 @@ pub unsafe extern "C" fn boxlite_op_take_output(
                 other => Err(other),
             })?;
             out.give(boxlite_output::new(*taken));
+            Ok(())
+        })
+    }
+}
+
+/// Takes the metrics that boxlite_box_metrics() or boxlite_runtime_metrics() resulted in. *metrics
+/// is owned by the caller. Errors as for boxlite_op_take_box().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_take_metrics(
+    op: *mut boxlite_op,
+    metrics: *mut *mut boxlite_metrics,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(metrics, "metrics")?;
+            out.give(pointer::borrow(op, "op")?.take(|value| match value {
+                OpValue::Metrics(metrics) => Ok(metrics),
+                other => Err(other),
+            })?);
+            Ok(())
+        })
+    }
+}
+
+/// Takes the text that boxlite_runtime_metrics_text() resulted in. *text is owned by the caller.
+/// Errors as for boxlite_op_take_box().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_take_text(
+    op: *mut boxlite_op,
+    text: *mut *mut boxlite_text,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(text, "text")?;
+            let taken = pointer::borrow(op, "op")?.take(|value| match value {
+                OpValue::Text(text) => Ok(text),
+                other => Err(other),
+            })?;
+            out.give(boxlite_text::new(&taken));
             Ok(())
         })
     }

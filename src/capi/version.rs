@@ -41,6 +41,7 @@ const FEATURES: &[&CStr] = &[
     c"image-archive",
     c"labels",
     c"log",
+    c"metrics",
     c"pool",
     c"run",
     c"templates",
@@ -60,8 +61,9 @@ pub unsafe extern "C" fn boxlite_has_feature(name: *const c_char) -> bool {
 
 /// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
-/// "events" (boxlite_runtime_subscribe), "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
-/// (OCI directories), "labels" (boxlite_box_list_matching), "log" (boxlite_runtime_on_log), "pool" (waiting machines:
+/// "events" (boxlite_runtime_subscribe), "exec-read" (boxlite_exec_read), "image-archive" (OCI and
+/// docker archives), "image-oci-layout" (OCI directories), "labels" (boxlite_box_list_matching),
+/// "log" (boxlite_runtime_on_log), "metrics" (boxlite_box_metrics), "pool" (waiting machines:
 /// boxlite_runtime_options_set_pool_size), "run" (boxlite_run), "templates" (boxes are restored:
 /// boxlite_box_info_boot).
 #[unsafe(no_mangle)]

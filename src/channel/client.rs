@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
-    Attach, Data, Empty, Ended, Exec, Failure, FailureKind, FromSupervisor, Gap, Notice, Parked,
-    Request, Response, Running, Signal, Stage, Standing, ToSupervisor, from_supervisor, request,
-    stream, to_supervisor,
+    Attach, Data, Empty, Ended, Exec, Failure, FailureKind, FromSupervisor, Gap, GuestStats,
+    Notice, Parked, Request, Response, Running, Signal, Stage, Standing, Stats, ToSupervisor,
+    from_supervisor, request, stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
 use bytes::BytesMut;
@@ -163,6 +163,18 @@ impl Connection {
         self.ask(op).await.map(drop)
     }
 
+    /// What the box has done, and what its processes take.
+    pub async fn stats(&self) -> Result<Stats> {
+        let response = self.ask(request::Op::Stats(Empty {})).await?;
+        response.stats.ok_or_else(|| no_answer("the supervisor"))
+    }
+
+    /// How the machine is, as its agent says. It may say anything, or nothing.
+    pub async fn guest_stats(&self) -> Result<GuestStats> {
+        let response = self.ask(request::Op::GuestStats(Empty {})).await?;
+        response.guest_stats.ok_or_else(|| no_answer("the agent"))
+    }
+
     /// How the machine is, as its supervisor says: changes can be waited for.
     pub fn standing(&self) -> watch::Receiver<Notice> {
         self.shared.pulse.subscribe()
@@ -265,9 +277,10 @@ impl Connection {
         if self.running.version != VERSION && !matches!(op, request::Op::Shutdown(_)) {
             return Err(other_version(self.running.version));
         }
-        // A supervisor ends a machine that does not answer; nobody else's answers can be had.
+        // A supervisor ends a machine that does not answer, and speaks for itself; nobody else's
+        // answers can be had.
         let patience = match op {
-            request::Op::Shutdown(_) => &[Standing::Unsupervised][..],
+            request::Op::Shutdown(_) | request::Op::Stats(_) => &[Standing::Unsupervised][..],
             _ => &[Standing::Unsupervised, Standing::Silent][..],
         };
         let size = Request { id: 0, op: Some(op.clone()) }.encoded_len();
@@ -278,7 +291,9 @@ impl Connection {
             ));
         }
         let (answer, answered) = oneshot::channel();
-        {
+        // A command that was started though nobody waits any more is to be known.
+        let is_exec = exec.is_some();
+        let _forgotten = {
             let mut state = self.shared.lock();
             if let Some(ended) = &*self.shared.ended.borrow() {
                 return Err(why(ended));
@@ -288,7 +303,8 @@ impl Connection {
             state.requests.insert(id, Pending { answer, exec });
             let body = Some(to_supervisor::Body::Request(Request { id, op: Some(op) }));
             let _ = self.shared.outbox.send(ToSupervisor { body });
-        }
+            (!is_exec).then(|| Forget { shared: &self.shared, id })
+        };
         tokio::select! {
             biased;
             answer = answered => match answer {
@@ -300,6 +316,19 @@ impl Connection {
             who = self.silence(patience) => return Err(Error::new(Code::Timeout, who)),
         }
         Err(why(&self.ended().await))
+    }
+}
+
+/// Forgets a request that nobody waits for any more: its answer may never come.
+struct Forget<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let forgotten = self.shared.lock().requests.remove(&self.id);
+        drop(forgotten);
     }
 }
 
@@ -512,6 +541,13 @@ async fn write(
         }
         stream.write_all_buf(&mut buffer).await?;
     }
+}
+
+fn no_answer(whose: &str) -> Error {
+    Error::new(
+        Code::Rpc,
+        format!("{whose} did not answer what was asked: it is of another version"),
+    )
 }
 
 fn lost() -> Error {

@@ -26,8 +26,11 @@ pub enum Change {
     /// The machine stands still; why, if nobody asked for that.
     Paused(Option<String>),
     Resumed,
-    /// Somebody does not answer: who.
-    Silent(String),
+    /// Somebody does not answer: who. Perhaps another than before.
+    Silent {
+        who: String,
+        still: bool,
+    },
     /// Everybody answers again.
     Answers,
 }
@@ -65,8 +68,8 @@ impl Told {
 
     fn note(&mut self, notice: &Notice) {
         if is_silent(notice) {
-            self.silent = true;
-            return self.push(Change::Silent(notice.message.clone()));
+            let still = std::mem::replace(&mut self.silent, true);
+            return self.push(Change::Silent { who: notice.message.clone(), still });
         }
         if std::mem::take(&mut self.silent) {
             self.push(Change::Answers);
@@ -188,8 +191,8 @@ mod tests {
         let changes = vec![
             Change::Resumed,
             Change::Paused(Some(full)),
-            Change::Silent(agent),
-            Change::Silent(machine),
+            Change::Silent { who: agent, still: false },
+            Change::Silent { who: machine, still: true },
             Change::Answers,
             Change::Resumed,
         ];

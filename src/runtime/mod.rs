@@ -18,6 +18,8 @@ use crate::boxes::{
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 use crate::home::{Home, HomeLock};
+use crate::metrics::text::Labelled;
+use crate::metrics::{self, RuntimeMetrics};
 use crate::store::Store;
 
 /// How a home is to be used. Everything has a default.
@@ -182,6 +184,37 @@ impl Runtime {
     /// runs or is connected to. Of `capacity` that may wait (1 to 65536), newer ones are counted.
     pub fn subscribe(&self, capacity: usize) -> Result<Events> {
         self.inner.context.events.subscribe(capacity)
+    }
+
+    /// What this runtime has done since it was opened.
+    pub fn metrics(&self) -> RuntimeMetrics {
+        let boxes = self.inner.boxes();
+        let running = boxes.values().filter(|handle| handle.is_connected()).count();
+        RuntimeMetrics {
+            boxes_created_total: self.counter(Counter::BoxesCreated),
+            boxes_failed_total: self.counter(Counter::BoxesFailed),
+            boxes_stopped_total: self.counter(Counter::BoxesStopped),
+            num_running_boxes: running as u64,
+            total_commands_executed: self.counter(Counter::CommandsExecuted),
+            total_exec_errors: self.counter(Counter::ExecErrors),
+        }
+    }
+
+    /// The metrics of this runtime, and of the running boxes that it has started or is connected to, as
+    /// Prometheus reads them. A box that does not answer is not in it.
+    pub async fn metrics_text(&self) -> String {
+        let connected = |handle: &&BoxHandle| handle.is_connected();
+        let mut boxes: Vec<BoxHandle> =
+            self.inner.boxes().values().filter(connected).cloned().collect();
+        boxes.sort_by(|a, b| a.id().cmp(b.id()));
+        let measured = boxes.iter().map(|handle| async move {
+            let metrics = handle.metrics().await.ok()?;
+            let name = handle.name().map(str::to_owned);
+            Some(Labelled { id: handle.id().to_owned(), name, metrics })
+        });
+        let measured = futures_util::future::join_all(measured).await;
+        let measured: Vec<Labelled> = measured.into_iter().flatten().collect();
+        metrics::text::write(&self.metrics(), &measured)
     }
 
     /// How many machines wait for boxes now.

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::follow::{Finished, Place};
 use super::peer::{ClientId, Clients};
 use super::route::{MAIN, OWN, Route};
+use super::stats::Meter;
 use crate::error::{Code, Error, Result};
 
 /// What the loop has to do next.
@@ -68,6 +69,7 @@ pub struct Hub {
     place: Place,
     /// Programs of another version, by which the box can be stopped and nothing else.
     foreign: HashSet<ClientId>,
+    pub meter: Meter,
 }
 
 /// A request under way in the guest.
@@ -80,11 +82,15 @@ struct Pending {
 enum Kind {
     Exec(u32),
     Shutdown,
+    Stats,
     Other,
 }
 
 /// What a guest may let a program send ahead.
 const MAX_STDIN_CREDIT: u64 = 1 << 20;
+
+/// Questions of one kind that a guest may leave unanswered before it is asked no more of them.
+pub const MAX_UNANSWERED: usize = 16;
 
 /// The longest text of a guest's that is passed on.
 const MAX_MESSAGE: usize = 4096;
@@ -99,6 +105,7 @@ fn to_client(body: from_supervisor::Body) -> FromSupervisor {
 
 impl Hub {
     pub fn new(guest: mpsc::UnboundedSender<ToGuest>, running: Running, place: Place) -> Hub {
+        let meter = Meter::new(running.machine_pid);
         Hub {
             guest,
             running,
@@ -111,6 +118,7 @@ impl Hub {
             finished: Finished::default(),
             place,
             foreign: HashSet::new(),
+            meter,
         }
     }
 
@@ -245,6 +253,12 @@ impl Hub {
                 clients.send(client, to_client(from_supervisor::Body::Response(answer)));
                 return outcome;
             }
+            Some(request::Op::Stats(_)) => {
+                let stats = Some(self.meter.read());
+                let answer = Response { id, stats, ..Response::default() };
+                clients.send(client, to_client(from_supervisor::Body::Response(answer)));
+                return outcome;
+            }
             Some(request::Op::Follow(follow)) => {
                 self.follow(client, id, &follow, clients);
                 return outcome;
@@ -288,6 +302,14 @@ impl Hub {
                 Some(&exec) => Ok((Kind::Other, request::Op::Signal(Signal { exec, ..signal }))),
                 None => Err(fail(FailureKind::NoExec, "the process has ended")),
             },
+            Some(op @ request::Op::GuestStats(_)) => {
+                let unanswered = |p: &&Pending| matches!(p.kind, Kind::Stats);
+                let silent = self.requests.values().filter(unanswered).count() >= MAX_UNANSWERED;
+                if self.halted || silent {
+                    return Err(fail(FailureKind::Silent, "the agent does not answer now"));
+                }
+                Ok((Kind::Stats, op))
+            }
             Some(op @ (request::Op::Ping(_) | request::Op::SetClock(_))) => Ok((Kind::Other, op)),
             _ => Err(fail(FailureKind::Invalid, "a request this supervisor does not know")),
         }
@@ -326,6 +348,7 @@ impl Hub {
         if offset != data.offset {
             return false;
         }
+        self.meter.sent(length);
         let data = Data { exec: *exec, ..data };
         self.send(to_guest::Body::Data(data));
         true
@@ -411,6 +434,10 @@ impl Hub {
         match pending.kind {
             Kind::Exec(exec) => {
                 number = exec;
+                // A health check is nobody's command.
+                if pending.client != OWN {
+                    self.meter.command(answer.is_ok());
+                }
                 if answer.is_err() {
                     self.give_up(exec);
                 }
@@ -419,6 +446,13 @@ impl Hub {
                     OWN if answer.is_err() => outcome = Outcome::OwnEnded { exec, success: false },
                     _ => {}
                 }
+            }
+            Kind::Stats if answer.is_ok() => {
+                // Nothing else of what a guest may say is passed on.
+                let guest_stats = response.guest_stats;
+                let answer = Response { id: pending.id, guest_stats, ..Response::default() };
+                clients.send(pending.client, to_client(from_supervisor::Body::Response(answer)));
+                return outcome;
             }
             Kind::Shutdown if answer.is_ok() => outcome = Outcome::GuestDone,
             _ => {}
@@ -438,6 +472,9 @@ impl Hub {
         route.ended |= u8::from(data.eof) * bit;
         let output = route.output(data.stream).ok_or_else(|| violation("no such stream"))?;
         output.accept(data.offset, length).map_err(violation)?;
+        if client != OWN {
+            self.meter.received(length);
+        }
         if flows {
             // Kept or dropped; the grants are gathered as a reader's would be.
             let grant = output.consume(length);
@@ -531,7 +568,7 @@ fn fail(kind: FailureKind, message: &str) -> Failure {
 /// Answers a request; the number is that of the exec that it was about, if it was about one.
 fn respond(clients: &Clients, client: ClientId, id: u64, answer: Result<u32, Failure>) {
     let (number, failure) = answer.map_or_else(|failure| (0, Some(failure)), |n| (n, None));
-    let response = Response { id, failure, number, execs: None };
+    let response = Response { id, failure, number, ..Response::default() };
     clients.send(client, to_client(from_supervisor::Body::Response(response)));
 }
 

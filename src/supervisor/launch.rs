@@ -60,6 +60,8 @@ pub struct Launched<M> {
     pub road: Road,
     /// What went wrong on faster roads.
     pub detours: Vec<String>,
+    /// What it went through.
+    pub stages: Vec<Stage>,
     pub spec: LaunchSpec,
     pub listener: UnixListener,
 }
@@ -152,7 +154,8 @@ impl<M: Machine> Launcher<M> {
         }
         failpoint::hit(Point::StartAnswered);
         set_clock(&mut guest).await?;
-        Ok(Launched { machine, guest, road, detours, spec, listener })
+        let stages = stages.times;
+        Ok(Launched { machine, guest, road, detours, stages, spec, listener })
     }
 }
 
@@ -238,12 +241,13 @@ fn refused(failure: &Failure) -> Error {
 /// Times the steps and reports each to the creating program.
 pub struct Stages {
     began: Instant,
+    times: Vec<Stage>,
     creator: Option<Queue>,
 }
 
 impl Stages {
     pub fn new(clients: &Clients) -> Stages {
-        Stages { began: Instant::now(), creator: clients.queue(CREATOR) }
+        Stages { began: Instant::now(), times: Vec::new(), creator: clients.queue(CREATOR) }
     }
 
     fn report(&self, stage: Stage) {
@@ -265,6 +269,8 @@ impl Progress for Stages {
         let elapsed = now.duration_since(self.began);
         self.began = now;
         let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        self.report(Stage { name: stage.into(), microseconds, began: false });
+        let stage = Stage { name: stage.into(), microseconds, began: false };
+        self.times.push(stage.clone());
+        self.report(stage);
     }
 }

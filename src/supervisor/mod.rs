@@ -21,6 +21,7 @@
 //! - [`record`]: what is left behind
 //! - [`route`]: one command, and where its streams go
 //! - [`serve`]: the running box
+//! - [`stats`]: what the box does and takes
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
 mod creator;
@@ -37,6 +38,7 @@ pub mod record;
 mod route;
 mod serve;
 pub mod socket;
+mod stats;
 
 use std::path::Path;
 use std::time::Duration;

@@ -62,7 +62,7 @@ pub async fn serve<M: Machine>(
     clients: &mut Clients,
     creator: &Creator,
 ) -> Result<Cause> {
-    let Launched { machine, guest, road, detours, spec, listener } = launched;
+    let Launched { machine, guest, road, detours, stages, spec, listener } = launched;
     // They are in this box's own log too.
     detours.iter().for_each(|detour| eprintln!("boxlite-shim: {detour}"));
     let running = Running {
@@ -77,7 +77,8 @@ pub async fn serve<M: Machine>(
     };
     let (guest, guest_writer) = peer::split(guest);
     let place = Place::clear(&spec.box_dir, spec.spool_bytes, &spec.run)?;
-    let hub = Hub::new(guest_writer, running, place);
+    let mut hub = Hub::new(guest_writer, running, place);
+    hub.meter.started_in(stages);
     let mut service = Service {
         checks: spec.health.clone().map(|health| Checks::new(health, &spec.run)).transpose()?,
         idle: spec.idle_stop.map(Idle::new),

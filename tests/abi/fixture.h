@@ -20,6 +20,8 @@ typedef struct {
     boxlite_exec_list *exec_list;
     const boxlite_exec_info *exec_info;
     boxlite_output *output;
+    boxlite_metrics *metrics;
+    boxlite_text *text;
     boxlite_error *error;
     const boxlite_progress *progress;
     const boxlite_event *event;
@@ -54,5 +56,7 @@ boxlite_box_info *make_box_info(const fixture *f);
 boxlite_info_list *make_info_list(const fixture *f);
 boxlite_exec_list *make_exec_list(const fixture *f);
 boxlite_output *make_output(const fixture *f);
+boxlite_metrics *make_metrics(const fixture *f);
+boxlite_text *make_text(const fixture *f);
 
 #endif

@@ -173,6 +173,26 @@ boxlite_output *make_output(const fixture *f)
     return made;
 }
 
+boxlite_metrics *make_metrics(const fixture *f)
+{
+    boxlite_op *op;
+    boxlite_metrics *made;
+    OK(boxlite_runtime_metrics(f->runtime, &op, &error));
+    OK(boxlite_op_take_metrics(completed(op), &made, &error));
+    boxlite_op_free(op);
+    return made;
+}
+
+boxlite_text *make_text(const fixture *f)
+{
+    boxlite_op *op;
+    boxlite_text *made;
+    OK(boxlite_runtime_metrics_text(f->runtime, &op, &error));
+    OK(boxlite_op_take_text(completed(op), &made, &error));
+    boxlite_op_free(op);
+    return made;
+}
+
 static void add_execs(fixture *f)
 {
     boxlite_exec_options *options = shell("echo out; echo err >&2; exec cat");
@@ -224,6 +244,8 @@ int main(void)
     f.box_info = make_box_info(&f);
     f.info_list = make_info_list(&f);
     f.output = make_output(&f);
+    f.metrics = make_metrics(&f);
+    f.text = make_text(&f);
     f.error = make_error(&f);
     add_execs(&f);
     f.exec_list = make_exec_list(&f);
@@ -263,6 +285,8 @@ int main(void)
     boxlite_info_list_free(f.info_list);
     boxlite_exec_list_free(f.exec_list);
     boxlite_output_free(f.output);
+    boxlite_metrics_free(f.metrics);
+    boxlite_text_free(f.text);
     boxlite_error_free(f.error);
     boxlite_runtime_options_free(f.runtime_options);
     boxlite_box_options_free(f.box_options);

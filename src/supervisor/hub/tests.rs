@@ -81,6 +81,16 @@ async fn streams_that_do_not_exist_and_gaps_are_refused() {
 }
 
 #[tokio::test]
+async fn a_guest_that_leaves_questions_unanswered_is_asked_no_more_of_them() {
+    let mut s = setting();
+    for id in 0..100 {
+        let op = Some(request::Op::GuestStats(boxlite_protocol::message::Empty {}));
+        s.client(to_supervisor::Body::Request(Request { id, op })).unwrap();
+    }
+    assert_eq!(s.hub.requests.len(), 1 + MAX_UNANSWERED);
+}
+
+#[tokio::test]
 async fn what_nobody_asked_for_is_ignored() {
     let mut s = setting();
     assert!(s.output(4711, stream::STDOUT, 0, 50_000).is_ok());
