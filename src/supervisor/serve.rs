@@ -305,6 +305,13 @@ impl<M: Machine> Service<'_, M> {
     /// Looks whether everybody answers.
     async fn beat(&mut self) {
         let beat = self.heart.beat(self.standing == Standing::Runs);
+        // Also of a machine that does not answer now: it does when it can, and is not asked again.
+        if beat.set_clock {
+            self.hub.tell(request::Op::SetClock(launch::now()));
+        }
+        if beat.ask {
+            self.hub.tell(request::Op::Ping(boxlite_protocol::message::Empty {}));
+        }
         let answers = tokio::time::timeout(MACHINE_PATIENCE, self.machine.answers()).await;
         if answers.is_err() {
             return self.notice(Some(MACHINE_SILENT));
@@ -315,12 +322,6 @@ impl<M: Machine> Service<'_, M> {
         if self.standing != Standing::Runs {
             // Nobody else is asked.
             self.notice(None);
-        }
-        if beat.set_clock {
-            self.hub.tell(request::Op::SetClock(launch::now()));
-        }
-        if beat.ask {
-            self.hub.tell(request::Op::Ping(boxlite_protocol::message::Empty {}));
         }
     }
 
