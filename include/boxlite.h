@@ -186,7 +186,8 @@ enum boxlite_box_status
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    /// Written by an older or newer version of the library.
+    /// Written by an older or newer version of the library, or spoiled:
+    /// boxlite_box_info_error() says why. What cannot be read can only be removed.
     BOXLITE_BOX_UNKNOWN = 0,
     /// Made, never started.
     BOXLITE_BOX_CONFIGURED = 1,
@@ -229,12 +230,63 @@ enum boxlite_counter
     BOXLITE_COUNTER_DETOURS = 4,
     /// Disk templates made: machine templates that have the disk of an image mounted.
     BOXLITE_COUNTER_DISK_TEMPLATES_MADE = 5,
+    /// Boxes made.
+    BOXLITE_COUNTER_BOXES_CREATED = 6,
+    /// Boxes that could not be started, or came to an unwanted end.
+    BOXLITE_COUNTER_BOXES_FAILED = 7,
+    /// Boxes that ended as they were meant to.
+    BOXLITE_COUNTER_BOXES_STOPPED = 8,
+    /// Commands started.
+    BOXLITE_COUNTER_COMMANDS_EXECUTED = 9,
+    /// Commands that could not be started.
+    BOXLITE_COUNTER_EXEC_ERRORS = 10,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
 typedef enum boxlite_counter boxlite_counter;
 #else
 typedef int32_t boxlite_counter;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What has happened.
+enum boxlite_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// Events are missing here, boxlite_event_lost() says how many: too many waited for a dispatch.
+    BOXLITE_EVENT_OVERFLOW = 0,
+    /// A box was made.
+    BOXLITE_EVENT_BOX_CREATED = 1,
+    /// A box runs.
+    BOXLITE_EVENT_BOX_STARTED = 2,
+    /// A box stands still. Its text says why, if nobody asked for that: a full host disk.
+    BOXLITE_EVENT_BOX_PAUSED = 3,
+    /// A paused box goes on.
+    BOXLITE_EVENT_BOX_RESUMED = 4,
+    /// A box ended as it was meant to, by request or by itself.
+    BOXLITE_EVENT_BOX_STOPPED = 5,
+    /// A box could not be started, or came to an unwanted end. Its text says why.
+    BOXLITE_EVENT_BOX_FAILED = 6,
+    /// A box was removed.
+    BOXLITE_EVENT_BOX_REMOVED = 7,
+    /// A command was started. Its text is the program, without arguments.
+    BOXLITE_EVENT_EXEC_STARTED = 8,
+    /// A command has ended, with code and signal. Its text says why it could not be run (126, 127),
+    /// or why its box ended before it (-1).
+    BOXLITE_EVENT_EXEC_ENDED = 9,
+    /// The agent, the machine or the supervisor of a box does not answer. Its text says which was
+    /// the first not to.
+    BOXLITE_EVENT_UNRESPONSIVE = 10,
+    /// All of them answer again.
+    BOXLITE_EVENT_RESPONSIVE = 11,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_event_kind boxlite_event_kind;
+#else
+typedef int32_t boxlite_event_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -307,6 +359,104 @@ typedef int32_t boxlite_main_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// A metric: 0 to 99 are those of a runtime, the others those of a box. What this build or this box
+/// cannot tell is -1.
+enum boxlite_metric
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// Boxes that this runtime has made.
+    BOXLITE_METRIC_BOXES_CREATED_TOTAL = 0,
+    /// Boxes that could not be started, or came to an unwanted end.
+    BOXLITE_METRIC_BOXES_FAILED_TOTAL = 1,
+    /// Boxes that ended as they were meant to.
+    BOXLITE_METRIC_BOXES_STOPPED_TOTAL = 2,
+    /// Boxes that run, of those that this runtime has started or is connected to.
+    BOXLITE_METRIC_NUM_RUNNING_BOXES = 3,
+    /// Commands that this runtime has started.
+    BOXLITE_METRIC_TOTAL_COMMANDS_EXECUTED = 4,
+    /// Commands of this runtime that could not be started.
+    BOXLITE_METRIC_TOTAL_EXEC_ERRORS = 5,
+    /// Commands started in the box since its start, by whatever program.
+    BOXLITE_METRIC_COMMANDS_EXECUTED_TOTAL = 100,
+    /// Commands that could not be started in the box.
+    BOXLITE_METRIC_EXEC_ERRORS_TOTAL = 101,
+    /// Bytes that went to the stdin of commands.
+    BOXLITE_METRIC_BYTES_SENT_TOTAL = 102,
+    /// Bytes that came of their output.
+    BOXLITE_METRIC_BYTES_RECEIVED_TOTAL = 103,
+    /// How busy the machine's process was since metrics of the box were asked for before, by
+    /// whatever program, at first since that process began; 100 is one processor of the host. Twice
+    /// within 0.2 s is the same.
+    BOXLITE_METRIC_CPU_PERCENT = 104,
+    /// The memory of the machine's process and the supervisor, in bytes.
+    BOXLITE_METRIC_MEMORY_BYTES = 105,
+    /// The processor time that the machine's process has used, in milliseconds.
+    BOXLITE_METRIC_MACHINE_CPU_MS = 106,
+    /// The processor time that the supervisor has used, in milliseconds.
+    BOXLITE_METRIC_SUPERVISOR_CPU_MS = 107,
+    /// What of the machine's process is in memory, in bytes, with its share of what it shares with
+    /// other processes (Pss); all of it where the host does not tell that.
+    BOXLITE_METRIC_MACHINE_MEMORY_BYTES = 108,
+    /// The same of the supervisor.
+    BOXLITE_METRIC_SUPERVISOR_MEMORY_BYTES = 109,
+    /// Not available yet.
+    BOXLITE_METRIC_NETWORK_BYTES_SENT = 110,
+    /// Not available yet.
+    BOXLITE_METRIC_NETWORK_BYTES_RECEIVED = 111,
+    /// Not available yet.
+    BOXLITE_METRIC_NETWORK_TCP_CONNECTIONS = 112,
+    /// Not available yet.
+    BOXLITE_METRIC_NETWORK_TCP_ERRORS = 113,
+    /// The memory that the guest has, in bytes. This and what follows up to 299 the guest says of
+    /// itself, which whoever is root in it can falsify; -1 if it does not answer within 2 s, or is
+    /// paused.
+    BOXLITE_METRIC_GUEST_MEMORY_TOTAL_BYTES = 200,
+    /// The memory that programs in it could have, in bytes.
+    BOXLITE_METRIC_GUEST_MEMORY_AVAILABLE_BYTES = 201,
+    /// The time that its processors were busy, in milliseconds, all of them added up.
+    BOXLITE_METRIC_GUEST_CPU_MS = 202,
+    /// Its load on the average of 1 minute.
+    BOXLITE_METRIC_GUEST_LOAD_1 = 203,
+    /// Its load on the average of 5 minutes.
+    BOXLITE_METRIC_GUEST_LOAD_5 = 204,
+    /// Its load on the average of 15 minutes.
+    BOXLITE_METRIC_GUEST_LOAD_15 = 205,
+    /// The processes and threads in it.
+    BOXLITE_METRIC_GUEST_PROCESSES = 206,
+    /// The time since its kernel booted, in milliseconds: that of a template, if it was restored.
+    BOXLITE_METRIC_GUEST_UPTIME_MS = 207,
+    /// The size of its root file system, in bytes.
+    BOXLITE_METRIC_GUEST_DISK_SIZE_BYTES = 208,
+    /// What is taken of that, in bytes.
+    BOXLITE_METRIC_GUEST_DISK_USED_BYTES = 209,
+    /// How long the box's start took, in milliseconds, as all that follow. They are for comparison
+    /// with other software: boxlite_box_info_stage_name() has the stages as they are.
+    BOXLITE_METRIC_TOTAL_CREATE_MS = 300,
+    /// Of that: until the machine was booted, restored or handed over.
+    BOXLITE_METRIC_GUEST_BOOT_MS = 301,
+    /// 0: the disk is mounted in BOXLITE_METRIC_CONTAINER_INIT_MS.
+    BOXLITE_METRIC_FILESYSTEM_SETUP_MS = 302,
+    /// Of that: making a template with the image's disk, at the first start of an image.
+    BOXLITE_METRIC_IMAGE_PREPARE_MS = 303,
+    /// Of that: making a machine template, at the first start of all.
+    BOXLITE_METRIC_GUEST_ROOTFS_MS = 304,
+    /// 0: it is written when the box is made.
+    BOXLITE_METRIC_BOX_CONFIG_MS = 305,
+    /// Of that: the processes of the supervisor and, before a boot, the machine.
+    BOXLITE_METRIC_BOX_SPAWN_MS = 306,
+    /// Of that: identity, clock and disk.
+    BOXLITE_METRIC_CONTAINER_INIT_MS = 307,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_metric boxlite_metric;
+#else
+typedef int32_t boxlite_metric;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// A command's streams.
 enum boxlite_stream
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -340,6 +490,9 @@ typedef struct boxlite_box_options boxlite_box_options;
 /// Why a call failed. Owned by the caller.
 typedef struct boxlite_error boxlite_error;
 
+/// Something that happened. Borrowed by a callback.
+typedef struct boxlite_event boxlite_event;
+
 /// A command that runs, or ran, in a box. Counted. Keeps its runtime alive.
 typedef struct boxlite_exec boxlite_exec;
 
@@ -354,6 +507,13 @@ typedef struct boxlite_exec_options boxlite_exec_options;
 
 /// A list of information on boxes. Owned by the caller.
 typedef struct boxlite_info_list boxlite_info_list;
+
+/// Which boxes are to be listed: those that fit everything that is set. Owned by the caller. One
+/// thread at a time.
+typedef struct boxlite_list_filter boxlite_list_filter;
+
+/// The metrics of a runtime or of a box, as they were when it was asked. Owned by the caller.
+typedef struct boxlite_metrics boxlite_metrics;
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
 /// or with an error. Counted. Keeps its runtime alive.
@@ -371,6 +531,13 @@ typedef struct boxlite_runtime boxlite_runtime;
 
 /// How a home is to be used. Owned by the caller. One thread at a time.
 typedef struct boxlite_runtime_options boxlite_runtime_options;
+
+/// Events of a runtime's boxes, delivered to a callback. Owned by the caller. Keeps its runtime
+/// alive.
+typedef struct boxlite_subscription boxlite_subscription;
+
+/// A text. Owned by the caller.
+typedef struct boxlite_text boxlite_text;
 
 /// Called once when a command has ended, after the last byte of the output that has a callback.
 /// code is its exit code, or 128 + signal if a signal ended it; signal is 0 for none. A code of -1
@@ -412,6 +579,10 @@ typedef void (*boxlite_op_callback)(void *user_data, struct boxlite_op *op);
 /// the callback returns.
 typedef void (*boxlite_progress_callback)(void *user_data, const struct boxlite_progress *progress);
 
+/// Called with one event, inside boxlite_dispatch(). event is borrowed: good until the callback
+/// returns.
+typedef void (*boxlite_event_callback)(void *user_data, const struct boxlite_event *event);
+
 /// Called with one message of the library's, inside boxlite_dispatch(). level is a
 /// boxlite_log_level, target the part of the library that speaks. The strings are borrowed: good
 /// until the callback returns. Never has values of environment variables in it, nor what commands
@@ -439,8 +610,9 @@ bool boxlite_has_feature(const char *name);
 
 /// The name of a feature, from 0; NULL beyond the last. Static: good for ever.
 ///
-/// "exec-read" (boxlite_exec_read), "image-archive" (OCI and docker archives), "image-oci-layout"
-/// (OCI directories), "log" (boxlite_runtime_on_log), "pool" (waiting machines:
+/// "events" (boxlite_runtime_subscribe), "exec-read" (boxlite_exec_read), "image-archive" (OCI and
+/// docker archives), "image-oci-layout" (OCI directories), "labels" (boxlite_box_list_matching),
+/// "log" (boxlite_runtime_on_log), "metrics" (boxlite_box_metrics), "pool" (waiting machines:
 /// boxlite_runtime_options_set_pool_size), "run" (boxlite_run), "templates" (boxes are restored:
 /// boxlite_box_info_boot).
 const char *boxlite_feature(size_t index);
@@ -656,6 +828,13 @@ boxlite_status boxlite_box_options_set_health_check(struct boxlite_box_options *
                                                     uint64_t start_period_ms,
                                                     struct boxlite_error **error);
 
+/// Sets a label of the box, which it is listed with and found by: at most 64. name is 1 to 63 of
+/// [A-Za-z0-9._/-]; value may be "" and has at most 4096 bytes. The last value of a name counts.
+boxlite_status boxlite_box_options_add_label(struct boxlite_box_options *options,
+                                             const char *name,
+                                             const char *value,
+                                             struct boxlite_error **error);
+
 /// Makes exec options for a command: argv has argc strings, at most 65536, which are copied. A
 /// command without a slash is searched in the PATH of its environment. With argc 0 (argv may be
 /// NULL) the box's own command is run: entrypoint and cmd, the box's or the image's.
@@ -788,6 +967,38 @@ boxlite_status boxlite_dispatch(struct boxlite_runtime *runtime,
                                 size_t *left,
                                 struct boxlite_error **error);
 
+/// Makes a filter that lets all boxes through. Setters check at once; one that fails changes
+/// nothing.
+boxlite_status boxlite_list_filter_new(struct boxlite_list_filter **filter,
+                                       struct boxlite_error **error);
+
+/// Frees a filter. NULL is fine.
+void boxlite_list_filter_free(struct boxlite_list_filter *filter);
+
+/// Lets through boxes of a status, a boxlite_box_status, only. Called several times: of any of
+/// them.
+boxlite_status boxlite_list_filter_add_status(struct boxlite_list_filter *filter,
+                                              int32_t status,
+                                              struct boxlite_error **error);
+
+/// Lets through boxes that have a label of this name only, and with this value unless value is
+/// NULL. Called several times: that have all of them. name and value are as for
+/// boxlite_box_options_add_label().
+boxlite_status boxlite_list_filter_add_label(struct boxlite_list_filter *filter,
+                                             const char *name,
+                                             const char *value,
+                                             struct boxlite_error **error);
+
+/// Lets through boxes whose name begins with prefix only.
+boxlite_status boxlite_list_filter_set_name_prefix(struct boxlite_list_filter *filter,
+                                                   const char *prefix,
+                                                   struct boxlite_error **error);
+
+/// Lets through boxes of an image only, written as it was when they were made.
+boxlite_status boxlite_list_filter_set_image(struct boxlite_list_filter *filter,
+                                             const char *image,
+                                             struct boxlite_error **error);
+
 /// Makes a box. Its image is read and made into a disk, unless that was done before; nothing runs
 /// yet. options may be freed afterwards. The result is a box: boxlite_op_take_box().
 ///
@@ -800,7 +1011,8 @@ boxlite_status boxlite_box_create(struct boxlite_runtime *runtime,
                                   struct boxlite_error **error);
 
 /// Finds a box of the home by its id or its name, whichever program made it. The result is a box:
-/// boxlite_op_take_box(). Error of the operation: BOXLITE_NOT_FOUND.
+/// boxlite_op_take_box(). Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_METADATA (its rows in
+/// the database cannot be read: it can only be removed).
 boxlite_status boxlite_box_get(struct boxlite_runtime *runtime,
                                const char *id_or_name,
                                struct boxlite_op **op,
@@ -811,12 +1023,22 @@ boxlite_status boxlite_box_list(struct boxlite_runtime *runtime,
                                 struct boxlite_op **op,
                                 struct boxlite_error **error);
 
+/// Lists the boxes of the home that a filter lets through, newest first; all of them if filter is
+/// NULL. filter may be NULL, and may be freed afterwards. The result is a list:
+/// boxlite_op_take_info_list(). A box whose rows in the database cannot be read is in it with
+/// BOXLITE_BOX_UNKNOWN and a boxlite_box_info_error(), and keeps nobody from the others.
+boxlite_status boxlite_box_list_matching(struct boxlite_runtime *runtime,
+                                         const struct boxlite_list_filter *filter,
+                                         struct boxlite_op **op,
+                                         struct boxlite_error **error);
+
 /// Removes a box and its disk, by its id or its name. One that runs, in whichever program, is
 /// BOXLITE_INVALID_STATE, or is stopped at once if force is set. Handles on it are still to be
 /// freed. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE, BOXLITE_BUSY (another
-/// program is changing the box, or its machine is still ending).
+/// program is changing the box, or its machine is still ending). A box whose rows cannot be read
+/// is removed like any other.
 boxlite_status boxlite_box_remove(struct boxlite_runtime *runtime,
                                   const char *id_or_name,
                                   bool force,
@@ -877,8 +1099,9 @@ boxlite_status boxlite_box_resume(struct boxlite_box *box,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
-/// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Error of
-/// the operation: BOXLITE_NOT_FOUND (it was removed).
+/// Asks what the box is and how it is. The result is information: boxlite_op_take_info(). Errors of
+/// the operation: BOXLITE_NOT_FOUND (it was removed), BOXLITE_METADATA (its rows in the database
+/// cannot be read).
 boxlite_status boxlite_box_inspect(struct boxlite_box *box,
                                    struct boxlite_op **op,
                                    struct boxlite_error **error);
@@ -923,8 +1146,8 @@ const char *boxlite_box_info_created_at(const struct boxlite_box_info *info);
 /// freed.
 const char *boxlite_box_info_accelerator(const struct boxlite_box_info *info);
 
-/// Why the box failed or ended; NULL if there is nothing to tell. Borrowed: good until the
-/// information is freed.
+/// Why the box failed or ended, or cannot be read; NULL if there is nothing to tell. Borrowed: good
+/// until the information is freed.
 const char *boxlite_box_info_error(const struct boxlite_box_info *info);
 
 /// The box's status, a boxlite_box_status; BOXLITE_BOX_UNKNOWN for NULL.
@@ -983,6 +1206,21 @@ bool boxlite_box_info_detach(const struct boxlite_box_info *info);
 
 /// Whether the box is removed when it has stopped; false for NULL.
 bool boxlite_box_info_auto_remove(const struct boxlite_box_info *info);
+
+/// The number of labels; 0 for NULL.
+size_t boxlite_box_info_label_count(const struct boxlite_box_info *info);
+
+/// The name of a label, from 0, in the order of their bytes; NULL beyond the last. Borrowed: good
+/// until the information is freed.
+const char *boxlite_box_info_label_name(const struct boxlite_box_info *info, size_t index);
+
+/// The value of a label, by the index of its name; NULL beyond the last. Borrowed: good until the
+/// information is freed.
+const char *boxlite_box_info_label_value(const struct boxlite_box_info *info, size_t index);
+
+/// The value of the label of this name; NULL if the box has none, and for NULL. Borrowed: good
+/// until the information is freed.
+const char *boxlite_box_info_label(const struct boxlite_box_info *info, const char *name);
 
 /// Frees a list and all information in it. NULL is fine.
 void boxlite_info_list_free(struct boxlite_info_list *list);
@@ -1378,6 +1616,18 @@ boxlite_status boxlite_op_take_output(struct boxlite_op *op,
                                       struct boxlite_output **output,
                                       struct boxlite_error **error);
 
+/// Takes the metrics that boxlite_box_metrics() or boxlite_runtime_metrics() resulted in. *metrics
+/// is owned by the caller. Errors as for boxlite_op_take_box().
+boxlite_status boxlite_op_take_metrics(struct boxlite_op *op,
+                                       struct boxlite_metrics **metrics,
+                                       struct boxlite_error **error);
+
+/// Takes the text that boxlite_runtime_metrics_text() resulted in. *text is owned by the caller.
+/// Errors as for boxlite_op_take_box().
+boxlite_status boxlite_op_take_text(struct boxlite_op *op,
+                                    struct boxlite_text **text,
+                                    struct boxlite_error **error);
+
 /// The name of the stage that is done, or has begun, for people; NULL if this is a count of bytes.
 /// Borrowed: good until the callback returns.
 const char *boxlite_progress_stage(const struct boxlite_progress *progress);
@@ -1394,6 +1644,100 @@ uint64_t boxlite_progress_bytes_done(const struct boxlite_progress *progress);
 
 /// The bytes of the image that there are to process; 0 if this is a stage.
 uint64_t boxlite_progress_bytes_total(const struct boxlite_progress *progress);
+
+/// Has callback called, inside boxlite_dispatch(), with what happens to boxes from now on: what
+/// this runtime does, and what happens to boxes that it runs or is connected to, whoever does it.
+/// What another program does to boxes that this runtime has never used is not seen. Events of one
+/// box come in the order in which they happened, each once, and the end of a command before that of
+/// its box.
+///
+/// Up to capacity events wait for a dispatch, 1 to 65536, or 0 for 1024. When there is no room,
+/// newer ones are counted, and a BOXLITE_EVENT_OVERFLOW stands in their place. Each subscription
+/// has events and a count of its own. *subscription is owned by the caller. destroy frees
+/// user_data, see boxlite_destroy.
+boxlite_status boxlite_runtime_subscribe(struct boxlite_runtime *runtime,
+                                         uint32_t capacity,
+                                         boxlite_event_callback callback,
+                                         void *user_data,
+                                         boxlite_destroy destroy,
+                                         struct boxlite_subscription **subscription,
+                                         struct boxlite_error **error);
+
+/// Ends a subscription: its callback is not called any more, except one that runs just now. Allowed
+/// inside its own callback. NULL is fine.
+void boxlite_subscription_free(struct boxlite_subscription *subscription);
+
+/// What happened, a boxlite_event_kind; -1 for NULL.
+int32_t boxlite_event_what(const struct boxlite_event *event);
+
+/// The name of a boxlite_event_kind, such as "box started"; "unknown" for a number that is none.
+/// Static: good for ever.
+const char *boxlite_event_kind_name(int32_t kind);
+
+/// The id of the box that it happened to; "" for an overflow. Borrowed: good until the callback
+/// returns. NULL for NULL.
+const char *boxlite_event_box_id(const struct boxlite_event *event);
+
+/// The box's name; NULL if it has none, for an overflow, and for NULL. Borrowed: good until the
+/// callback returns.
+const char *boxlite_event_box_name(const struct boxlite_event *event);
+
+/// What there is to tell of it, see boxlite_event_kind; NULL if there is nothing, and for NULL.
+/// Borrowed: good until the callback returns.
+const char *boxlite_event_text(const struct boxlite_event *event);
+
+/// When it happened, in microseconds since the Unix epoch by the host's clock; 0 for NULL.
+uint64_t boxlite_event_microseconds(const struct boxlite_event *event);
+
+/// The number of the command that started or ended, which boxlite_exec_id() tells too; 0 if it is
+/// about none, if the command could not be run, and for NULL.
+uint32_t boxlite_event_exec(const struct boxlite_event *event);
+
+/// The exit code of the command that ended, or 128 + signal; -1 if its box ended before it. 0 if no
+/// command ended, and for NULL.
+int32_t boxlite_event_code(const struct boxlite_event *event);
+
+/// The signal that ended the command, by its number on x86-64 Linux; 0 if none did, and for NULL.
+int32_t boxlite_event_signal(const struct boxlite_event *event);
+
+/// How many events are missing in the place of a BOXLITE_EVENT_OVERFLOW; 0 otherwise, and for NULL.
+uint64_t boxlite_event_lost(const struct boxlite_event *event);
+
+/// Asks what the box has done since it was started, and what it takes. The result is metrics:
+/// boxlite_op_take_metrics(). A guest that does not answer is waited for up to 2 s, and then left
+/// out. Errors of the operation: BOXLITE_INVALID_STATE (it does not run), BOXLITE_TIMEOUT (its
+/// supervisor does not answer), BOXLITE_STOPPED or BOXLITE_ENGINE (it ended meanwhile).
+boxlite_status boxlite_box_metrics(struct boxlite_box *box,
+                                   struct boxlite_op **op,
+                                   struct boxlite_error **error);
+
+/// Asks what this runtime has done since it was opened. The result is metrics:
+/// boxlite_op_take_metrics().
+boxlite_status boxlite_runtime_metrics(struct boxlite_runtime *runtime,
+                                       struct boxlite_op **op,
+                                       struct boxlite_error **error);
+
+/// Asks for the metrics of this runtime, and of the running boxes that it has started or is
+/// connected to, in the text format of Prometheus (0.0.4): names begin with "boxlite_", times are
+/// in seconds, and those of a box have the labels id and name ("" for one without). A box that does
+/// not answer is not in it. The result is a text: boxlite_op_take_text().
+boxlite_status boxlite_runtime_metrics_text(struct boxlite_runtime *runtime,
+                                            struct boxlite_op **op,
+                                            struct boxlite_error **error);
+
+/// The value of a metric, by a boxlite_metric. Counts are whole numbers. -1 if it is not available,
+/// if it is one of a box and these are of a runtime or the other way round, for a number that is
+/// none, and for NULL.
+double boxlite_metrics_get(const struct boxlite_metrics *metrics, int32_t metric);
+
+/// Frees metrics. NULL is fine.
+void boxlite_metrics_free(struct boxlite_metrics *metrics);
+
+/// The text, NUL-terminated. Never NULL; "" for NULL. Borrowed: good until the text is freed.
+const char *boxlite_text_get(const struct boxlite_text *text);
+
+/// Frees a text. NULL is fine.
+void boxlite_text_free(struct boxlite_text *text);
 
 /// Has callback called with what the library tells of its work on this runtime, inside
 /// boxlite_dispatch(): level, a boxlite_log_level, and what is graver. Off by default; a second

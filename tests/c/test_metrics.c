@@ -401,6 +401,8 @@ static void who_stands_still_is_left_out(boxlite_box *box)
 
 static void count_silence(void *user_data, const boxlite_event *event)
 {
+    if (boxlite_event_what(event) == BOXLITE_EVENT_BOX_FAILED)
+        FAIL("a box ended: %s", boxlite_event_text(event));
     *(int *)user_data += boxlite_event_what(event) == BOXLITE_EVENT_UNRESPONSIVE;
 }
 
@@ -419,7 +421,9 @@ static void who_is_silent_is_left_out(boxlite_runtime *runtime, boxlite_box *box
         DISPATCH_UNTIL(runtime, silent == 2);
     }
     boxlite_subscription_free(subscription);
-    CHECK(signal_machines(SIGCONT) == 2);
+    int machines = signal_machines(SIGCONT);
+    if (machines != 2)
+        FAIL("%d machines", machines);
     EVENTUALLY(now(box, BOXLITE_METRIC_GUEST_MEMORY_TOTAL_BYTES) > 0);
 }
 
