@@ -265,13 +265,15 @@ enum boxlite_event_kind
     BOXLITE_EVENT_BOX_PAUSED = 3,
     /// A paused box goes on.
     BOXLITE_EVENT_BOX_RESUMED = 4,
-    /// A box ended as it was meant to, by request or by itself.
+    /// A box ended as it was meant to, by request or by itself. Its text says why, if nobody asked
+    /// for that: its main process had ended, or nothing ran in it for long enough.
     BOXLITE_EVENT_BOX_STOPPED = 5,
     /// A box could not be started, or came to an unwanted end. Its text says why.
     BOXLITE_EVENT_BOX_FAILED = 6,
     /// A box was removed.
     BOXLITE_EVENT_BOX_REMOVED = 7,
-    /// A command was started. Its text is the program, without arguments.
+    /// A command was started, or with its box the main process. Its text is the program, without
+    /// arguments.
     BOXLITE_EVENT_EXEC_STARTED = 8,
     /// A command has ended, with code and signal. Its text says why it could not be run (126, 127),
     /// or why its box ended before it (-1).
@@ -281,6 +283,10 @@ enum boxlite_event_kind
     BOXLITE_EVENT_UNRESPONSIVE = 10,
     /// All of them answer again.
     BOXLITE_EVENT_RESPONSIVE = 11,
+    /// A box is healthy, as a health check says for the first time, or again.
+    BOXLITE_EVENT_HEALTHY = 12,
+    /// A box is unhealthy. Its text says how many checks in a row have failed.
+    BOXLITE_EVENT_UNHEALTHY = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

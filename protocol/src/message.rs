@@ -532,7 +532,7 @@ pub struct Attach {
 /// A box's supervisor to a program.
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSupervisor {
-    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub body: Option<from_supervisor::Body>,
 }
 
@@ -568,7 +568,23 @@ pub mod from_supervisor {
         Beat(Empty),
         #[prost(message, tag = "11")]
         Gap(Gap),
+        /// The main process has ended.
+        #[prost(message, tag = "12")]
+        MainExited(Exited),
+        /// The health checks say something else than before.
+        #[prost(message, tag = "13")]
+        Healthy(Healthy),
     }
+}
+
+/// What health checks say.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Healthy {
+    #[prost(bool, tag = "1")]
+    pub healthy: bool,
+    /// How many checks in a row have failed.
+    #[prost(uint32, tag = "2")]
+    pub failures: u32,
 }
 
 /// Bytes of one stream that are no longer held. What follows begins after them; they took no credit.

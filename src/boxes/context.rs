@@ -83,7 +83,7 @@ impl Counter {
         match what {
             What::BoxCreated => Some(Counter::BoxesCreated),
             What::BoxFailed { .. } => Some(Counter::BoxesFailed),
-            What::BoxStopped => Some(Counter::BoxesStopped),
+            What::BoxStopped { .. } => Some(Counter::BoxesStopped),
             _ => None,
         }
     }

@@ -39,8 +39,10 @@ pub enum What {
         why: Option<String>,
     },
     BoxResumed,
-    /// It ended, as it was meant to.
-    BoxStopped,
+    /// It ended, as it was meant to; why, if nobody asked for that.
+    BoxStopped {
+        why: Option<String>,
+    },
     /// It could not be started, or came to an unwanted end.
     BoxFailed {
         why: String,
@@ -65,6 +67,12 @@ pub enum What {
     },
     /// All of them answer again.
     Responsive,
+    /// A health check has succeeded, at first or again.
+    Healthy,
+    /// As many health checks in a row have failed as it takes.
+    Unhealthy {
+        failures: u32,
+    },
 }
 
 /// To whom events are told.

@@ -6,36 +6,29 @@
 //! killed are stale.
 
 mod attach;
+mod starting;
+mod stopping;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Observer;
-use super::admission;
 use super::config::BoxConfig;
-use super::context::{self, BoxLock, Context, Counter};
+use super::context::Context;
 use super::events::What;
 use super::exec::{self, Exec, Output};
-use super::list::image_of;
+use super::info::BoxInfo;
 use super::main_process::MainStatus;
 use super::measure;
 use super::options::ExecOptions;
-use super::remove::{is_supervised, remove};
-use super::start::{self, StageTime, Supervisor};
-use super::state::{BoxState, Change, Status};
+use super::remove::is_supervised;
+use super::start::StageTime;
+use super::state::{BoxState, Change};
 use super::truth;
-use super::watch::ended;
-use tokio::sync::{OwnedMutexGuard, oneshot};
-
-use boxlite_protocol::message::Running;
-
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
-use crate::failpoint::{self, Point};
 use crate::metrics::BoxMetrics;
-use crate::supervisor::health::HealthReport;
 use crate::supervisor::launch::Identity;
 use crate::supervisor::socket::{self, PidFile};
 
@@ -65,69 +58,13 @@ pub(super) struct Live {
     pub(super) connection: Option<Connection>,
     /// Whether this program started the box, which then ends with it unless it is detached.
     pub(super) owned: bool,
-    stages: Vec<StageTime>,
+    pub(super) stages: Vec<StageTime>,
+    /// Whether the main process runs, as far as is known here.
+    pub(super) main_runs: bool,
     /// The end was written down before the one who watches had a turn.
     pub(super) noted_early: bool,
     /// What happened in a run and could not be written down yet.
     unwritten: Option<(String, Change)>,
-}
-
-/// What a box is and how it is, at one moment.
-#[derive(Debug, Clone)]
-pub struct BoxInfo {
-    pub id: String,
-    pub name: Option<String>,
-    pub status: Status,
-    /// The image's reference as it was given.
-    pub image: String,
-    pub cpus: u32,
-    pub memory_mib: u32,
-    pub disk_size_mib: u64,
-    /// RFC 3339.
-    pub created_at: String,
-    /// The supervisor's process id, while the box runs.
-    pub pid: Option<u32>,
-    /// `kvm` or `tcg`, while the box runs.
-    pub accelerator: Option<String>,
-    /// How the machine came to run, while it does.
-    pub boot: Boot,
-    /// Why the box failed, if it did.
-    pub error: Option<String>,
-    /// How long each stage of the start took, if this program started it.
-    pub stages: Vec<StageTime>,
-    pub labels: BTreeMap<String, String>,
-    /// How the health checks stood in the last run, if there are any.
-    pub health: Option<HealthReport>,
-    pub auto_remove: bool,
-    /// How the main process is, or was in the last run.
-    pub main: MainStatus,
-    /// Whether the box outlives the program that starts it.
-    pub detach: bool,
-}
-
-/// How a machine came to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Boot {
-    /// It does not run, or nobody told us.
-    Unknown = 0,
-    /// Its kernel booted.
-    Cold = 1,
-    /// It was loaded from a template.
-    Restored = 2,
-    /// It was loaded from a template beforehand, and waited.
-    Pooled = 3,
-}
-
-impl Boot {
-    fn of(running: &Running) -> Boot {
-        match running.boot.as_str() {
-            "cold" => Boot::Cold,
-            "restored" => Boot::Restored,
-            "pooled" => Boot::Pooled,
-            _ => Boot::Unknown,
-        }
-    }
 }
 
 impl BoxHandle {
@@ -148,40 +85,7 @@ impl BoxHandle {
 
     /// The box as it is now.
     pub async fn info(&self) -> Result<BoxInfo> {
-        // An end that is just being written down is waited for.
-        if self.inner.live().connection.as_ref().is_some_and(Connection::has_ended) {
-            drop(self.inner.turn.lock().await);
-        }
-        let state = self.inner.state().await?;
-        let (running, stages) = {
-            let live = self.inner.live();
-            let connection = live.connection.as_ref().filter(|c| !c.has_ended());
-            (connection.map(|c| c.running().clone()), live.stages.clone())
-        };
-        let config = &self.inner.config;
-        let options = &config.options;
-        let box_dir = self.inner.box_dir();
-        let health = state.run.as_deref().and_then(|run| HealthReport::read(&box_dir, run));
-        Ok(BoxInfo {
-            health: health.filter(|_| options.health_check.is_some()),
-            auto_remove: options.auto_remove,
-            main: MainStatus::of(config, &state, &box_dir),
-            detach: options.detach,
-            id: config.id.clone(),
-            name: config.name.clone(),
-            status: state.status,
-            image: image_of(config).to_owned(),
-            cpus: options.cpus,
-            memory_mib: options.memory_mib,
-            disk_size_mib: options.disk_size_mib,
-            created_at: config.created_at.clone(),
-            pid: state.pid,
-            boot: running.as_ref().map_or(Boot::Unknown, Boot::of),
-            accelerator: running.map(|r| r.accelerator),
-            error: state.error_reason,
-            stages,
-            labels: options.labels.clone(),
-        })
+        self.inner.info().await
     }
 
     /// Starts the box; one that runs already stays as it is.
@@ -340,7 +244,7 @@ impl Inner {
     }
 
     /// How the box is: what the row says, corrected by what is true.
-    async fn state(&self) -> Result<BoxState> {
+    pub(super) async fn state(&self) -> Result<BoxState> {
         let unwritten = self.live().unwritten.clone();
         if let Some((run, change)) = unwritten.clone() {
             self.note(&run, change).await;
@@ -398,24 +302,12 @@ impl Inner {
         let mut live = self.live();
         live.connection = Some(connection.clone());
         live.owned = false;
+        live.main_runs = MainStatus::runs(&self.config, &connection.running().run, &self.box_dir());
         // Of a start of ours, long ago.
         live.stages.clear();
         drop(live);
         self.context.tasks.spawn(self.clone().watch(connection.clone()));
         Ok(Some(connection))
-    }
-
-    /// Ends a supervisor that does not answer, and the machine with it.
-    async fn kill_supervisor(&self, connection: &Connection) -> Result<()> {
-        let (dir, pid) = (self.box_dir(), connection.running().supervisor_pid);
-        tracing::warn!("box {}: its supervisor (process {pid}) is killed", self.config.id);
-        let kill = move |_: &Context| {
-            PidFile::kill_holder(&dir, pid)
-                .map_err(|e| Error::io(Code::Engine, format!("kill process {pid}"), &e))
-        };
-        self.context.blocking(kill).await?;
-        let _ = connection.ended().await;
-        Ok(())
     }
 
     /// Has the running box stand still, or go on.
@@ -439,251 +331,5 @@ impl Inner {
                 .retryable(true)
         })?;
         Connection::open(socket, &self.box_dir(), Opening::Attach, |_| {}).await
-    }
-
-    /// Starts the box, unless it runs. A task of its own does it: if nobody waits for it any more,
-    /// the machine must be seen to end before anybody else may start the box.
-    async fn start(
-        self: Arc<Self>,
-        observer: Option<Observer>,
-        cancelled: impl Future<Output = ()>,
-    ) -> Result<Connection> {
-        let (wanted, unwanted) = oneshot::channel();
-        let mut starting = self.context.tasks.spawn(self.clone().start_now(observer, unwanted));
-        let started = tokio::select! {
-            biased;
-            started = &mut starting => started,
-            () = cancelled => {
-                drop(wanted);
-                if let Ok(Ok(started)) = starting.await {
-                    started.undo().await;
-                }
-                return Err(Error::new(Code::Cancelled, "the start was cancelled"));
-            }
-        };
-        context::outcome(started)?.claim().await
-    }
-
-    async fn start_now(
-        self: Arc<Self>,
-        observer: Option<Observer>,
-        unwanted: oneshot::Receiver<()>,
-    ) -> Result<Started> {
-        let turn = self.turn.clone().lock_owned().await;
-        if let Some(connection) = self.connection().await? {
-            return Ok(Started { inner: self, connection, fresh: None });
-        }
-        let run = ulid::Ulid::generate().to_string();
-        let (_lock, before) = self.begin_start(&run).await?;
-        let launched = {
-            let mut unfinished = Unfinished { inner: &self, run: &run, armed: true };
-            let launched =
-                start::launch(&self.context, &self.config, &run, observer, unwanted).await;
-            unfinished.armed = false;
-            launched
-        };
-        let (connection, stages, supervisor) = match launched {
-            Ok(launched) => launched,
-            Err(error) => return Err(self.note_failed_start(error, &run, before).await),
-        };
-        failpoint::hit(Point::StartOpened);
-        let pid = connection.running().supervisor_pid;
-        if let Err(error) = self.record(&run, Change::Started { pid }).await {
-            connection.close();
-            supervisor.end().await;
-            return Err(self.note_unwritten_start(error, &run).await);
-        }
-        failpoint::hit(Point::StartRecorded);
-        let accelerator = &connection.running().accelerator;
-        tracing::info!("box {} runs, executed by {accelerator}", self.config.id);
-        self.count(connection.running(), &stages);
-        *self.live() =
-            Live { connection: Some(connection.clone()), owned: true, stages, ..Live::default() };
-        self.tell(What::BoxStarted);
-        self.context.tasks.spawn(self.clone().watch(connection.clone()));
-        Ok(Started { inner: self, connection, fresh: Some((turn, supervisor)) })
-    }
-
-    fn count(&self, running: &Running, stages: &[StageTime]) {
-        let counters = &self.context.counters;
-        counters.add(match Boot::of(running) {
-            Boot::Restored => Counter::RestoredStarts,
-            Boot::Pooled => Counter::PooledStarts,
-            Boot::Cold | Boot::Unknown => Counter::ColdStarts,
-        });
-        stages.iter().filter_map(|s| Counter::of_stage(&s.name)).for_each(|c| counters.add(c));
-        for detour in &running.detours {
-            counters.add(Counter::Detours);
-            tracing::warn!("box {} took longer to start: {detour}", self.config.id);
-        }
-    }
-
-    /// Writes down why there is no machine, and returns the reason. It matters more than a row
-    /// that cannot be written: the next look corrects that.
-    async fn note_failed_start(&self, error: Error, run: &str, before: Status) -> Error {
-        if error.code() == Code::Cancelled {
-            self.note(run, Change::Cancel { before }).await;
-        } else {
-            tracing::warn!("box {} did not start: {error}", self.config.id);
-            self.note(run, ended(&Err(error.clone()))).await;
-            self.tell(What::BoxFailed { why: error.to_string() });
-        }
-        error.or_object(&*self.config.id)
-    }
-
-    /// Writes down the end of a machine that came up and could not be said to run.
-    async fn note_unwritten_start(&self, error: Error, run: &str) -> Error {
-        self.note(run, ended(&Ok(()))).await;
-        let id = &*self.config.id;
-        if error.code() != Code::InvalidState {
-            self.tell(What::BoxFailed { why: error.to_string() });
-            return error.or_object(id);
-        }
-        let text = "somebody else stopped the box while it was being started";
-        Error::new(Code::Stopped, text).object(id)
-    }
-
-    /// Takes the box for a start, if it and the host permit one. Returns how it was before.
-    async fn begin_start(&self, run: &str) -> Result<(BoxLock, Status)> {
-        let (id, memory_mib) = (self.config.id.clone(), self.config.options.memory_mib);
-        let run = run.to_owned();
-        let begin = move |context: &Context| {
-            let lock = context.lock_box(&id)?;
-            failpoint::hit(Point::StartLocked);
-            let before = truth::startable(context, &id)?;
-            admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
-            // A box of other software lacks some.
-            context.home.make_box(&id)?;
-            truth::note(context, &id, &run, &Change::Start)?;
-            failpoint::hit(Point::StartNoted);
-            Ok((lock, before.status))
-        };
-        self.context.blocking(begin).await
-    }
-
-    async fn remove(self: &Arc<Self>, force: bool) -> Result<()> {
-        let id = self.config.id.clone();
-        if self.connection().await?.is_some() {
-            if !force {
-                let text = "is running: stop it first, or remove it with force";
-                return Err(Error::new(Code::InvalidState, format!("box {id} {text}")).object(id));
-            }
-            // How it ended no longer matters; that it has is checked below.
-            if let Err(error) = self.stop(Duration::ZERO).await {
-                tracing::debug!("box {id} before its removal: {error}");
-            }
-        }
-        self.context.blocking(move |context| remove(context, &id)).await?;
-        tracing::info!("box {} removed", self.config.id);
-        Ok(())
-    }
-
-    /// Stops the box; false if it did not run.
-    async fn stop(self: &Arc<Self>, grace: Duration) -> Result<bool> {
-        let Some(connection) = self.connection().await? else { return Ok(false) };
-        failpoint::hit(Point::StopBegun);
-        // Whoever finds it stopping and not locked knows that its stopper died. If another program is
-        // at it too, its word is as good.
-        let id = self.config.id.clone();
-        let _lock = self.context.blocking(move |context| context.lock_box(&id)).await.ok();
-        // A box can be stopped even if that cannot be written down.
-        self.note(&connection.running().run, Change::Stop).await;
-        failpoint::hit(Point::StopNoted);
-        let grace = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        let outcome = match connection.shutdown(grace).await {
-            Err(silent) if silent.code() == Code::Timeout && !connection.has_ended() => {
-                self.kill_supervisor(&connection).await?;
-                Err(silent.context("the box was cut off"))
-            }
-            outcome => self.last_word(&connection, outcome),
-        };
-        failpoint::hit(Point::StopAnswered);
-        self.note_end(&outcome).await;
-        failpoint::hit(Point::StopRecorded);
-        outcome.map(|()| true).map_err(|e| e.or_object(&*self.config.id))
-    }
-
-    /// Removes a box that has stopped, if it is not to stay.
-    pub(super) async fn remove_unwanted(&self) -> Result<()> {
-        if !self.config.options.auto_remove {
-            return Ok(());
-        }
-        let id = self.config.id.clone();
-        match self.context.blocking(move |context| remove(context, &id)).await {
-            // Somebody else was faster.
-            Err(error) if error.code() == Code::NotFound => {}
-            Err(error) => return Err(error.context("the box has stopped, but it was not removed")),
-            Ok(()) => tracing::info!("box {} removed", self.config.id),
-        }
-        self.gone.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-/// A box that runs, for whoever asked for its start.
-struct Started {
-    inner: Arc<Inner>,
-    connection: Connection,
-    /// If it was started just now: dropped unclaimed, it ends before anybody else has a turn.
-    fresh: Option<(OwnedMutexGuard<()>, Supervisor)>,
-}
-
-impl Started {
-    /// From now on the box is somebody's, or its own if it is detached.
-    async fn claim(mut self) -> Result<Connection> {
-        if self.fresh.is_some() && self.inner.config.options.detach {
-            let detached = self.connection.detach().await;
-            detached.map_err(|e| e.or_object(&*self.inner.config.id))?;
-        }
-        self.fresh = None;
-        Ok(self.connection.clone())
-    }
-}
-
-impl Started {
-    /// Ends what was started, while nobody else has a turn.
-    async fn undo(mut self) {
-        let Some((turn, supervisor)) = self.fresh.take() else { return };
-        if self.inner.config.options.detach {
-            // It may have let go of us already.
-            let ended = self.connection.shutdown(0);
-            let _ = tokio::time::timeout(ENDING_PATIENCE, ended).await;
-        }
-        let known = self.inner.live().connection.take();
-        known.iter().for_each(Connection::close);
-        supervisor.end().await;
-        self.inner.note(&self.connection.running().run, ended(&Ok(()))).await;
-        if known.is_some() {
-            self.inner.tell(What::BoxStopped);
-        }
-        drop(turn);
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let fresh = self.fresh.take();
-        if fresh.is_some() {
-            let (inner, connection) = (self.inner.clone(), self.connection.clone());
-            let tasks = inner.context.tasks.clone();
-            tasks.spawn(Started { inner, connection, fresh }.undo());
-        }
-    }
-}
-
-/// Marks a start that was dropped half-way (with its runtime) as what it is.
-struct Unfinished<'a> {
-    inner: &'a Inner,
-    run: &'a str,
-    armed: bool,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            // The supervisor ends with its connection; a stale row is corrected by the next look.
-            let (context, id) = (&self.inner.context, &self.inner.config.id);
-            let _ = truth::note(context, id, self.run, &ended(&Ok(())));
-        }
     }
 }

@@ -10,7 +10,8 @@ use chrono::DateTime;
 
 use super::config::{BoxConfig, RootFs, written};
 use super::context::Context;
-use super::handle::{Boot, BoxHandle, BoxInfo};
+use super::handle::BoxHandle;
+use super::info::{Boot, BoxInfo};
 use super::main_process::MainStatus;
 use super::options::{label_name, label_value, text};
 use super::remove::remove;

@@ -70,16 +70,31 @@ impl MainStatus {
             _ => MainStatus::None,
         }
     }
+
+    /// Whether the main process of a run that goes on has not ended yet.
+    pub(super) fn runs(config: &BoxConfig, run: &str, box_dir: &Path) -> bool {
+        config.options.main != Main::None && MainRecord::read(box_dir, run).is_none()
+    }
 }
 
 fn has_output(box_dir: &Path, run: &str) -> bool {
     crate::channel::replay::Replay::open(box_dir, run, boxlite_protocol::message::MAIN_EXEC).is_ok()
 }
 
+/// The name of the program, without its arguments, which may be secret.
+pub(super) fn program(config: &BoxConfig) -> String {
+    let argv = match &config.options.main {
+        Main::Argv(argv) => argv.clone(),
+        Main::None | Main::Image => config.command(),
+    };
+    argv.into_iter().next().unwrap_or_default()
+}
+
 /// What the supervisor is to start.
 pub(super) fn spec(config: &BoxConfig, hostname: &str) -> Result<Option<MainSpec>> {
     let argv = match &config.options.main {
         Main::None => return Ok(None),
+        // The command of the box or its image.
         Main::Image => &[][..],
         Main::Argv(argv) => argv,
     };

@@ -14,6 +14,7 @@
 //! - [`measure`]: what a box has done, and what it takes
 //! - [`watch`]: what happens to a running box, told and written down
 //! - [`identity`]: what a box is called
+//! - [`info`]: what a box is and how it is, as its users see it
 //! - [`main_process`]: the command that a box runs of itself
 //! - [`remove`]: the end of a box's files and rows
 //! - [`handle`]: a box as its users hold it
@@ -27,6 +28,7 @@ mod events;
 mod exec;
 mod handle;
 mod identity;
+mod info;
 mod list;
 mod main_process;
 mod measure;
@@ -42,7 +44,8 @@ pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use events::{Bus, DEFAULT_CAPACITY, Event, Events, What};
 pub use exec::{Captured, Exec, ExecInfo, Output};
-pub use handle::{Boot, BoxHandle, BoxInfo};
+pub use handle::BoxHandle;
+pub use info::{Boot, BoxInfo};
 pub use list::{ListFilter, list, readable, remove_unreadable};
 pub use main_process::{Main, MainStatus, OnMainExit};
 pub use options::{BoxOptions, ExecOptions, HealthCheck, PoolOptions};

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use boxlite_protocol::message::Standing;
+use boxlite_protocol::message::{Healthy, MAIN_EXEC, Standing};
 
 use super::context::Context;
 use super::events::What;
 use super::handle::Inner;
+use super::main_process;
 use super::state::{Change, End};
 use super::truth;
 use crate::channel::client::Connection;
+use crate::channel::exec::ExitStatus;
 use crate::channel::pulse;
 use crate::error::Result;
 use crate::supervisor::record::EndRecord;
@@ -81,6 +83,14 @@ impl Inner {
                     What::Unresponsive { who }
                 }
                 pulse::Change::Answers => What::Responsive,
+                pulse::Change::MainExited(exited) => {
+                    self.live().main_runs = false;
+                    let ExitStatus { code, signal, message: why } =
+                        ExitStatus::of(exited.code, exited.signal);
+                    What::ExecEnded { exec: MAIN_EXEC, code, signal, why }
+                }
+                pulse::Change::Healthy(Healthy { healthy: true, .. }) => What::Healthy,
+                pulse::Change::Healthy(Healthy { failures, .. }) => What::Unhealthy { failures },
             });
         }
         if lost > 0 {
@@ -110,19 +120,39 @@ impl Inner {
                 Some(error.to_string() + &traces)
             }
         };
-        let why = end.reason.clone().unwrap_or_default();
+        let why = end.reason.clone();
         self.note(run, Change::End(end)).await;
         match outcome {
-            Ok(()) => {
-                tracing::info!("box {} stopped", self.config.id);
-                self.tell(What::BoxStopped);
-            }
-            Err(error) => {
-                tracing::warn!("box {} ended: {error}", self.config.id);
-                self.tell(What::BoxFailed { why });
-            }
+            Ok(()) => tracing::info!("box {} stopped", self.config.id),
+            Err(error) => tracing::warn!("box {} ended: {error}", self.config.id),
         }
+        self.tell_end(outcome, why);
         true
+    }
+
+    /// Tells that the box was started, and its main process with it.
+    pub(super) fn tell_start(&self) {
+        self.tell(What::BoxStarted);
+        if self.live().main_runs {
+            let program = main_process::program(&self.config);
+            self.tell(What::ExecStarted { exec: MAIN_EXEC, program });
+        }
+    }
+
+    /// Tells that the box has ended, and before that of a main process whose end was not seen.
+    pub(super) fn tell_end(&self, outcome: &Result<()>, why: Option<String>) {
+        let cut_off = std::mem::take(&mut self.live().main_runs);
+        if cut_off {
+            let why = Some(match outcome {
+                Ok(()) => "the box was stopped".to_owned(),
+                Err(error) => error.to_string(),
+            });
+            self.tell(What::ExecEnded { exec: MAIN_EXEC, code: -1, signal: 0, why });
+        }
+        self.tell(match outcome {
+            Ok(()) => What::BoxStopped { why },
+            Err(_) => What::BoxFailed { why: why.unwrap_or_default() },
+        });
     }
 }
 

@@ -30,13 +30,15 @@ pub enum boxlite_event_kind {
     BOXLITE_EVENT_BOX_PAUSED = 3,
     /// A paused box goes on.
     BOXLITE_EVENT_BOX_RESUMED = 4,
-    /// A box ended as it was meant to, by request or by itself.
+    /// A box ended as it was meant to, by request or by itself. Its text says why, if nobody asked
+    /// for that: its main process had ended, or nothing ran in it for long enough.
     BOXLITE_EVENT_BOX_STOPPED = 5,
     /// A box could not be started, or came to an unwanted end. Its text says why.
     BOXLITE_EVENT_BOX_FAILED = 6,
     /// A box was removed.
     BOXLITE_EVENT_BOX_REMOVED = 7,
-    /// A command was started. Its text is the program, without arguments.
+    /// A command was started, or with its box the main process. Its text is the program, without
+    /// arguments.
     BOXLITE_EVENT_EXEC_STARTED = 8,
     /// A command has ended, with code and signal. Its text says why it could not be run (126, 127),
     /// or why its box ended before it (-1).
@@ -46,6 +48,10 @@ pub enum boxlite_event_kind {
     BOXLITE_EVENT_UNRESPONSIVE = 10,
     /// All of them answer again.
     BOXLITE_EVENT_RESPONSIVE = 11,
+    /// A box is healthy, as a health check says for the first time, or again.
+    BOXLITE_EVENT_HEALTHY = 12,
+    /// A box is unhealthy. Its text says how many checks in a row have failed.
+    BOXLITE_EVENT_UNHEALTHY = 13,
 }
 
 /// Something that happened. Borrowed by a callback.
@@ -58,11 +64,18 @@ pub struct boxlite_event {
 
 impl boxlite_event {
     fn new(event: Event) -> boxlite_event {
+        let failures;
         let text = match &event.what {
-            What::BoxPaused { why } | What::ExecEnded { why, .. } => why.as_deref(),
+            What::BoxPaused { why } | What::BoxStopped { why } | What::ExecEnded { why, .. } => {
+                why.as_deref()
+            }
             What::BoxFailed { why } => Some(why.as_str()),
             What::ExecStarted { program, .. } => Some(program.as_str()),
             What::Unresponsive { who } => Some(who.as_str()),
+            What::Unhealthy { failures: count } => {
+                failures = format!("{count} health checks in a row have failed");
+                Some(failures.as_str())
+            }
             _ => None,
         };
         boxlite_event {
@@ -81,13 +94,15 @@ impl boxlite_event {
             What::BoxStarted => BOXLITE_EVENT_BOX_STARTED,
             What::BoxPaused { .. } => BOXLITE_EVENT_BOX_PAUSED,
             What::BoxResumed => BOXLITE_EVENT_BOX_RESUMED,
-            What::BoxStopped => BOXLITE_EVENT_BOX_STOPPED,
+            What::BoxStopped { .. } => BOXLITE_EVENT_BOX_STOPPED,
             What::BoxFailed { .. } => BOXLITE_EVENT_BOX_FAILED,
             What::BoxRemoved => BOXLITE_EVENT_BOX_REMOVED,
             What::ExecStarted { .. } => BOXLITE_EVENT_EXEC_STARTED,
             What::ExecEnded { .. } => BOXLITE_EVENT_EXEC_ENDED,
             What::Unresponsive { .. } => BOXLITE_EVENT_UNRESPONSIVE,
             What::Responsive => BOXLITE_EVENT_RESPONSIVE,
+            What::Healthy => BOXLITE_EVENT_HEALTHY,
+            What::Unhealthy { .. } => BOXLITE_EVENT_UNHEALTHY,
         }
     }
 }
@@ -270,6 +285,8 @@ pub extern "C" fn boxlite_event_kind_name(kind: i32) -> *const c_char {
         9 => c"exec ended",
         10 => c"unresponsive",
         11 => c"responsive",
+        12 => c"healthy",
+        13 => c"unhealthy",
         _ => c"unknown",
     };
     name.as_ptr()

@@ -403,9 +403,11 @@ impl Shared {
             | from_supervisor::Body::Parked(_)
             | from_supervisor::Body::Beat(_)
             | from_supervisor::Body::Ended(_) => {}
-            from_supervisor::Body::Notice(notice) => {
-                self.pulse.said(notice);
+            from_supervisor::Body::Notice(notice) => self.pulse.said(notice),
+            from_supervisor::Body::MainExited(exited) => {
+                self.pulse.changed(Change::MainExited(exited));
             }
+            from_supervisor::Body::Healthy(health) => self.pulse.changed(Change::Healthy(health)),
         }
         true
     }

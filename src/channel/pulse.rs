@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use boxlite_protocol::message::{Notice, Standing};
+use boxlite_protocol::message::{Exited, Healthy, Notice, Standing};
 use tokio::sync::watch;
 
 use crate::error::{Code, Error};
@@ -33,6 +33,10 @@ pub enum Change {
     },
     /// Everybody answers again.
     Answers,
+    /// The main process has ended.
+    MainExited(Exited),
+    /// The health checks say something else.
+    Healthy(Healthy),
 }
 
 pub struct Pulse {
@@ -131,6 +135,13 @@ impl Pulse {
         self.publish(&mut state);
     }
 
+    /// The supervisor has told of something else.
+    pub fn changed(&self, change: Change) {
+        self.lock().told.push(change);
+        // Who waits is to take it; the machine is as it was.
+        self.published.send_modify(|_| {});
+    }
+
     /// It has said anything at all.
     pub fn heard(&self) {
         let mut state = self.lock();
@@ -203,6 +214,17 @@ mod tests {
         }
         let (changes, lost) = pulse.take_changes();
         assert_eq!((changes.len(), lost), (MAX_CHANGES, MAX_CHANGES as u64));
+    }
+
+    #[test]
+    fn what_has_nothing_to_do_with_the_machine_is_told_too() {
+        let pulse = Pulse::new(7, Notice::default());
+        let mut waiting = pulse.subscribe();
+        let exited = Exited { exec: 1, code: 3, signal: 0 };
+        pulse.changed(Change::MainExited(exited));
+        assert!(waiting.has_changed().unwrap());
+        assert_eq!(*waiting.borrow_and_update(), Notice::default());
+        assert_eq!(pulse.take_changes(), (vec![Change::MainExited(exited)], 0));
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use boxlite_protocol::message::{
-    Exec, Exited, Failure, FromSupervisor, Notice, Running, Standing, from_supervisor, request,
+    Exec, Exited, Failure, FromSupervisor, Healthy, Notice, Running, Standing, from_supervisor,
+    request,
 };
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
 use super::creator::Creator;
 use super::follow::Place;
-use super::health::{Checks, Due};
+use super::health::{Checks, Due, Health, HealthReport};
 use super::heart::Heart;
 use super::hub::{Hub, Outcome};
 use super::idle::Idle;
@@ -180,10 +181,7 @@ impl<M: Machine> Service<'_, M> {
                 let _ = self.halt(false).await;
             }
             Outcome::OwnEnded { exec, success } => {
-                if let Some(checks) = &mut self.checks {
-                    checks.ended(exec, success);
-                    self.write_health();
-                }
+                self.checked(exec, success);
             }
             Outcome::MainStarted(answer) => self.main_started = Some(answer),
             // Taken for what it leads to above.
@@ -256,6 +254,7 @@ impl<M: Machine> Service<'_, M> {
         if let Err(error) = record.write(&self.spec.box_dir) {
             eprintln!("boxlite-shim: {error}");
         }
+        self.tell(from_supervisor::Body::MainExited(exited));
         let stop = self.spec.main.as_ref().is_some_and(|main| main.stop);
         if !stop || self.deadline.is_some() {
             return Outcome::Continue;
@@ -346,6 +345,20 @@ impl<M: Machine> Service<'_, M> {
         }
     }
 
+    /// A check has ended.
+    fn checked(&mut self, exec: u32, success: bool) {
+        let Some(checks) = &mut self.checks else { return };
+        let before = checks.report().state;
+        checks.ended(exec, success);
+        let HealthReport { state, failures, .. } = *checks.report();
+        // First where it can be looked up.
+        self.write_health();
+        if state != before {
+            let healthy = state == Health::Healthy;
+            self.tell(from_supervisor::Body::Healthy(Healthy { healthy, failures }));
+        }
+    }
+
     /// Why a box has ended that nothing went wrong with.
     fn wanted(&mut self) -> Cause {
         self.unasked.take().map_or(Cause::Wanted, Cause::Unasked)
@@ -366,19 +379,19 @@ impl<M: Machine> Service<'_, M> {
     fn stands(&mut self, standing: Standing) {
         if self.standing != standing {
             self.standing = standing;
-            self.tell_all();
+            self.tell_standing();
         }
     }
 
     fn notice(&mut self, silent: Option<&'static str>) {
         if self.silent != silent {
             self.silent = silent;
-            self.tell_all();
+            self.tell_standing();
         }
     }
 
     /// Tells everybody how the machine is now.
-    fn tell_all(&mut self) {
+    fn tell_standing(&mut self) {
         let (standing, message) = match (self.standing, self.silent) {
             (_, Some(who)) => (Standing::Silent, who),
             (Standing::DiskFull, None) => (Standing::DiskFull, DISK_FULL),
@@ -386,8 +399,11 @@ impl<M: Machine> Service<'_, M> {
         };
         let notice = Notice { standing: standing as i32, message: message.to_owned() };
         self.hub.stands(notice.clone(), self.standing != Standing::Runs);
-        let body = Some(from_supervisor::Body::Notice(notice));
-        self.clients.send_all(&FromSupervisor { body });
+        self.tell(from_supervisor::Body::Notice(notice));
+    }
+
+    fn tell(&self, body: from_supervisor::Body) {
+        self.clients.send_all(&FromSupervisor { body: Some(body) });
     }
 
     /// Ends the machine, and passes on what the guest said last.

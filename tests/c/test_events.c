@@ -360,6 +360,114 @@ static void who_does_not_answer_is_told(boxlite_runtime *runtime)
     stop_listening(&l);
 }
 
+static boxlite_box *with_main(boxlite_runtime *runtime, const char *script, const char *name)
+{
+    const char *argv[] = {"sh", "-c", script};
+    boxlite_box_options *options;
+    OK(boxlite_box_options_new(image("busybox"), &options, &error));
+    OK(boxlite_box_options_set_name(options, name, &error));
+    OK(boxlite_box_options_set_main(options, argv, 3, &error));
+    return create_box(runtime, options);
+}
+
+static void a_main_process_is_told_with_its_box(boxlite_runtime *runtime)
+{
+    boxlite_op *op;
+    static listener l, there;
+    boxlite_runtime *other = open_runtime();
+    listen_to(runtime, &l, 0);
+    listen_to(other, &there, 0);
+    boxlite_box *box = with_main(runtime, "rm -f /go; until test -e /go; do sleep 0.1; done; exit 5", "main"), *same;
+    EXPECT(&l, BOXLITE_EVENT_BOX_CREATED);
+    start_box(box);
+    EXPECT(&l, BOXLITE_EVENT_BOX_STARTED);
+    const seen *s = EXPECT(&l, BOXLITE_EVENT_EXEC_STARTED);
+    CHECK(s->exec == 1 && !strcmp(s->text, "sh"));
+    OK(boxlite_box_get(other, "main", &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_box(op, &same, &error));
+    boxlite_op_free(op);
+    ends_with(same, "touch /go");
+    s = EXPECT(&l, BOXLITE_EVENT_EXEC_ENDED);
+    CHECK(s->exec == 1 && s->code == 5 && s->signal == 0);
+    CHECK(strstr(EXPECT(&l, BOXLITE_EVENT_BOX_STOPPED)->text, "code 5"));
+    // Who came later hears of the end too. Its own command may have ended after the main process did.
+    expect_(other, &there, BOXLITE_EVENT_EXEC_STARTED, __LINE__);
+    uint32_t ended = 0;
+    for (int i = 0; i < 2; i++) {
+        s = expect_(other, &there, BOXLITE_EVENT_EXEC_ENDED, __LINE__);
+        ended += s->exec == 1 && s->code == 5;
+    }
+    CHECK(ended == 1);
+    CHECK(strstr(expect_(other, &there, BOXLITE_EVENT_BOX_STOPPED, __LINE__)->text, "code 5"));
+    boxlite_box_free(same);
+    // Whose end nobody saw.
+    CHECK(ends_with(box, "true") == 0);
+    CHECK(signal_machines(SIGKILL) == 1);
+    EXPECT(&l, BOXLITE_EVENT_BOX_STARTED);
+    CHECK(EXPECT(&l, BOXLITE_EVENT_EXEC_STARTED)->exec == 1);
+    EXPECT(&l, BOXLITE_EVENT_EXEC_STARTED);
+    CHECK(EXPECT(&l, BOXLITE_EVENT_EXEC_ENDED)->exec != 1);
+    s = EXPECT(&l, BOXLITE_EVENT_EXEC_ENDED);
+    CHECK(s->exec == 1 && s->code == -1 && strstr(s->text, "signal 9"));
+    EXPECT(&l, BOXLITE_EVENT_BOX_FAILED);
+    remove_box(runtime, box);
+    EXPECT(&l, BOXLITE_EVENT_BOX_REMOVED);
+    nothing_more(runtime, &l);
+    nothing_more(other, &there);
+    stop_listening(&l);
+    stop_listening(&there);
+    boxlite_runtime_free(other);
+}
+
+static void why_a_box_stopped_by_itself_is_told(boxlite_runtime *runtime)
+{
+    static listener l;
+    boxlite_box_options *options;
+    OK(boxlite_box_options_new(image("busybox"), &options, &error));
+    OK(boxlite_box_options_set_idle_stop_s(options, 1, &error));
+    boxlite_box *box = create_box(runtime, options);
+    listen_to(runtime, &l, 0);
+    start_box(box);
+    EXPECT(&l, BOXLITE_EVENT_BOX_STARTED);
+    CHECK(strstr(EXPECT(&l, BOXLITE_EVENT_BOX_STOPPED)->text, "nothing ran"));
+    remove_box(runtime, box);
+    EXPECT(&l, BOXLITE_EVENT_BOX_REMOVED);
+    nothing_more(runtime, &l);
+    stop_listening(&l);
+}
+
+static void health_is_told_when_it_changes(boxlite_runtime *runtime)
+{
+    static listener l;
+    const char *check[] = {"test", "-e", "/well"};
+    boxlite_box_options *options;
+    OK(boxlite_box_options_new(image("busybox"), &options, &error));
+    OK(boxlite_box_options_set_health_check(options, check, 3, 100, 0, 2, 0, &error));
+    boxlite_box *box = create_box(runtime, options);
+    listen_to(runtime, &l, 0);
+    start_box(box);
+    EXPECT(&l, BOXLITE_EVENT_BOX_STARTED);
+    CHECK(strstr(EXPECT(&l, BOXLITE_EVENT_UNHEALTHY)->text, "2 health checks"));
+    boxlite_box_info *info = inspect(box);
+    CHECK(boxlite_box_info_health(info) == BOXLITE_HEALTH_UNHEALTHY);
+    boxlite_box_info_free(info);
+    CHECK(ends_with(box, "touch /well") == 0);
+    EXPECT(&l, BOXLITE_EVENT_EXEC_STARTED);
+    // The check may be faster than word of the command's end.
+    int32_t kinds[2];
+    for (int i = 0; i < 2; i++) {
+        DISPATCH_UNTIL(runtime, l.count > l.next);
+        kinds[i] = l.all[l.next++].kind;
+    }
+    CHECK(kinds[0] + kinds[1] == BOXLITE_EVENT_EXEC_ENDED + BOXLITE_EVENT_HEALTHY);
+    stop_box(box);
+    CHECK(!*EXPECT(&l, BOXLITE_EVENT_BOX_STOPPED)->text);
+    nothing_more(runtime, &l);
+    stop_listening(&l);
+    remove_box(runtime, box);
+}
+
 // The subscription keeps its runtime, and is the last to let go of it.
 static void a_subscription_keeps_its_runtime(void)
 {
@@ -374,7 +482,7 @@ static void a_subscription_keeps_its_runtime(void)
 int main(void)
 {
     CHECK(!strcmp(boxlite_event_kind_name(BOXLITE_EVENT_BOX_FAILED), "box failed"));
-    CHECK(!strcmp(boxlite_event_kind_name(12), "unknown"));
+    CHECK(!strcmp(boxlite_event_kind_name(14), "unknown"));
     boxlite_runtime *runtime = open_runtime();
     a_life_is_told_in_order_and_to_everybody(runtime);
     a_start_that_fails_is_told(runtime);
@@ -383,6 +491,9 @@ int main(void)
     another_runtime_hears_of_its_own(runtime);
     no_end_is_lost_when_the_next_start_comes_at_once(runtime);
     who_does_not_answer_is_told(runtime);
+    a_main_process_is_told_with_its_box(runtime);
+    why_a_box_stopped_by_itself_is_told(runtime);
+    health_is_told_when_it_changes(runtime);
     a_subscription_keeps_its_runtime();
     close_runtime(runtime);
     return 0;
