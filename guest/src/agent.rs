@@ -267,7 +267,7 @@ impl Agent {
             },
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
             Some(request::Op::GuestStats(_)) => {
-                let guest_stats = Some(stats::read());
+                let guest_stats = Some(Box::new(stats::read()));
                 let response = Response { id, guest_stats, ..Response::default() };
                 self.port.send(to_host::Body::Response(response));
                 return Ok(());

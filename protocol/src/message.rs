@@ -83,7 +83,7 @@ pub mod request {
         Resume(Empty),
         /// Lists the execs.
         #[prost(message, tag = "12")]
-        ListExecs(Empty),
+        ListExecs(ListExecs),
         /// Follows the output of a detached exec.
         #[prost(message, tag = "13")]
         Follow(Follow),
@@ -311,15 +311,26 @@ pub struct Response {
     #[prost(message, optional, tag = "10")]
     pub stats: Option<Stats>,
     /// To the request of this name.
-    #[prost(message, optional, tag = "11")]
-    pub guest_stats: Option<GuestStats>,
+    #[prost(message, optional, boxed, tag = "11")]
+    pub guest_stats: Option<Box<GuestStats>>,
 }
 
-/// Commands of a box: those that run, and the last detached ones that have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ListExecs {
+    /// Only those with a number greater than this.
+    #[prost(uint32, tag = "1")]
+    pub after: u32,
+}
+
+/// Commands of a box: those that run, and the last detached ones that have ended. By their numbers, as
+/// many as fit.
 #[derive(Clone, PartialEq, Message)]
 pub struct Execs {
     #[prost(message, repeated, tag = "1")]
     pub list: Vec<ExecEntry>,
+    /// There are more after the last of these.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,6 +1,7 @@
 //! A program's connection to a box's supervisor.
 
 mod detached;
+mod failure;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
-    Attach, Data, Empty, Ended, Exec, Failure, FailureKind, FromSupervisor, Gap, GuestStats,
-    Notice, Parked, Request, Response, Running, Signal, Stage, Standing, Stats, ToSupervisor,
+    Attach, Data, Empty, Exec, Failure, FailureKind, FromSupervisor, Gap, GuestStats, Notice,
+    Parked, Request, Response, Running, Signal, Stage, Standing, Stats, ToSupervisor,
     from_supervisor, request, stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
@@ -22,6 +23,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::codec::{Encoder, FramedRead};
+
+use failure::{ended_early, error, lost, no_answer, other_version, outcome, why};
 
 use super::exec::{ExecStreams, ExitStatus, Kind, Watcher};
 use super::pulse::{BEAT, Change, Pulse};
@@ -172,7 +175,7 @@ impl Connection {
     /// How the machine is, as its agent says. It may say anything, or nothing.
     pub async fn guest_stats(&self) -> Result<GuestStats> {
         let response = self.ask(request::Op::GuestStats(Empty {})).await?;
-        response.guest_stats.ok_or_else(|| no_answer("the agent"))
+        response.guest_stats.map(|stats| *stats).ok_or_else(|| no_answer("the agent"))
     }
 
     /// How the machine is, as its supervisor says: changes can be waited for.
@@ -543,70 +546,6 @@ async fn write(
         }
         stream.write_all_buf(&mut buffer).await?;
     }
-}
-
-fn no_answer(whose: &str) -> Error {
-    Error::new(
-        Code::Rpc,
-        format!("{whose} did not answer what was asked: it is of another version"),
-    )
-}
-
-fn lost() -> Error {
-    Error::new(Code::Stopped, "the box's supervisor ended unexpectedly; see logs/shim.log")
-}
-
-fn other_version(version: u32) -> Error {
-    let text = format!(
-        "the box is run by a library that speaks protocol version {version}, and this one speaks \
-         {VERSION}: it can be inspected and stopped; for anything else stop it and start it again"
-    );
-    Error::new(Code::Unsupported, text)
-}
-
-/// Why a request or command cannot go on: the box has ended.
-fn why(ended: &Result<()>) -> Error {
-    match ended {
-        Ok(()) => Error::new(Code::Stopped, "the box was stopped"),
-        Err(error) => error.clone(),
-    }
-}
-
-/// Why there is nothing to connect to.
-fn ended_early(ended: Ended) -> Error {
-    match outcome(ended) {
-        Err(error) => error,
-        Ok(()) => Error::new(Code::Stopped, "the box has just stopped"),
-    }
-}
-
-fn outcome(ended: Ended) -> Result<()> {
-    if ended.code == 0 {
-        return Ok(());
-    }
-    let code = Code::from_i32(ended.code).unwrap_or(Code::Internal);
-    let error = Error::new(code, ended.message);
-    Err(if ended.errno == 0 { error } else { error.errno(ended.errno) })
-}
-
-/// A failure that the guest or the supervisor reported, as an error.
-fn error(failure: &Failure) -> Error {
-    let code = match FailureKind::try_from(failure.kind) {
-        Ok(FailureKind::Invalid | FailureKind::NoUser | FailureKind::NoDirectory) => {
-            Code::InvalidArgument
-        }
-        Ok(FailureKind::State) => Code::InvalidState,
-        Ok(FailureKind::NoExec) => Code::NotFound,
-        Ok(FailureKind::CommandNotFound | FailureKind::CommandNotExecutable) => Code::Execution,
-        Ok(FailureKind::Resources) => Code::ResourceExhausted,
-        Ok(FailureKind::Mount) => Code::Storage,
-        Ok(FailureKind::Ended) => Code::Stopped,
-        Ok(FailureKind::Silent) => Code::Timeout,
-        Ok(FailureKind::Version) => Code::Unsupported,
-        Ok(FailureKind::Internal) | Err(_) => Code::Portal,
-    };
-    let error = Error::new(code, failure.message.clone());
-    if failure.errno == 0 { error } else { error.errno(failure.errno) }
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use boxlite_protocol::message::{
-    Attach, Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, MAIN_EXEC, Notice,
-    Request, Response, Running, Shutdown, Signal, Standing, ToGuest, ToHost, ToSupervisor,
+    Attach, Credit, Data, Exec, Exited, Failure, FailureKind, FromSupervisor, ListExecs, MAIN_EXEC,
+    Notice, Request, Response, Running, Shutdown, Signal, Standing, ToGuest, ToHost, ToSupervisor,
     from_supervisor, request, stream, to_guest, to_host, to_supervisor,
 };
 use tokio::sync::mpsc;
@@ -248,8 +248,8 @@ impl Hub {
             Some(request::Op::Pause(_)) => return Outcome::Halt { client, id, pause: true },
             Some(request::Op::Resume(_)) => return Outcome::Halt { client, id, pause: false },
             Some(request::Op::Detach(_)) => return Outcome::Detach { client, id },
-            Some(request::Op::ListExecs(_)) => {
-                let answer = Response { id, execs: Some(self.list()), ..Response::default() };
+            Some(request::Op::ListExecs(ListExecs { after })) => {
+                let answer = Response { id, execs: Some(self.list(after)), ..Response::default() };
                 clients.send(client, to_client(from_supervisor::Body::Response(answer)));
                 return outcome;
             }

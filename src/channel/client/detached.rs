@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use boxlite_protocol::WINDOW;
-use boxlite_protocol::message::{Empty, ExecEntry, Follow, ToSupervisor, request, to_supervisor};
+use boxlite_protocol::message::{
+    Empty, ExecEntry, Follow, ListExecs, ToSupervisor, request, to_supervisor,
+};
 
 use super::Connection;
 use crate::channel::exec::{ExecStreams, Kind};
@@ -32,8 +34,17 @@ impl Connection {
 
     /// The commands that run, and the last detached ones that have ended.
     pub async fn list(&self) -> Result<Vec<ExecEntry>> {
-        let response = self.ask(request::Op::ListExecs(Empty {})).await?;
-        Ok(response.execs.unwrap_or_default().list)
+        let mut list: Vec<ExecEntry> = Vec::new();
+        loop {
+            let after = list.last().map_or(0, |entry| entry.number);
+            let response = self.ask(request::Op::ListExecs(ListExecs { after })).await?;
+            let mut page = response.execs.unwrap_or_default();
+            let more = page.more && page.list.last().is_some_and(|entry| entry.number > after);
+            list.append(&mut page.list);
+            if !more {
+                return Ok(list);
+            }
+        }
     }
 
     /// Lets the box outlive this program, which has started it.

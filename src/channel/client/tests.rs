@@ -1,4 +1,5 @@
 use super::*;
+use boxlite_protocol::message::Ended;
 use futures_util::SinkExt;
 use tokio_util::codec::Framed;
 

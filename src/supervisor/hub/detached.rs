@@ -81,17 +81,20 @@ impl Hub {
         Ok(number)
     }
 
-    pub(super) fn list(&self) -> Execs {
+    /// The commands with a number greater than `after`, as many as fit.
+    pub(super) fn list(&self, after: u32) -> Execs {
         let running = self.execs.values().filter(|route| route.client != OWN);
-        let mut list: Vec<_> =
-            running.map(Route::describe).chain(self.finished.describe()).collect();
+        let all = running.map(Route::describe).chain(self.finished.describe());
+        let mut list: Vec<_> = all.filter(|entry| entry.number > after).collect();
         list.sort_by_key(|entry| entry.number);
         let mut length = 0;
         let fits = |entry: &_| {
             length += Message::encoded_len(entry) + 8;
             length <= MAX_LIST
         };
-        Execs { list: list.into_iter().take_while(fits).collect() }
+        let count = list.len();
+        let list: Vec<_> = list.into_iter().take_while(fits).collect();
+        Execs { more: list.len() < count, list }
     }
 
     /// A program no longer wants to have to do with a detached command.

@@ -2,6 +2,7 @@ use super::super::peer::CREATOR;
 use super::*;
 use boxlite_protocol::message::{Empty, Follow};
 use bytes::Bytes;
+use prost::Message;
 use tokio::net::UnixStream;
 
 struct Setting {
@@ -277,7 +278,7 @@ async fn of_those_that_have_ended_the_last_are_kept_with_their_files() {
         s.guest(to_host::Body::Exited(exited)).unwrap();
     }
     told(&mut s).await;
-    let request = Request { id: 7, op: Some(request::Op::ListExecs(Empty {})) };
+    let request = Request { id: 7, op: Some(request::Op::ListExecs(ListExecs { after: 0 })) };
     s.client(to_supervisor::Body::Request(request)).unwrap();
     let from_supervisor::Body::Response(response) = told(&mut s).await.remove(0) else { panic!() };
     let list = response.execs.unwrap().list;
@@ -292,6 +293,30 @@ async fn of_those_that_have_ended_the_last_are_kept_with_their_files() {
 }
 
 #[tokio::test]
+async fn a_long_list_of_commands_comes_in_parts() {
+    let mut s = setting();
+    let argv = vec![Bytes::from(vec![b'a'; 4000])];
+    for name in 1000..6000 {
+        let exec = Exec { exec: name, argv: argv.clone(), ..Exec::default() };
+        let request = Request { id: 6, op: Some(request::Op::Exec(exec)) };
+        s.client(to_supervisor::Body::Request(request)).unwrap();
+    }
+    let (mut after, mut parts, mut numbers) = (0, 0, Vec::new());
+    loop {
+        let page = s.hub.list(after);
+        assert!(page.encoded_len() <= boxlite_protocol::codec::MAX_FRAME - 1024);
+        numbers.extend(page.list.iter().map(|entry| entry.number));
+        after = page.list.last().unwrap().number;
+        parts += 1;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(numbers, (2..5003).collect::<Vec<_>>());
+    assert!(parts > 1);
+}
+
+#[tokio::test]
 async fn a_program_of_another_version_can_stop_the_box_and_nothing_else() {
     let mut s = setting();
     let attach = Attach { version: boxlite_protocol::VERSION + 1 };
@@ -303,7 +328,7 @@ async fn a_program_of_another_version_can_stop_the_box_and_nothing_else() {
         request::Op::Exec(Exec { exec: 90, ..Exec::default() }),
         request::Op::Pause(Empty {}),
         request::Op::Detach(Empty {}),
-        request::Op::ListExecs(Empty {}),
+        request::Op::ListExecs(ListExecs { after: 0 }),
     ] {
         assert!(matches!(ask(op), Outcome::Continue));
     }
