@@ -63,6 +63,8 @@ points! {
     StartSpawned = Program "start.spawned",
     StartOpened = Program "start.opened",
     StartRecorded = Program "start.recorded",
+    /// A detached box is on its own, and nobody was told that it runs.
+    StartDetached = Program "start.detached",
     StartTaken = Supervisor "start.taken",
     StartListening = Supervisor "start.listening",
     /// A machine was saved as a template that has no name yet.

@@ -28,6 +28,8 @@ pub enum Scene {
     New { new_machine: bool },
     /// A box that has run.
     Used,
+    /// A detached box that has run, and runs now if `runs`.
+    Detached { runs: bool },
     /// A box whose removal ended half-way, with these of its files left: all, or every second.
     HalfRemoved { files: bool },
     /// A box that was half made.
@@ -59,6 +61,22 @@ impl Case {
                 cases.push(Case { point, count: 1, dies: Dies::Itself, scene, role: "open" });
             }
         }
+        // A detached box is on its own once its start is over.
+        let not_yet = Scene::Detached { runs: false };
+        let runs = Scene::Detached { runs: true };
+        let detached = [
+            (Point::StartOpened, Dies::Itself, not_yet, "start"),
+            (Point::StartRecorded, Dies::Itself, not_yet, "start"),
+            (Point::StartServed, Dies::Other, not_yet, "start"),
+            (Point::StopBegun, Dies::Itself, runs, "stop"),
+            (Point::StopNoted, Dies::Itself, runs, "stop"),
+            (Point::StopNoted, Dies::Other, runs, "stop"),
+            (Point::StopNoted, Dies::Both, runs, "stop"),
+            (Point::StopAsked, Dies::Other, not_yet, "stop"),
+            (Point::StopMachineGone, Dies::Both, not_yet, "stop"),
+        ];
+        let case = |(point, dies, scene, role)| Case { point, count: 1, dies, scene, role };
+        cases.extend(detached.map(case));
         cases
     }
 
@@ -76,6 +94,7 @@ impl Case {
             ("create", _) => case(Scene::NoBox { new_disk: false }, "create"),
             ("start", Point::StartTemplate) => case(Scene::New { new_machine: true }, "start"),
             ("start", Point::StartDisk) => case(Scene::New { new_machine: false }, "start"),
+            ("start", Point::StartDetached) => case(Scene::Detached { runs: false }, "start"),
             ("start", _) => case(Scene::Used, "start"),
             ("stop", _) => case(Scene::Used, "stop"),
             ("remove", _) => case(Scene::Used, "remove"),
@@ -86,7 +105,11 @@ impl Case {
             Who::Supervisor => point != Point::StopReleased,
             Who::Program => matches!(
                 point,
-                Point::StartOpened | Point::StartRecorded | Point::StopBegun | Point::StopNoted
+                Point::StartOpened
+                    | Point::StartRecorded
+                    | Point::StartDetached
+                    | Point::StopBegun
+                    | Point::StopNoted
             ),
         };
         let others: &[Dies] = if two { &[Dies::Other, Dies::Both] } else { &[] };
@@ -94,9 +117,18 @@ impl Case {
         std::iter::once(first).chain(others).collect()
     }
 
+    /// Whether the box runs on: nobody who could end it is alive, and it ends with nobody.
+    pub fn is_survived(&self) -> bool {
+        let on_its_own =
+            matches!(self.point, Point::StartDetached | Point::StopBegun | Point::StopNoted);
+        let detached = matches!(self.scene, Scene::Detached { .. });
+        detached && on_its_own && self.dies == Dies::Itself
+    }
+
     /// The status of the box afterwards, where only one is right; empty if there must be none.
     pub fn ends_as(&self) -> Option<&'static str> {
         match self.point {
+            _ if self.is_survived() => Some("running"),
             _ if self.role == "open" && self.scene != Scene::OldHome => Some(""),
             Point::CreateRows => Some("configured"),
             _ if self.role == "create" => Some(""),
@@ -129,6 +161,7 @@ impl fmt::Display for Case {
             (Dies::Both, false) => ", program and supervisor",
         })?;
         match self.scene {
+            Scene::Detached { .. } => f.write_str(", of a detached box"),
             Scene::HalfMade => f.write_str(", in undoing a creation"),
             Scene::HalfRemoved { files: true } => f.write_str(", in ending a removal"),
             Scene::HalfRemoved { files: false } => {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cases::{Case, Dies, Scene};
 use crate::inspect::{self, contradictions};
 use crate::place::{LIMIT, Place, eventually, finish, names};
-use crate::victim::{DISK, KEPT, MEMORY, NOTHING};
+use crate::victim::{DETACHED, DISK, KEPT, MEMORY, NOTHING};
 
 /// What a kill came to.
 pub struct Outcome {
@@ -25,6 +25,17 @@ pub struct Outcome {
     pub status: String,
     /// From the death until everything was right again.
     pub recovery: Duration,
+}
+
+/// What must have become of the box when everything is right again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// It does not run, after one look.
+    Now,
+    /// It does not run.
+    Over,
+    /// It runs on.
+    Running,
 }
 
 /// What a case needs besides its point.
@@ -50,7 +61,12 @@ pub fn at(place: &Place, case: &Case) -> Outcome {
     let hits = hits_in(&log);
     assert!(hits.contains(case.point.name()), "{case}: nobody came to the point, but to {hits:?}");
     let before = stage.before();
-    let (status, recovery) = stage.recover(&case.to_string(), died, case.is_over_at_once());
+    let until = match case.is_survived() {
+        true => Until::Running,
+        false if case.is_over_at_once() => Until::Now,
+        false => Until::Over,
+    };
+    let (status, recovery) = stage.recover(&case.to_string(), died, until);
     if let Some(wanted) = case.ends_as() {
         assert_eq!(status, wanted, "{case}");
     }
@@ -94,7 +110,7 @@ pub fn anywhere(place: &Place, cases: &[&Case], random: &mut Random) -> (String,
         Dies::Both => "any moment, supervisor and program",
     };
     let before = stage.before();
-    let (status, recovery) = stage.recover(name, died, false);
+    let (status, recovery) = stage.recover(name, died, Until::Over);
     stage.clear(name);
     (name.to_owned(), Outcome { hits: BTreeSet::new(), before, status, recovery })
 }
@@ -175,6 +191,14 @@ impl<'a> Stage<'a> {
                 stage.run("create used");
                 stage.kept = &[KEPT];
             }
+            Scene::Detached { runs } => {
+                stage.shape.push((DETACHED, "1".into()));
+                stage.run("create used");
+                stage.kept = &[KEPT];
+                if runs {
+                    stage.run("start");
+                }
+            }
             Scene::HalfRemoved { files } => {
                 stage.run("create");
                 let id = inspect::rows(&stage.home).remove(0).id;
@@ -216,14 +240,18 @@ impl<'a> Stage<'a> {
     }
 
     /// Has others look until nothing is wrong. Returns the status of the box, and how long it took.
-    fn recover(&self, case: &str, died: Instant, at_once: bool) -> (String, Duration) {
+    fn recover(&self, case: &str, died: Instant, until: Until) -> (String, Duration) {
         loop {
             let listed = self.run("list");
             let wrong = contradictions(self.place, &self.home);
             let rows = inspect::rows(&self.home);
-            // Nobody is left for whom a machine could run.
-            let over =
-                self.place.processes().is_empty() && !rows.iter().any(inspect::Row::is_active);
+            let over = match until {
+                Until::Running => rows.iter().all(|row| row.status == "running"),
+                // Nobody is left for whom a machine could run.
+                Until::Now | Until::Over => {
+                    self.place.processes().is_empty() && !rows.iter().any(inspect::Row::is_active)
+                }
+            };
             if wrong.is_empty() && over {
                 let told: Vec<String> =
                     rows.iter().map(|r| format!("{} {}", r.id, r.status)).collect();
@@ -236,7 +264,7 @@ impl<'a> Stage<'a> {
                 let status = rows.first().map(|r| r.status.clone()).unwrap_or_default();
                 return (status, died.elapsed());
             }
-            assert!(!at_once, "{case}: after it was opened again: {wrong:?}");
+            assert!(until != Until::Now, "{case}: after it was opened again: {wrong:?}");
             assert!(died.elapsed() < LIMIT, "{case}: for {LIMIT:?}: {wrong:?}");
         }
     }

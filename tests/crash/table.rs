@@ -27,7 +27,7 @@ impl Table {
 
     pub fn print(&self) {
         println!(
-            "{:<52}{:>6}{:>8}{:>10}{:>10}  afterwards",
+            "{:<62}{:>6}{:>8}{:>10}{:>10}  afterwards",
             "killed at", "kills", "wrong", "median", "longest"
         );
         for (name, outcomes) in &self.rows {
@@ -41,7 +41,7 @@ impl Table {
                 });
             let statuses: Vec<String> = statuses.iter().map(|(s, n)| format!("{s} {n}")).collect();
             println!(
-                "{name:<52}{:>6}{:>8}{:>7} ms{:>7} ms  {}",
+                "{name:<62}{:>6}{:>8}{:>7} ms{:>7} ms  {}",
                 outcomes.len(),
                 outcomes.iter().filter(|o| !o.before.is_empty()).count(),
                 times[times.len() / 2].as_millis(),

@@ -11,6 +11,9 @@ pub const HOME: &str = "BOXLITE_CRASH_HOME";
 pub const DISK: &str = "BOXLITE_CRASH_DISK";
 pub const MEMORY: &str = "BOXLITE_CRASH_MEMORY";
 
+/// Set if it is to be detached.
+pub const DETACHED: &str = "BOXLITE_CRASH_DETACHED";
+
 /// The box that everything is about.
 pub const NAME: &str = "victim";
 /// What a box has kept that has run, and one that has not.
@@ -69,6 +72,7 @@ async fn create(runtime: &Runtime) -> Result<BoxHandle> {
     options.name(NAME)?;
     options.disk_size_mib(number(DISK, 64))?;
     options.memory_mib(u32::try_from(number(MEMORY, 256)).unwrap())?;
+    options.detach(std::env::var_os(DETACHED).is_some());
     runtime.create(&options, None).await
 }
 

@@ -160,6 +160,7 @@ impl Started {
         if self.fresh.is_some() && self.inner.config.options.detach {
             let detached = self.connection.detach().await;
             detached.map_err(|e| e.or_object(&*self.inner.config.id))?;
+            failpoint::hit(Point::StartDetached);
         }
         self.fresh = None;
         Ok(self.connection.clone())
