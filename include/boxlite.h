@@ -442,13 +442,14 @@ enum boxlite_metric
     BOXLITE_METRIC_TOTAL_CREATE_MS = 300,
     /// Of that: until the machine was booted, restored or handed over.
     BOXLITE_METRIC_GUEST_BOOT_MS = 301,
-    /// 0: the disk is mounted in BOXLITE_METRIC_CONTAINER_INIT_MS.
+    /// Of that: looking at the host, and having the box's directories and row as they are to be. As
+    /// the next, 0 where another program has started the box.
     BOXLITE_METRIC_FILESYSTEM_SETUP_MS = 302,
     /// Of that: making a template with the image's disk, at the first start of an image.
     BOXLITE_METRIC_IMAGE_PREPARE_MS = 303,
     /// Of that: making a machine template, at the first start of all.
     BOXLITE_METRIC_GUEST_ROOTFS_MS = 304,
-    /// 0: it is written when the box is made.
+    /// Of that: putting together what the supervisor is to do.
     BOXLITE_METRIC_BOX_CONFIG_MS = 305,
     /// Of that: the processes of the supervisor and, before a boot, the machine.
     BOXLITE_METRIC_BOX_SPAWN_MS = 306,
@@ -1178,8 +1179,10 @@ int32_t boxlite_box_info_boot(const struct boxlite_box_info *info);
 /// The number of stages that the last start by this runtime went through; 0 if there was none.
 size_t boxlite_box_info_stage_count(const struct boxlite_box_info *info);
 
-/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is
-/// freed.
+/// The name of a stage, from 0; NULL beyond the last. They are "admission", "configuration",
+/// "spawn" and "supervisor" (processes), "template" and "disk template" (made once), "machine" and
+/// "boot", "restore" or "hand-over" (one of these ways), "setup", and "main" (its process); no
+/// start has all of them. Borrowed: good until the information is freed.
 const char *boxlite_box_info_stage_name(const struct boxlite_box_info *info, size_t index);
 
 /// How long a stage took, in microseconds; 0 beyond the last.

@@ -4,7 +4,7 @@
 //! The C ABI in `include/boxlite.h` stands on the types re-exported here. The modules, from the
 //! ground up (an import never points up):
 //!
-//! 1. [`error`], [`failpoint`], [`home`]
+//! 1. [`error`], [`failpoint`], [`home`], [`stage`]
 //! 2. [`store`], [`disk`], [`image`], [`engine`], [`channel`], [`metrics`]
 //! 3. [`supervisor`] (one running box, a process of its own), [`boxes`]
 //! 4. [`runtime`]
@@ -20,6 +20,7 @@ pub mod home;
 pub mod image;
 pub mod metrics;
 pub mod runtime;
+pub mod stage;
 pub mod store;
 pub mod supervisor;
 

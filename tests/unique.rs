@@ -13,6 +13,7 @@ use boxlite::engine::{
     AcceleratorChoice, Disk, Engine, Launched, Machine, MachineSpec, Progress, Road, TemplatePolicy,
 };
 use boxlite::image::{DiskCache, Resolver};
+use boxlite::stage::Stage;
 use boxlite_protocol::message::{
     Data, Exec, Exited, Init, Request, Response, ToGuest, ToHost, request, stream, to_guest,
     to_host,
@@ -33,7 +34,7 @@ struct Nobody;
 
 impl Progress for Nobody {
     fn began(&mut self, _: &str) {}
-    fn done(&mut self, _: &str) {}
+    fn done(&mut self, _: Stage) {}
 }
 
 /// The images of the tests and the parts of a machine, unless this run has none.

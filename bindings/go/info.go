@@ -92,7 +92,7 @@ type Info struct {
 
 // A Stage is one step of a box's start.
 type Stage struct {
-	Name     string        // such as "spawn"
+	Name     string        // such as "restore"
 	Duration time.Duration // in whole microseconds
 }
 

@@ -16,6 +16,7 @@ use super::pool::Pool;
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 use crate::home::Home;
+use crate::stage::Stage;
 use crate::store::Store;
 
 /// A home with its database and what is needed to run machines.
@@ -90,9 +91,9 @@ impl Counter {
 
     /// What a start counts besides itself when it has done a stage.
     pub fn of_stage(name: &str) -> Option<Counter> {
-        match name {
-            "template" => Some(Counter::TemplatesMade),
-            "disk template" => Some(Counter::DiskTemplatesMade),
+        match Stage::of_name(name)? {
+            Stage::Template => Some(Counter::TemplatesMade),
+            Stage::DiskTemplate => Some(Counter::DiskTemplatesMade),
             _ => None,
         }
     }

@@ -24,6 +24,7 @@ use crate::channel::client::{Connection, Opening};
 use crate::engine::{Disk, MachineSpec, qemu};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
+use crate::stage::Stage;
 use crate::supervisor::LaunchSpec;
 use crate::supervisor::launch::{self, Identity, SUPERVISOR_LOG};
 use crate::supervisor::socket::PidFile;
@@ -38,21 +39,23 @@ pub struct StageTime {
 /// The environment that a supervisor may see; nothing of the host program's own.
 const KEPT_ENVIRONMENT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
 
-/// Launches the box's machine under a supervisor of its own, with a machine that waits for one if
+/// Launches the box's machine, for a start that has begun at some moment, under a supervisor of its own, with a machine that waits for one if
 /// there is one that fits. When `unwanted` is dropped at its other
 /// end, or the launch fails, this returns after the supervisor's end.
 pub async fn launch(
     context: &Arc<Context>,
     config: &BoxConfig,
     run: &str,
-    observer: Option<Observer>,
+    (began, observer): (Instant, Option<Observer>),
     mut unwanted: oneshot::Receiver<()>,
 ) -> Result<(Connection, Vec<StageTime>, Supervisor)> {
     let _starting = context.pool.starting();
-    let mut stages = Stages { times: Vec::new(), observer };
+    let mut stages = Stages { times: Vec::new(), observer, began };
+    stages.step(Stage::Admission);
     let spec = specify(context, config, run)?;
     let json = serde_json::to_vec(&spec)
         .map_err(|e| Error::new(Code::Internal, format!("write the launch specification: {e}")))?;
+    stages.step(Stage::Configuration);
     let mut lost = None;
     if let Some(held) = context.pool.take(&spec.machine).and_then(Parked::claim) {
         match open(held, &spec.box_dir, json.clone(), &mut stages, &mut unwanted).await {
@@ -65,9 +68,8 @@ pub async fn launch(
             Err(error) => return Err(error),
         }
     }
-    let began = Instant::now();
     let held = spawn_supervisor(&context.settings.libexec, &supervisor_log(&spec.box_dir)?)?;
-    stages.done("spawn", began.elapsed());
+    stages.step(Stage::Spawn);
     failpoint::hit(Point::StartSpawned);
     let (mut connection, supervisor) =
         open(held, &spec.box_dir, json, &mut stages, &mut unwanted).await?;
@@ -141,6 +143,8 @@ impl Supervisor {
 struct Stages {
     times: Vec<StageTime>,
     observer: Option<Observer>,
+    /// When the last stage of our own ended.
+    began: Instant,
 }
 
 impl Stages {
@@ -148,6 +152,13 @@ impl Stages {
         if let Some(observer) = &self.observer {
             observer(Progress::Began { what });
         }
+    }
+
+    /// One of our own is done.
+    fn step(&mut self, stage: Stage) {
+        let now = Instant::now();
+        let began = std::mem::replace(&mut self.began, now);
+        self.done(stage.name(), now - began);
     }
 
     fn done(&mut self, name: &str, elapsed: Duration) {

@@ -260,8 +260,10 @@ pub unsafe extern "C" fn boxlite_box_info_stage_count(info: *const boxlite_box_i
     unsafe { pointer::borrow(info, "info") }.map_or(0, |i| i.stages.len())
 }
 
-/// The name of a stage, from 0; NULL beyond the last. Borrowed: good until the information is
-/// freed.
+/// The name of a stage, from 0; NULL beyond the last. They are "admission", "configuration",
+/// "spawn" and "supervisor" (processes), "template" and "disk template" (made once), "machine" and
+/// "boot", "restore" or "hand-over" (one of these ways), "setup", and "main" (its process); no
+/// start has all of them. Borrowed: good until the information is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_info_stage_name(
     info: *const boxlite_box_info,

@@ -89,13 +89,14 @@ pub enum boxlite_metric {
     BOXLITE_METRIC_TOTAL_CREATE_MS = 300,
     /// Of that: until the machine was booted, restored or handed over.
     BOXLITE_METRIC_GUEST_BOOT_MS = 301,
-    /// 0: the disk is mounted in BOXLITE_METRIC_CONTAINER_INIT_MS.
+    /// Of that: looking at the host, and having the box's directories and row as they are to be. As
+    /// the next, 0 where another program has started the box.
     BOXLITE_METRIC_FILESYSTEM_SETUP_MS = 302,
     /// Of that: making a template with the image's disk, at the first start of an image.
     BOXLITE_METRIC_IMAGE_PREPARE_MS = 303,
     /// Of that: making a machine template, at the first start of all.
     BOXLITE_METRIC_GUEST_ROOTFS_MS = 304,
-    /// 0: it is written when the box is made.
+    /// Of that: putting together what the supervisor is to do.
     BOXLITE_METRIC_BOX_CONFIG_MS = 305,
     /// Of that: the processes of the supervisor and, before a boot, the machine.
     BOXLITE_METRIC_BOX_SPAWN_MS = 306,

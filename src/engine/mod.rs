@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::channel::guest::Session;
 use crate::error::{Code, Error, Result};
+use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 
 /// Everything that shapes a machine.
@@ -147,7 +148,7 @@ pub trait Progress {
     /// Something that takes long has begun.
     fn began(&mut self, what: &str);
     /// A stage is done; it lasted since the one before.
-    fn done(&mut self, stage: &str);
+    fn done(&mut self, stage: Stage);
 }
 
 /// A running machine whose agent has answered.

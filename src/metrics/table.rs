@@ -296,7 +296,14 @@ pub const METRICS: &[Metric] = &[
         "Of the start: until the machine was booted, restored or handed over.",
         |m| Some(m.boot_timing.guest_boot_ms),
     )),
-    of_box(302, "filesystem_setup_ms", "", Gauge, "", |m| Some(m.boot_timing.filesystem_setup_ms)),
+    milliseconds(of_box(
+        302,
+        "filesystem_setup_ms",
+        "boxlite_box_start_filesystem_setup_seconds",
+        Gauge,
+        "Of the start: looking at the host, and having the box's directories and row as they are to be.",
+        |m| Some(m.boot_timing.filesystem_setup_ms),
+    )),
     milliseconds(of_box(
         303,
         "image_prepare_ms",
@@ -313,7 +320,14 @@ pub const METRICS: &[Metric] = &[
         "Of the start: making a machine template.",
         |m| Some(m.boot_timing.guest_rootfs_ms),
     )),
-    of_box(305, "box_config_ms", "", Gauge, "", |m| Some(m.boot_timing.box_config_ms)),
+    milliseconds(of_box(
+        305,
+        "box_config_ms",
+        "boxlite_box_start_box_config_seconds",
+        Gauge,
+        "Of the start: putting together what the supervisor is to do.",
+        |m| Some(m.boot_timing.box_config_ms),
+    )),
     milliseconds(of_box(
         306,
         "box_spawn_ms",

@@ -20,6 +20,7 @@ use crate::channel::guest::{self, Session};
 use crate::engine::{self, Engine, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, Road};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
+use crate::stage;
 
 /// Everything a supervisor is told. Written and read by the same build of the library.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -134,7 +135,7 @@ impl<M: Machine> Launcher<M> {
         let mut stages = Stages::new(clients);
         let listener = socket::listen(&spec.box_dir)?;
         failpoint::hit(Point::StartListening);
-        stages.done("supervisor");
+        stages.done(stage::Stage::Supervisor);
 
         let launch = run(engine, &spec, parked, &mut stages);
         let launched = tokio::select! {
@@ -264,12 +265,12 @@ impl Progress for Stages {
         self.report(Stage { name: what.into(), microseconds: 0, began: true });
     }
 
-    fn done(&mut self, stage: &str) {
+    fn done(&mut self, stage: stage::Stage) {
         let now = Instant::now();
         let elapsed = now.duration_since(self.began);
         self.began = now;
         let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        let stage = Stage { name: stage.into(), microseconds, began: false };
+        let stage = Stage { name: stage.name().into(), microseconds, began: false };
         self.times.push(stage.clone());
         self.report(stage);
     }

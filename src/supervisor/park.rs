@@ -16,6 +16,7 @@ use super::peer::{CREATOR, Clients};
 use crate::channel::guest::{self, Session};
 use crate::engine::{self, Engine, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, Road};
 use crate::error::{Code, Error, Result};
+use crate::stage::Stage;
 
 /// A machine that stands still.
 pub struct Parked<M> {
@@ -106,7 +107,7 @@ impl<M: Machine> Parked<M> {
         first: impl AsyncFn(&mut Session, bool) -> Result<Response>,
     ) -> Result<Response> {
         let inscribed = self.machine.resume(spec).await?;
-        progress.done("hand-over");
+        progress.done(Stage::HandOver);
         let answer = tokio::select! {
             biased;
             answer = first(&mut self.guest, inscribed) => answer?,
@@ -117,7 +118,7 @@ impl<M: Machine> Parked<M> {
         if let Some(failure) = &answer.failure {
             return Err(Error::new(Code::Portal, failure.message.clone()));
         }
-        progress.done("setup");
+        progress.done(Stage::Setup);
         Ok(answer)
     }
 }

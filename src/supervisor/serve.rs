@@ -22,6 +22,7 @@ use super::{Cause, explain};
 use crate::engine::{Machine, MachineEvent, Progress};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
+use crate::stage::Stage;
 
 /// How long the guest may take to unmount and switch off, beyond the grace of its processes.
 const OFF_PATIENCE: Duration = Duration::from_secs(15);
@@ -227,7 +228,7 @@ impl<M: Machine> Service<'_, M> {
             }
         };
         if end.is_none() {
-            stages.done("main");
+            stages.done(Stage::Main);
         }
         end
     }

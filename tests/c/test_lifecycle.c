@@ -87,7 +87,7 @@ static void operations_complete_once_and_give_their_result_once(boxlite_runtime 
     CHECK(!strcmp(boxlite_box_info_accelerator(info), "tcg") || !strcmp(boxlite_box_info_accelerator(info), "kvm"));
     CHECK(strstr(boxlite_box_info_image(info), "busybox") && strchr(boxlite_box_info_created_at(info), 'T'));
     size_t stages = boxlite_box_info_stage_count(info);
-    CHECK(stages >= 5 && !strcmp(boxlite_box_info_stage_name(info, 0), "spawn"));
+    CHECK(stages >= 5 && !strcmp(boxlite_box_info_stage_name(info, 0), "admission"));
     CHECK(boxlite_box_info_stage_microseconds(info, 3) > 0);
     CHECK(!boxlite_box_info_stage_name(info, stages) && !boxlite_box_info_stage_microseconds(info, stages));
     boxlite_box_info_free(info);

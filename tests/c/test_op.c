@@ -327,9 +327,9 @@ static void progress_tells_each_stage(boxlite_runtime *runtime, boxlite_box *box
     OK(boxlite_op_on_progress(w.op, on_progress, &w, destroy, &error));
     OK(boxlite_op_on_complete(w.op, on_complete, &w, destroy, &error));
     DISPATCH_UNTIL(runtime, w.completed == 1);
-    if (strcmp(w.stages, "spawn,supervisor,restore,setup,") != 0)
+    if (strcmp(w.stages, "admission,configuration,spawn,supervisor,restore,setup,") != 0)
         FAIL("stages: %s", w.stages);
-    CHECK(w.progressed == 4 && w.destroyed == 1);
+    CHECK(w.progressed == 6 && w.destroyed == 1);
     boxlite_op_free(w.op);
     CHECK(w.destroyed == 2);
 
@@ -340,7 +340,7 @@ static void progress_tells_each_stage(boxlite_runtime *runtime, boxlite_box *box
     OK(boxlite_op_wait(w.op, 60000, &error));
     OK(boxlite_op_on_progress(w.op, on_progress, &w, destroy, &error));
     dispatch_all(runtime);
-    CHECK(!strcmp(w.stages, "spawn,supervisor,restore,setup,"));
+    CHECK(!strcmp(w.stages, "admission,configuration,spawn,supervisor,restore,setup,"));
     OK(boxlite_op_on_progress(w.op, NULL, NULL, NULL, &error));
     CHECK(w.destroyed == 1);
     boxlite_op_free(w.op);

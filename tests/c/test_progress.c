@@ -91,14 +91,14 @@ int main(void)
     // The first start of a kind of machine makes its template, and that of a disk one that has it; the
     // next ones use it.
     follow_start(runtime, box,
-                 "spawn,supervisor,begin preparing disk template,begin preparing machine template,"
+                 "admission,configuration,spawn,supervisor,begin preparing disk template,begin preparing machine template,"
                  "template,disk template,restore,setup,");
     stop_box(box);
-    follow_start(runtime, box, "spawn,supervisor,restore,setup,");
+    follow_start(runtime, box, "admission,configuration,spawn,supervisor,restore,setup,");
     remove_box(runtime, box);
 
     make_cold(runtime, &box);
-    follow_start(runtime, box, "spawn,supervisor,machine,boot,setup,");
+    follow_start(runtime, box, "admission,configuration,spawn,supervisor,machine,boot,setup,");
     remove_box(runtime, box);
 
     // What happened before anybody asked is told too.

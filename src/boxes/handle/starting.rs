@@ -1,6 +1,7 @@
 //! From a box that does not run to one that does, and back if nobody wants it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use boxlite_protocol::message::Running;
 use tokio::sync::{OwnedMutexGuard, oneshot};
@@ -52,12 +53,13 @@ impl Inner {
         if let Some(connection) = self.connection().await? {
             return Ok(Started { inner: self, connection, fresh: None });
         }
+        let began = Instant::now();
         let run = ulid::Ulid::generate().to_string();
         let (_lock, before) = self.begin_start(&run).await?;
         let launched = {
             let mut unfinished = Unfinished { inner: &self, run: &run, armed: true };
             let launched =
-                start::launch(&self.context, &self.config, &run, observer, unwanted).await;
+                start::launch(&self.context, &self.config, &run, (began, observer), unwanted).await;
             unfinished.armed = false;
             launched
         };

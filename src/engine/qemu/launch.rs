@@ -10,6 +10,7 @@ use crate::disk::overlay::{self, OverlayInfo};
 use crate::engine::{Disk, Launched, MachineSpec, Progress, Road, TemplatePolicy};
 use crate::error::{Code, Result};
 use crate::failpoint::{self, Point};
+use crate::stage::Stage;
 
 /// A launch under way.
 pub struct Launch<'a> {
@@ -57,11 +58,11 @@ impl<'a> Launch<'a> {
         let limit = self.spec.boot_timeout;
         let mut machine = QemuMachine::start(self.spec, self.processor, Origin::Boot)?;
         machine.listen(limit).await?;
-        self.progress.done("machine");
+        self.progress.done(Stage::Machine);
         let mut session = machine.open_channel(limit).await?;
-        self.progress.done("boot");
+        self.progress.done(Stage::Boot);
         let answer = machine.alive(limit, first(&mut session, false)).await?;
-        self.progress.done("setup");
+        self.progress.done(Stage::Setup);
         Ok((machine, session, answer))
     }
 
@@ -164,9 +165,9 @@ impl<'a> Launch<'a> {
         let limit = self.spec.boot_timeout / 2;
         let (mut machine, mut session) = prepare::restore(self.spec, self.processor, template)?;
         failpoint::hit(Point::StartMachine);
-        let loaded = || self.progress.done("restore");
+        let loaded = || self.progress.done(Stage::Restore);
         let answer = load(&mut machine, limit, first(&mut session, inscribed), loaded).await?;
-        self.progress.done("setup");
+        self.progress.done(Stage::Setup);
         Ok((machine, session, answer))
     }
 }

@@ -29,6 +29,7 @@ use crate::channel::guest::{self, Session};
 use crate::disk::overlay::{self, DiskFormat, OverlayInfo};
 use crate::engine::{Disk, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, TemplatePolicy};
 use crate::error::{Code, Error, Result};
+use crate::stage::Stage;
 
 const MIB: u64 = 1 << 20;
 
@@ -36,11 +37,11 @@ const MIB: u64 = 1 << 20;
 struct Kind {
     name: &'static str,
     /// The stage of a start in which one is made.
-    stage: &'static str,
+    stage: Stage,
 }
 
-const MACHINE: Kind = Kind { name: "machine template", stage: "template" };
-const DISK: Kind = Kind { name: "disk template", stage: "disk template" };
+const MACHINE: Kind = Kind { name: "machine template", stage: Stage::Template };
+const DISK: Kind = Kind { name: "disk template", stage: Stage::DiskTemplate };
 
 /// The templates of one machine.
 pub struct Preparation<'a> {
@@ -134,7 +135,7 @@ impl Preparation<'_> {
         if let Err(error) = place.make_room() {
             self.detours.push(format!("old machine templates cannot be removed: {error}"));
         }
-        self.progress.done(stage);
+        self.progress.done(*stage);
         place.find().map_err(|absence| {
             Error::new(Code::Engine, format!("a new {name} is not usable: {absence:?}"))
         })
