@@ -215,8 +215,8 @@ pub trait Machine {
     /// Has a paused machine go on; a write that the full disk refused is tried again.
     async fn go_on(&mut self) -> Result<()>;
 
-    /// Returns if the process that is the machine answers.
-    async fn answers(&mut self) -> Result<()>;
+    /// Whether the machine runs, or stands still. Returns if the process that is the machine answers.
+    async fn runs(&mut self) -> Result<bool>;
 
     /// Cuts the power, and waits until the process is gone.
     async fn kill(&mut self);

@@ -44,6 +44,8 @@ struct Service<'a, M> {
     heart: Heart,
     /// Whether the machine is to run, or stands still.
     standing: Standing,
+    /// The machine has not answered when it was to pause or go on: it may do either yet.
+    doubtful: bool,
     /// Who should answer and does not.
     silent: Option<&'static str>,
     /// When an ending that is under way is forced.
@@ -92,6 +94,7 @@ pub async fn serve<M: Machine>(
         spec,
         heart: Heart::new(),
         standing: Standing::Runs,
+        doubtful: false,
         silent: None,
         deadline: None,
         unasked: None,
@@ -278,7 +281,10 @@ impl<M: Machine> Service<'_, M> {
             async { if pause { self.machine.pause().await } else { self.machine.go_on().await } };
         match tokio::time::timeout(MACHINE_PATIENCE, done).await {
             Ok(done) => done?,
-            Err(_) => return Err(Error::new(Code::Timeout, MACHINE_SILENT)),
+            Err(_) => {
+                self.doubtful = true;
+                return Err(Error::new(Code::Timeout, MACHINE_SILENT));
+            }
         }
         self.stands(if pause { Standing::Paused } else { Standing::Runs });
         if !pause {
@@ -286,6 +292,23 @@ impl<M: Machine> Service<'_, M> {
             self.hub.tell(request::Op::SetClock(launch::now()));
         }
         Ok(())
+    }
+
+    /// Undoes what the machine did when nobody waited for it any more, and was told so.
+    async fn settle(&mut self, runs: bool) {
+        let wanted = self.standing == Standing::Runs;
+        let undone = async {
+            match (runs, wanted) {
+                (false, true) => self.machine.go_on().await,
+                (true, false) => self.machine.pause().await,
+                _ => Ok(()),
+            }
+        };
+        let undone = tokio::time::timeout(MACHINE_PATIENCE, undone).await;
+        self.doubtful = undone.is_err();
+        if wanted && !runs {
+            self.hub.tell(request::Op::SetClock(launch::now()));
+        }
     }
 
     /// The machine stands still, with a write that waits.
@@ -312,9 +335,10 @@ impl<M: Machine> Service<'_, M> {
         if beat.ask {
             self.hub.tell(request::Op::Ping(boxlite_protocol::message::Empty {}));
         }
-        let answers = tokio::time::timeout(MACHINE_PATIENCE, self.machine.answers()).await;
-        if answers.is_err() {
-            return self.notice(Some(MACHINE_SILENT));
+        match tokio::time::timeout(MACHINE_PATIENCE, self.machine.runs()).await {
+            Err(_) => return self.notice(Some(MACHINE_SILENT)),
+            Ok(Ok(runs)) if self.doubtful => self.settle(runs).await,
+            Ok(_) => {}
         }
         if beat.agent_silent {
             return self.notice(Some(AGENT_SILENT));

@@ -377,7 +377,7 @@ static void a_main_process_is_told_with_its_box(boxlite_runtime *runtime)
     boxlite_runtime *other = open_runtime();
     listen_to(runtime, &l, 0);
     listen_to(other, &there, 0);
-    boxlite_box *box = with_main(runtime, "rm -f /go; until test -e /go; do sleep 0.1; done; exit 5", "main"), *same;
+    boxlite_box *box = with_main(runtime, "rm -f /go; touch /waits; until test -e /go; do sleep 0.1; done; exit 5", "main"), *same;
     EXPECT(&l, BOXLITE_EVENT_BOX_CREATED);
     start_box(box);
     EXPECT(&l, BOXLITE_EVENT_BOX_STARTED);
@@ -387,7 +387,7 @@ static void a_main_process_is_told_with_its_box(boxlite_runtime *runtime)
     OK(boxlite_op_wait(op, 60000, &error));
     OK(boxlite_op_take_box(op, &same, &error));
     boxlite_op_free(op);
-    ends_with(same, "touch /go");
+    ends_with(same, "until test -e /waits; do sleep 0.1; done; touch /go");
     s = EXPECT(&l, BOXLITE_EVENT_EXEC_ENDED);
     CHECK(s->exec == 1 && s->code == 5 && s->signal == 0);
     CHECK(strstr(EXPECT(&l, BOXLITE_EVENT_BOX_STOPPED)->text, "code 5"));

@@ -84,6 +84,48 @@ static void a_supervisor_that_stands_still_is_noticed_and_killed_by_a_stop(boxli
     remove_box(runtime, box);
 }
 
+// Whatever was asked of a machine that did not answer has failed, also if the machine does it later.
+static void a_pause_that_nobody_answered_is_undone(boxlite_runtime *runtime)
+{
+    boxlite_box *box = new_box(runtime);
+    PRINTS(box, "echo up", "up\n");
+    pid_t machine = machine_pid();
+    CHECK(kill(machine, SIGSTOP) == 0);
+    boxlite_op *op;
+    for (int i = 0; i < 2; i++) {
+        OK(boxlite_box_pause(box, &op, &error));
+        FAILS(boxlite_op_wait(op, 60000, &error), BOXLITE_TIMEOUT, "does not answer");
+        boxlite_op_free(op);
+        // Its supervisor has given up on it when it answers this.
+        OK(boxlite_box_metrics(box, &op, &error));
+        wait_op(op);
+    }
+    CHECK(kill(machine, SIGCONT) == 0);
+    boxlite_exec *exec;
+    for (boxlite_status started = BOXLITE_TIMEOUT; started == BOXLITE_TIMEOUT;) {
+        boxlite_exec_options *options = shell("echo on > /on; sync");
+        OK(boxlite_box_exec(box, options, &op, &error));
+        boxlite_exec_options_free(options);
+        started = boxlite_op_wait(op, 60000, NULL);
+        if (started == BOXLITE_OK) {
+            OK(boxlite_op_take_exec(op, &exec, &error));
+            OK(boxlite_exec_wait(exec, 60000, NULL, &error));
+            boxlite_exec_free(exec);
+        }
+        boxlite_op_free(op);
+    }
+    PRINTS(box, "cat /on", "on\n");
+    CHECK(status_of(box) == BOXLITE_BOX_RUNNING);
+    // And it still takes orders.
+    OK(boxlite_box_pause(box, &op, &error));
+    wait_op(op);
+    CHECK(status_of(box) == BOXLITE_BOX_PAUSED);
+    OK(boxlite_box_resume(box, &op, &error));
+    wait_op(op);
+    PRINTS(box, "cat /on", "on\n");
+    remove_box(runtime, box);
+}
+
 // A box whose processes try to end or stop process 1 goes on.
 static void nobody_inside_stops_the_agent(boxlite_runtime *runtime)
 {
@@ -98,6 +140,7 @@ int main(void)
     boxlite_runtime *runtime = open_runtime();
     a_machine_that_stands_still_is_noticed_and_goes_on(runtime);
     a_supervisor_that_stands_still_is_noticed_and_killed_by_a_stop(runtime);
+    a_pause_that_nobody_answered_is_undone(runtime);
     nobody_inside_stops_the_agent(runtime);
     close_runtime(runtime);
     return 0;

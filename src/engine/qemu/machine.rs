@@ -376,8 +376,8 @@ impl Machine for QemuMachine {
         self.monitor.go_on().await
     }
 
-    async fn answers(&mut self) -> Result<()> {
-        self.monitor.ask().await
+    async fn runs(&mut self) -> Result<bool> {
+        self.monitor.runs().await
     }
 
     async fn park(&mut self) -> Result<()> {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::command::{DISK, SCRATCH_NODE, STATE_FD};
 use crate::error::{Code, Error, Result};
@@ -37,9 +38,16 @@ pub struct Monitor {
     /// The connection once more: descriptors go beside what is written.
     socket: StdUnixStream,
     greeting: oneshot::Receiver<Service>,
-    service: Option<Service>,
-    /// Whether commands are accepted.
-    negotiated: bool,
+    link: Option<Link>,
+}
+
+/// A QEMU that has greeted.
+#[derive(Clone)]
+struct Link {
+    service: Arc<Service>,
+    /// Held from a command to its answer. Whether the first exchange was made: before it, QEMU takes no
+    /// command and reports no event.
+    negotiated: Arc<Mutex<bool>>,
 }
 
 /// Follows the monitor from a task of its own until QEMU is gone.
@@ -55,7 +63,7 @@ pub fn open(stream: StdUnixStream) -> io::Result<(Monitor, mpsc::UnboundedReceiv
         // The monitor ends with QEMU, whose end is noticed as such.
         let _ = follow(stream, ready, sender).await;
     });
-    Ok((Monitor { socket, greeting, service: None, negotiated: false }, notices))
+    Ok((Monitor { socket, greeting, link: None }, notices))
 }
 
 async fn follow(
@@ -95,88 +103,97 @@ fn notice(event: &Event) -> Option<Notice> {
     }
 }
 
+impl Link {
+    /// Has a command executed when it is its turn. Dropped before that, it is never sent. What was sent
+    /// goes on to its answer even if nobody waits any more: commands have no numbers here, and an answer
+    /// that was left for later would be taken for that of another.
+    async fn execute<C>(&self, command: C) -> Result<C::Ok>
+    where
+        C: QmpCommand + Send + 'static,
+        C::Ok: Send + 'static,
+    {
+        let mut negotiated = self.negotiated.clone().lock_owned().await;
+        let service = self.service.clone();
+        let exchange = tokio::spawn(async move {
+            if !*negotiated {
+                execute(&service, qmp::qmp_capabilities { enable: None }).await?;
+                *negotiated = true;
+            }
+            execute(&service, command).await
+        });
+        exchange.await.map_err(|e| Error::new(Code::Internal, format!("QMP {}: {e}", C::NAME)))?
+    }
+}
+
 impl Monitor {
-    /// Waits for QEMU to greet; commands may be written then.
-    async fn greeted(&mut self) -> Result<&Service> {
-        if self.service.is_none() {
-            self.service = (&mut self.greeting).await.ok();
+    /// Waits for QEMU to greet; commands may be sent then.
+    async fn greeted(&mut self) -> Result<&Link> {
+        if self.link.is_none() {
+            let service = (&mut self.greeting).await.ok();
+            let link = |s| Link { service: Arc::new(s), negotiated: Arc::default() };
+            self.link = service.map(link);
         }
-        let service = self.service.as_ref();
-        service.ok_or_else(|| Error::new(Code::Engine, "QEMU closed its monitor"))
+        self.link.as_ref().ok_or_else(|| Error::new(Code::Engine, "QEMU closed its monitor"))
     }
 
-    /// As [`Monitor::greeted`], and makes the first exchange if it was not made. Before it, QEMU
-    /// takes no command and reports no event.
-    pub async fn ready(&mut self) -> Result<&Service> {
-        if !self.negotiated {
-            execute(self.greeted().await?, negotiation()).await?;
-            self.negotiated = true;
-        }
-        self.greeted().await
+    /// Waits until QEMU takes commands, and reports events.
+    pub async fn ready(&mut self) -> Result<()> {
+        self.runs().await.map(drop)
     }
 
     /// Begins to read the state of the devices; the machine then runs on. A notice tells when.
-    ///
-    /// The commands go out without waiting for each other's answers: this is on the way of every
-    /// start.
     pub async fn load(&mut self) -> Result<()> {
-        let service = self.greeted().await?;
+        let link = self.greeted().await?;
+        link.execute(migration_setup()).await?;
         let uri = Some(format!("fd:{STATE_FD}"));
         let load = qmp::migrate_incoming { uri, channels: None, exit_on_error: None };
-        futures_util::try_join!(
-            execute(service, negotiation()),
-            execute(service, migration_setup()),
-            execute(service, load)
-        )?;
-        self.negotiated = true;
-        Ok(())
+        link.execute(load).await.map(drop)
     }
 
     /// Begins to write the state of the devices, to run on from when it is loaded. A notice tells
     /// when that is done; the machine then stands still.
     pub async fn save(&mut self, state: &File) -> Result<()> {
         let socket = self.socket.try_clone().map_err(|e| descriptor_failed(&e))?;
-        let service = self.ready().await?;
-        execute(service, migration_setup()).await?;
+        let link = self.greeted().await?;
+        link.execute(migration_setup()).await?;
         send_descriptor(&socket, state).map_err(|e| descriptor_failed(&e))?;
-        execute(service, qmp::getfd { fdname: "state".to_owned() }).await?;
+        link.execute(qmp::getfd { fdname: "state".to_owned() }).await?;
         let uri = Some("fd:state".to_owned());
-        execute(service, qmp::migrate { uri, channels: None, detach: None, resume: None }).await?;
-        Ok(())
+        let migrate = qmp::migrate { uri, channels: None, detach: None, resume: None };
+        link.execute(migrate).await.map(drop)
     }
 
     /// Has the machine stand still.
     pub async fn stop(&mut self) -> Result<()> {
-        execute(self.ready().await?, qmp::stop {}).await.map(drop)
+        self.greeted().await?.execute(qmp::stop {}).await.map(drop)
     }
 
     /// Has a machine that stands still run on.
     pub async fn go_on(&mut self) -> Result<()> {
-        execute(self.ready().await?, qmp::cont {}).await.map(drop)
+        self.greeted().await?.execute(qmp::cont {}).await.map(drop)
     }
 
-    /// A round trip.
-    pub async fn ask(&mut self) -> Result<()> {
-        execute(self.ready().await?, qmp::query_status {}).await.map(drop)
+    /// Whether the machine runs.
+    pub async fn runs(&mut self) -> Result<bool> {
+        let status = self.greeted().await?.execute(qmp::query_status {}).await?;
+        Ok(status.running)
     }
 
     /// Puts a disk, as a command line would name it, in the place of the one to rehearse on, and has
     /// the machine run on. On the way of a start, as loading is: if one of these fails, the machine
     /// that runs on then is of no use to anybody.
     pub async fn resume_with(&mut self, disk: Value, node: &str) -> Result<()> {
-        let service = self.ready().await?;
+        let link = self.greeted().await?;
         let exchange = qmp::qom_set {
             path: format!("/machine/peripheral/{DISK}"),
             property: "drive".to_owned(),
             value: node.into(),
         };
         let old = qmp::blockdev_del { node_name: SCRATCH_NODE.to_owned() };
-        futures_util::try_join!(
-            execute(service, AddNode(disk)),
-            execute(service, exchange),
-            execute(service, old),
-            execute(service, qmp::cont {})
-        )?;
+        link.execute(AddNode(disk)).await?;
+        link.execute(exchange).await?;
+        link.execute(old).await?;
+        link.execute(qmp::cont {}).await?;
         Ok(())
     }
 }
@@ -198,11 +215,6 @@ impl Command for AddNode {
     type Ok = Empty;
     const NAME: &'static str = "blockdev-add";
     const ALLOW_OOB: bool = false;
-}
-
-/// The first command of a connection.
-fn negotiation() -> qmp::qmp_capabilities {
-    qmp::qmp_capabilities { enable: None }
 }
 
 /// Has memory in files stay there when a machine is saved or loaded, and QEMU tell when it is.
