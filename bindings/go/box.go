@@ -67,7 +67,7 @@ func (b *Box) operate(ctx context.Context, start func(*C.boxlite_box, **C.boxlit
 // Errors: ErrEngine (QEMU or the guest kernel is missing or ended), ErrTimeout (the guest did not
 // come up within BoxOptions.StartTimeout), ErrUnsupportedEngine (KVM was demanded and does not
 // work), ErrExecution (the main process could not be run), ErrBusy (another program is changing the
-// box).
+// box), ErrMetadata (what is stored of it cannot be read).
 func (b *Box) Start(ctx context.Context) error {
 	return b.operate(ctx, func(p *C.boxlite_box, op **C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
 		return C.boxlite_box_start(p, op, e)
@@ -103,7 +103,8 @@ func (b *Box) Resume(ctx context.Context) error {
 	}, nothing)
 }
 
-// Inspect tells what the box is and how it is.
+// Inspect tells what the box is and how it is. Errors: ErrNotFound (it was removed), ErrMetadata (what
+// is stored of it cannot be read).
 func (b *Box) Inspect(ctx context.Context) (Info, error) {
 	var info *C.boxlite_box_info
 	err := b.operate(ctx, func(p *C.boxlite_box, op **C.boxlite_op, e **C.boxlite_error) C.boxlite_status {

@@ -14,7 +14,7 @@ type BoxStatus int32
 
 // The life of a box.
 const (
-	StatusUnknown    BoxStatus = C.BOXLITE_BOX_UNKNOWN    // written by another version of the library
+	StatusUnknown    BoxStatus = C.BOXLITE_BOX_UNKNOWN    // it cannot be read, only removed; Info.Reason tells why
 	StatusConfigured BoxStatus = C.BOXLITE_BOX_CONFIGURED // made, never started
 	StatusStarting   BoxStatus = C.BOXLITE_BOX_STARTING   // being started
 	StatusRunning    BoxStatus = C.BOXLITE_BOX_RUNNING    // its machine runs
@@ -65,7 +65,7 @@ type Info struct {
 	// Boot is how the box's machine came to run; BootUnknown if it does not run, or if another
 	// program runs it and this one has not used it yet.
 	Boot Boot
-	// Reason tells why the box failed or ended; empty if there is nothing to tell.
+	// Reason tells why the box failed or ended, or cannot be read; empty if there is nothing to tell.
 	Reason    string
 	CPUs      uint32 // virtual ones
 	MemoryMiB uint32 // in MiB
@@ -86,6 +86,8 @@ type Info struct {
 	Detach bool
 	// AutoRemove tells whether the box is removed when it has stopped.
 	AutoRemove bool
+	// Labels are what the box is listed with and found by; nil if it has none.
+	Labels map[string]string
 	// Stages are what the last start by this program went through.
 	Stages []Stage
 }
@@ -121,6 +123,7 @@ func newInfo(info *C.boxlite_box_info) Info {
 		},
 		Detach:     bool(C.boxlite_box_info_detach(info)),
 		AutoRemove: bool(C.boxlite_box_info_auto_remove(info)),
+		Labels:     newLabels(info),
 	}
 	for n := C.size_t(0); n < C.boxlite_box_info_stage_count(info); n++ {
 		elapsed := C.boxlite_box_info_stage_microseconds(info, n)

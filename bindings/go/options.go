@@ -124,6 +124,9 @@ type BoxOptions struct {
 	// Detach tells that the box outlives this program: it runs until it is stopped, by any program,
 	// or stops by itself. [Runtime.Shutdown] and [Runtime.Close] leave it running.
 	Detach bool
+	// Labels are what the box is listed with and found by, at most 64: names of 1 to 63 of
+	// [A-Za-z0-9._/-], with values that may be empty, of at most 4096 bytes. See [ListFilter].
+	Labels map[string]string
 	// SpoolBytes is how many of the last bytes are kept of each output of the main process and of
 	// each detached command, 4 KiB to 1 GiB; 1 MiB unless set.
 	SpoolBytes uint64
@@ -338,6 +341,7 @@ func (o *BoxOptions) c(f func(*C.boxlite_box_options) error) error {
 		return C.boxlite_box_options_set_cold_boot(options, C.bool(o.ColdBoot), e)
 	})
 	o.setLife(&s, options)
+	o.setLabels(&s, options)
 	if s.err != nil {
 		return s.err
 	}

@@ -178,7 +178,8 @@ func (r *Runtime) Create(ctx context.Context, options BoxOptions) (*Box, error) 
 	})
 }
 
-// Get finds a box by its id or its name. Error: ErrNotFound.
+// Get finds a box by its id or its name. Errors: ErrNotFound, ErrMetadata (what is stored of it cannot
+// be read: it can only be removed).
 func (r *Runtime) Get(ctx context.Context, idOrName string) (*Box, error) {
 	var m memory
 	defer m.free()
@@ -193,29 +194,8 @@ func (r *Runtime) Get(ctx context.Context, idOrName string) (*Box, error) {
 	})
 }
 
-// List tells about all boxes of the home, newest first.
-func (r *Runtime) List(ctx context.Context) ([]Info, error) {
-	var list *C.boxlite_info_list
-	err := r.operate(ctx, func(op **C.boxlite_op) error {
-		return r.core.handle.call(func(p *C.boxlite_runtime, e **C.boxlite_error) C.boxlite_status {
-			return C.boxlite_box_list(p, op, e)
-		})
-	}, func(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
-		return C.boxlite_op_take_info_list(op, &list, e)
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer C.boxlite_info_list_free(list)
-	infos := make([]Info, C.boxlite_info_list_count(list))
-	for i := range infos {
-		infos[i] = newInfo(C.boxlite_info_list_get(list, C.size_t(i)))
-	}
-	return infos, nil
-}
-
-// Remove removes a box and its disk, by its id or its name. One that runs is stopped at once if
-// force is set, else it is ErrInvalidState.
+// Remove removes a box and its disk, by its id or its name, also one that cannot be read. One that
+// runs is stopped at once if force is set, else it is ErrInvalidState.
 func (r *Runtime) Remove(ctx context.Context, idOrName string, force bool) error {
 	var m memory
 	defer m.free()
