@@ -27,3 +27,8 @@ func goOnExit(handle C.uintptr_t, code, signal C.int32_t, why *C.boxlite_error) 
 func goOnReady(handle C.uintptr_t, stream C.int32_t) {
 	cgo.Handle(handle).Value().(*execState).onReady(int(stream))
 }
+
+//export goOnEvent
+func goOnEvent(handle C.uintptr_t, event *C.boxlite_event) {
+	cgo.Handle(handle).Value().(*eventQueue).push(newEvent(event))
+}

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// ErrClosed is returned by the methods of a Runtime, Box or Exec that was closed, and by reads and
-// writes of streams that were.
+// ErrClosed is returned by the methods of a Runtime, Box, Exec or Subscription that was closed, and by
+// reads and writes of streams that were.
 var ErrClosed = errors.New("boxlite: closed")
 
 // Code says what kind of failure an [Error] is. Each code is itself an error to compare with:

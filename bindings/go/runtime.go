@@ -30,7 +30,7 @@ type core struct {
 	children map[closer]struct{} // nil once closed
 }
 
-// A closer is the handle of a box or exec.
+// A closer is the handle of a box, exec or subscription.
 type closer interface{ close() }
 
 // Open opens a home, which reads and writes a few local files.
@@ -83,10 +83,11 @@ func (c *core) close() {
 		return
 	}
 	close(c.closed)
+	// Before the children: what has happened up to now, subscriptions are still told.
+	c.dispatcher.stop()
 	for child := range children {
 		child.close()
 	}
-	c.dispatcher.stop()
 	c.handle.close()
 }
 

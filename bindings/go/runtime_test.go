@@ -390,6 +390,8 @@ func TestForgottenThingsAreFreed(t *testing.T) {
 		ok(t, err)
 		_, err = exec.Stdout().Read(make([]byte, 100))
 		ok(t, err)
+		_, err = rt.Subscribe(0)
+		ok(t, err)
 	}()
 	freed := eventually(func() bool {
 		runtime.GC()

@@ -210,13 +210,15 @@ func TestReaderGetsTheErrorThatEndedTheBox(t *testing.T) {
 }
 
 // killMachine ends the machine of a box as a fault would.
-func killMachine(home, id string) error {
+func killMachine(home, id string) error { return signalMachine(home, id, syscall.SIGKILL) }
+
+func signalMachine(home, id string, signal syscall.Signal) error {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, line := range lines {
 		text, _ := os.ReadFile(line)
 		if bytes.Contains(text, []byte("qemu")) && bytes.Contains(text, []byte(home)) && bytes.Contains(text, []byte(id)) {
 			pid, _ := strconv.Atoi(strings.Split(line, "/")[2])
-			return syscall.Kill(pid, syscall.SIGKILL)
+			return syscall.Kill(pid, signal)
 		}
 	}
 	return errors.New("there is no machine of box " + id)
