@@ -144,6 +144,12 @@ type Counters struct {
 	DiskTemplatesMade uint64
 	// Detours counts how often a faster way to start a box did not work.
 	Detours uint64
+
+	BoxesCreated     uint64 // boxes made
+	BoxesFailed      uint64 // boxes that could not be started, or came to an unwanted end
+	BoxesStopped     uint64 // boxes that ended as they were meant to
+	CommandsExecuted uint64 // commands started
+	ExecErrors       uint64 // commands that could not be started
 }
 
 // Counters returns how often the runtime has done what it counts; zeros once it is closed.
@@ -159,6 +165,11 @@ func (r *Runtime) Counters() Counters {
 			TemplatesMade:     count(C.BOXLITE_COUNTER_TEMPLATES_MADE),
 			DiskTemplatesMade: count(C.BOXLITE_COUNTER_DISK_TEMPLATES_MADE),
 			Detours:           count(C.BOXLITE_COUNTER_DETOURS),
+			BoxesCreated:      count(C.BOXLITE_COUNTER_BOXES_CREATED),
+			BoxesFailed:       count(C.BOXLITE_COUNTER_BOXES_FAILED),
+			BoxesStopped:      count(C.BOXLITE_COUNTER_BOXES_STOPPED),
+			CommandsExecuted:  count(C.BOXLITE_COUNTER_COMMANDS_EXECUTED),
+			ExecErrors:        count(C.BOXLITE_COUNTER_EXEC_ERRORS),
 		}
 	})
 	return c

@@ -122,7 +122,9 @@ func TestBoxesAreBootedOrRestored(t *testing.T) {
 	}
 	comesUp(t, rt, BoxOptions{Image: busybox(), ColdBoot: true}, BootCold)
 	comesUp(t, rt, BoxOptions{Image: busybox()}, BootRestored)
-	if counters := rt.Counters(); counters != (Counters{ColdStarts: 1, RestoredStarts: 1, TemplatesMade: 1}) {
+	if counters := rt.Counters(); counters != (Counters{
+		ColdStarts: 1, RestoredStarts: 1, TemplatesMade: 1, BoxesCreated: 2, BoxesStopped: 2,
+	}) {
 		t.Fatalf("%+v", counters)
 	}
 	ok(t, rt.Close(within(t)))
@@ -149,7 +151,7 @@ func TestMachinesWaitForBoxes(t *testing.T) {
 		t.Fatalf("%+v", counters)
 	}
 	comesUp(t, rt, BoxOptions{Image: busybox(), MemoryMiB: 256, DiskMiB: 64}, BootPooled)
-	made.PooledStarts = 1
+	made.PooledStarts, made.BoxesCreated, made.BoxesStopped = 1, 1, 1
 	if counters := rt.Counters(); counters != made {
 		t.Fatalf("%+v", counters)
 	}
