@@ -21,10 +21,13 @@
 // the cancellation took effect counts as done, and its result is returned.
 // The context of a command that is detached or followed is for its start only.
 //
-// Ownership. Close a Runtime when done; that closes everything that came from it, too. Box and Exec
-// can be closed on their own before that. All Close methods may be called again, and a method of
-// something closed that can fail returns [ErrClosed]. The garbage collector frees what was
+// Ownership. Close a Runtime when done; that closes everything that came from it, too. Box, Exec and
+// Subscription can be closed on their own before that. All Close methods may be called again, and a
+// method of something closed that can fail returns [ErrClosed]. The garbage collector frees what was
 // forgotten, some time.
+//
+// Events. [Runtime.Subscribe] listens to what happens to boxes and commands. What waits there is
+// limited, and holds up nothing.
 //
 // Errors. What the library refuses or fails at is an [*Error]; compare with [errors.Is] and the Code
 // constants, such as [ErrNotFound].

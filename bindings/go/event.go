@@ -22,10 +22,12 @@ const (
 	EventBoxStopped   EventKind = C.BOXLITE_EVENT_BOX_STOPPED  // a box ended as it was meant to
 	EventBoxFailed    EventKind = C.BOXLITE_EVENT_BOX_FAILED   // a box could not be started, or came to an unwanted end
 	EventBoxRemoved   EventKind = C.BOXLITE_EVENT_BOX_REMOVED  // a box was removed
-	EventExecStarted  EventKind = C.BOXLITE_EVENT_EXEC_STARTED // a command was started
+	EventExecStarted  EventKind = C.BOXLITE_EVENT_EXEC_STARTED // a command was started, also a main process
 	EventExecEnded    EventKind = C.BOXLITE_EVENT_EXEC_ENDED   // a command has ended
 	EventUnresponsive EventKind = C.BOXLITE_EVENT_UNRESPONSIVE // agent, machine or supervisor of a box do not answer
 	EventResponsive   EventKind = C.BOXLITE_EVENT_RESPONSIVE   // all of them answer again
+	EventHealthy      EventKind = C.BOXLITE_EVENT_HEALTHY      // a health check of a box has succeeded, first or again
+	EventUnhealthy    EventKind = C.BOXLITE_EVENT_UNHEALTHY    // as many of a box have failed in a row as it takes
 )
 
 // String returns the kind in words, such as "box started".
@@ -48,8 +50,8 @@ type Event struct {
 	BoxName string
 	// Text is what there is to tell of it: why a box failed, or why it was paused or stopped if nobody
 	// asked for that; the program of a command that was started, without its arguments; why a command
-	// that has ended could not be run, or why its box ended before it; who does not answer. Otherwise it
-	// is empty.
+	// that has ended could not be run, or why its box ended before it; who does not answer; how many
+	// health checks have failed. Otherwise it is empty.
 	Text string
 	// ExecID is the number of the command that it is about, as [Exec.ID] tells it; 0 if it is about none,
 	// or the command could not be run.

@@ -94,7 +94,9 @@ func TestIdleStop(t *testing.T) {
 }
 
 func TestHealthCheck(t *testing.T) {
-	box := newBox(t, shared, BoxOptions{HealthCheck: &HealthCheck{
+	rt := openRuntime(t)
+	s := subscribe(t, rt, 0)
+	box := newBox(t, rt, BoxOptions{HealthCheck: &HealthCheck{
 		Args:     []string{"test", "-e", "/tmp/well"},
 		Interval: 100 * time.Millisecond,
 		Timeout:  10 * time.Second,
@@ -111,6 +113,19 @@ func TestHealthCheck(t *testing.T) {
 	_, err := box.Run(within(t), shell("touch /tmp/well"), 10)
 	ok(t, err)
 	becomes(t, box, func(i Info) bool { return i.Health == HealthHealthy && i.HealthFailures == 0 })
+	expect(t, s, EventBoxCreated)
+	expect(t, s, EventBoxStarted)
+	if event := expect(t, s, EventUnhealthy); event.BoxID != box.ID() || event.Text == "" {
+		t.Fatalf("%+v", event)
+	}
+	// A check may see the file before its command has ended.
+	for kind := EventUnhealthy; kind != EventHealthy; {
+		event, err := s.Next(within(t))
+		ok(t, err)
+		if kind = event.Kind; kind != EventExecStarted && kind != EventExecEnded && kind != EventHealthy {
+			t.Fatalf("%+v", event)
+		}
+	}
 }
 
 func TestMainProcess(t *testing.T) {

@@ -58,10 +58,10 @@ const (
 	// Of its start. They are for comparison with other software: Info.Stages has the stages as they are.
 	MetricTotalCreateMs     Metric = C.BOXLITE_METRIC_TOTAL_CREATE_MS     // how long it took
 	MetricGuestBootMs       Metric = C.BOXLITE_METRIC_GUEST_BOOT_MS       // of that: until the machine was booted, restored or handed over
-	MetricFilesystemSetupMs Metric = C.BOXLITE_METRIC_FILESYSTEM_SETUP_MS // 0: the disk is mounted in MetricContainerInitMs
+	MetricFilesystemSetupMs Metric = C.BOXLITE_METRIC_FILESYSTEM_SETUP_MS // of that: looking at the host, and having the box's directories ready
 	MetricImagePrepareMs    Metric = C.BOXLITE_METRIC_IMAGE_PREPARE_MS    // of that: making a template with the image's disk
 	MetricGuestRootfsMs     Metric = C.BOXLITE_METRIC_GUEST_ROOTFS_MS     // of that: making a machine template
-	MetricBoxConfigMs       Metric = C.BOXLITE_METRIC_BOX_CONFIG_MS       // 0: it is written when the box is made
+	MetricBoxConfigMs       Metric = C.BOXLITE_METRIC_BOX_CONFIG_MS       // of that: putting together what the supervisor is to do
 	MetricBoxSpawnMs        Metric = C.BOXLITE_METRIC_BOX_SPAWN_MS        // of that: the processes of the supervisor and, before a boot, the machine
 	MetricContainerInitMs   Metric = C.BOXLITE_METRIC_CONTAINER_INIT_MS   // of that: identity, clock and disk
 )

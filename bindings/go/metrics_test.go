@@ -57,7 +57,6 @@ func TestMetricsOfABox(t *testing.T) {
 		MetricMemoryBytes:           after[MetricMachineMemoryBytes] + after[MetricSupervisorMemoryBytes],
 		MetricNetworkBytesSent:      -1,
 		MetricBoxesCreatedTotal:     -1,
-		MetricFilesystemSetupMs:     0,
 	})
 	const mib = 1 << 20
 	for name, holds := range map[string]bool{
