@@ -247,6 +247,27 @@ func TestAnEventQueueWakesAsLongAsThereIsSomething(t *testing.T) {
 	}
 }
 
+// Who was woken when its context ended leaves nothing that nobody is told of.
+func TestAnEventIsNotLostOverAContext(t *testing.T) {
+	for range 2000 {
+		q := &eventQueue{capacity: 10, more: make(chan struct{}, 1), ended: make(chan struct{})}
+		s := &Subscription{queue: q}
+		ctx, cancel := context.WithCancel(context.Background())
+		patient, impatient := make(chan error, 1), make(chan error, 1)
+		guard, stop := context.WithTimeout(context.Background(), 30*time.Second)
+		go func() { _, err := s.Next(ctx); impatient <- err }()
+		go func() { _, err := s.Next(guard); patient <- err }()
+		runtime.Gosched()
+		go cancel()
+		q.push(Event{Kind: EventBoxCreated})
+		if err := <-impatient; err == nil {
+			q.push(Event{Kind: EventBoxRemoved})
+		}
+		ok(t, <-patient)
+		stop()
+	}
+}
+
 func TestASubscriptionIsClosedInItsLoop(t *testing.T) {
 	rt := openRuntime(t)
 	s, other := subscribe(t, rt, 0), subscribe(t, rt, 0)

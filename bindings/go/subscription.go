@@ -66,16 +66,18 @@ func (r *Runtime) Subscribe(capacity int) (*Subscription, error) {
 // ErrClosed. Several goroutines may share the events of a subscription: each event goes to one.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	defer runtime.KeepAlive(s)
+	if err := ctx.Err(); err != nil {
+		return Event{}, err
+	}
 	for {
-		if err := ctx.Err(); err != nil {
-			return Event{}, err
-		}
 		if event, ok := s.queue.pop(); ok {
 			return event, nil
 		}
 		select {
 		case <-s.queue.more:
+			// Whoever takes the token looks, also when the context has ended: nobody else is woken.
 		case <-ctx.Done():
+			return Event{}, ctx.Err()
 		case <-s.queue.ended:
 			// Something may have come in between.
 			if event, ok := s.queue.pop(); ok {
