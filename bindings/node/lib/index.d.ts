@@ -83,6 +83,11 @@ export interface PoolOptions {
 export interface BoxOptions {
   /** Unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or digit. */
   name?: string;
+  /**
+   * What the box is listed with and found by, see {@link Runtime.list}: at most 64. A name is 1 to 63 of
+   * [A-Za-z0-9._/-], a value at most 4096 bytes. Those that are undefined are not set.
+   */
+  labels?: Record<string, string | undefined>;
   /** Virtual CPUs, 1 to 64. Default: 1. */
   cpus?: number;
   /** Memory in MiB, at least 128. Default: 512. */
@@ -205,6 +210,18 @@ export type BoxStatus =
   | 'paused'
   | 'failed';
 
+/** Which boxes are to be listed: those that fit everything that is set. */
+export interface ListFilter {
+  /** Boxes of this status, or of any of these. */
+  status?: BoxStatus | readonly BoxStatus[];
+  /** Boxes that have all of these labels, with these values; `true` stands for any value. */
+  labels?: Record<string, string | true | undefined>;
+  /** Boxes whose name begins so. */
+  namePrefix?: string;
+  /** Boxes of this image, written as it was when they were made. */
+  image?: string;
+}
+
 /** What a box is and how it was when it was asked. */
 export interface BoxInfo {
   id: string;
@@ -212,9 +229,14 @@ export interface BoxInfo {
   /** As it was given when the box was made. */
   image: string;
   createdAt: Date;
+  /**
+   * 'unknown' if what is stored of the box cannot be read: `error` says why, what else is not known is 0,
+   * empty or null, and all that can be done with the box is to remove it.
+   */
   status: BoxStatus;
-  /** Why the box failed or ended. */
+  /** Why the box failed or ended, or cannot be read. */
   error: string | null;
+  labels: Record<string, string>;
   /** What executes its instructions; null if it does not run. */
   accelerator: 'kvm' | 'tcg' | null;
   /**
@@ -345,11 +367,11 @@ export class Runtime {
    */
   create(image: string, options?: BoxOptions & Abortable): Promise<Box>;
 
-  /** Finds a box by its id or name. */
+  /** Finds a box by its id or name. BOXLITE_METADATA if what is stored of it cannot be read. */
   get(idOrName: string, options?: Abortable): Promise<Box>;
 
-  /** All boxes of the home, newest first. */
-  list(options?: Abortable): Promise<BoxInfo[]>;
+  /** The boxes of the home that fit the filter, or all of them, newest first. */
+  list(options?: ListFilter & Abortable): Promise<BoxInfo[]>;
 
   /** Removes a box and its disk. One that runs is refused, or stopped at once if `force` is set. */
   remove(idOrName: string, options?: { force?: boolean } & Abortable): Promise<void>;

@@ -20,8 +20,8 @@ class Runtime {
     return new Box(await operation(signal, (done) => this.#native.get(idOrName, done)));
   }
 
-  async list({ signal } = {}) {
-    const list = await operation(signal, (done) => this.#native.list(done));
+  async list({ signal, ...filter } = {}) {
+    const list = await operation(signal, (done) => this.#native.list(filter, done));
     return list.map(readInfo);
   }
 

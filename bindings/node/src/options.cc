@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -39,9 +40,10 @@ template <auto Set, typename O> void set_bool(const Field &field, O *options)
     call(field.env, Set, options, to_bool(field.value, field.name));
 }
 
-template <auto Add, typename O> void add_each(const Field &field, O *options)
+// Calls `use` with each name of an object, and the value that it has.
+template <typename F> void each(const Field &field, F use)
 {
-    if (!field.value.IsObject())
+    if (!field.value.IsObject() || field.value.IsArray())
         throw invalid_argument(field.env, field.name, "not an object");
     Napi::Object object = field.value.As<Napi::Object>();
     Napi::Array names = object.GetPropertyNames();
@@ -49,9 +51,15 @@ template <auto Add, typename O> void add_each(const Field &field, O *options)
         Napi::Value value = object.Get(names.Get(i));
         std::string name = to_text(names.Get(i).ToString(), field.name);
         if (!value.IsUndefined())
-            call(field.env, Add, options, name.c_str(),
-                 to_text(value, field.name + "." + name).c_str());
+            use(name, Field{field.env, field.name + "." + name, value});
     }
+}
+
+template <auto Add, typename O> void add_each(const Field &field, O *options)
+{
+    each(field, [&](const std::string &name, const Field &one) {
+        call(field.env, Add, options, name.c_str(), to_text(one.value, one.name).c_str());
+    });
 }
 
 // An array of strings, as C has it.
@@ -179,6 +187,51 @@ void set_health_check(const Field &field, boxlite_box_options *options)
          check.start_period_ms);
 }
 
+void set_status(const Field &field, boxlite_list_filter *filter)
+{
+    std::string name = to_text(field.value, field.name);
+    int32_t status = BOXLITE_BOX_UNKNOWN;
+    // The numbers have no gaps, and what is no status has the name of the first.
+    while (name != boxlite_box_status_name(status)) {
+        status++;
+        if (!std::strcmp(boxlite_box_status_name(status), "unknown"))
+            throw invalid_argument(field.env, field.name, "no status of a box");
+    }
+    call(field.env, boxlite_list_filter_add_status, filter, status);
+}
+
+// One of them, or an array of those that are let through.
+void set_statuses(const Field &field, boxlite_list_filter *filter)
+{
+    if (!field.value.IsArray())
+        return set_status(field, filter);
+    Napi::Array array = field.value.As<Napi::Array>();
+    // No status at all would let every box through.
+    if (array.Length() == 0)
+        throw invalid_argument(field.env, field.name, "has no status in it");
+    for (uint32_t i = 0; i < array.Length(); i++)
+        set_status({field.env, field.name + "[" + std::to_string(i) + "]", array.Get(i)}, filter);
+}
+
+// `true` stands for any value.
+void add_wanted_label(const Field &field, const std::string &name, boxlite_list_filter *filter)
+{
+    if (field.value.IsBoolean() && field.value.As<Napi::Boolean>())
+        return call(field.env, boxlite_list_filter_add_label, filter, name.c_str(),
+                    static_cast<const char *>(nullptr));
+    if (!field.value.IsString())
+        throw invalid_argument(field.env, field.name, "neither a string nor true");
+    call(field.env, boxlite_list_filter_add_label, filter, name.c_str(),
+         to_text(field.value, field.name).c_str());
+}
+
+void set_wanted_labels(const Field &field, boxlite_list_filter *filter)
+{
+    each(field, [&](const std::string &name, const Field &label) {
+        add_wanted_label(label, name, filter);
+    });
+}
+
 void set_main_exit(const Field &field, boxlite_box_options *options)
 {
     std::string name = to_text(field.value, field.name);
@@ -207,6 +260,7 @@ const Setter<boxlite_box_options> of_a_box[] = {
     {"cpus", set_number<boxlite_box_options_set_cpus, uint32_t>},
     {"memoryMib", set_number<boxlite_box_options_set_memory_mib, uint32_t>},
     {"diskSizeMib", set_number<boxlite_box_options_set_disk_size_mib, uint64_t>},
+    {"labels", add_each<boxlite_box_options_add_label>},
     {"env", add_each<boxlite_box_options_add_env>},
     {"workingDir", set_text<boxlite_box_options_set_working_dir>},
     {"user", set_text<boxlite_box_options_set_user>},
@@ -229,6 +283,13 @@ const Setter<boxlite_exec_options> of_an_exec[] = {
     {"user", set_text<boxlite_exec_options_set_user>},
     {"stdin", set_bool<boxlite_exec_options_set_stdin>},
     {"detach", set_bool<boxlite_exec_options_set_detach>},
+};
+
+const Setter<boxlite_list_filter> of_a_list[] = {
+    {"status", set_statuses},
+    {"labels", set_wanted_labels},
+    {"namePrefix", set_text<boxlite_list_filter_set_name_prefix>},
+    {"image", set_text<boxlite_list_filter_set_image>},
 };
 
 } // namespace
@@ -285,5 +346,14 @@ ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object)
     call(env, boxlite_exec_options_new, words.data(), words.count(), &options);
     ExecOptions owned(options);
     set_all(env, object, options, of_an_exec);
+    return owned;
+}
+
+ListFilter list_filter(Napi::Env env, Napi::Value object)
+{
+    boxlite_list_filter *filter;
+    call(env, boxlite_list_filter_new, &filter);
+    ListFilter owned(filter);
+    set_all(env, object, filter, of_a_list);
     return owned;
 }

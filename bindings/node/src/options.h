@@ -14,10 +14,12 @@ using RuntimeOptions =
     std::unique_ptr<boxlite_runtime_options, Freed<boxlite_runtime_options_free>>;
 using BoxOptions = std::unique_ptr<boxlite_box_options, Freed<boxlite_box_options_free>>;
 using ExecOptions = std::unique_ptr<boxlite_exec_options, Freed<boxlite_exec_options_free>>;
+using ListFilter = std::unique_ptr<boxlite_list_filter, Freed<boxlite_list_filter_free>>;
 
 RuntimeOptions runtime_options(Napi::Env env, Napi::Value object);
 BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object);
 ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object);
+ListFilter list_filter(Napi::Env env, Napi::Value object);
 
 // Beyond this a number of JavaScript's is not exact.
 const uint64_t exact_max = (uint64_t{1} << 53) - 1;

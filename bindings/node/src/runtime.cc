@@ -53,12 +53,13 @@ Napi::Value Runtime::get(const Napi::CallbackInfo &info)
     return wait_for(loop_, op, info[1].As<Napi::Function>(), Box::take);
 }
 
-// list(done)
+// list(filter, done)
 Napi::Value Runtime::list(const Napi::CallbackInfo &info)
 {
     boxlite_op *op;
-    call(info.Env(), boxlite_box_list, handle(), &op);
-    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_info_list);
+    ListFilter filter = list_filter(info.Env(), info[0]);
+    call(info.Env(), boxlite_box_list_matching, handle(), filter.get(), &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_info_list);
 }
 
 // remove(idOrName, force, done)

@@ -19,20 +19,6 @@ Napi::Value number(Napi::Env env, uint64_t value)
     return Napi::Number::New(env, static_cast<double>(value));
 }
 
-const char *status_name(int32_t status)
-{
-    switch (status) {
-    case BOXLITE_BOX_CONFIGURED: return "configured";
-    case BOXLITE_BOX_STARTING: return "starting";
-    case BOXLITE_BOX_RUNNING: return "running";
-    case BOXLITE_BOX_STOPPING: return "stopping";
-    case BOXLITE_BOX_STOPPED: return "stopped";
-    case BOXLITE_BOX_PAUSED: return "paused";
-    case BOXLITE_BOX_FAILED: return "failed";
-    default: return "unknown";
-    }
-}
-
 const char *boot_name(int32_t boot)
 {
     switch (boot) {
@@ -81,6 +67,17 @@ Napi::Value main_object(Napi::Env env, const boxlite_box_info *info)
     return object;
 }
 
+// Also one that is named as a property of every object is one of this object's own.
+Napi::Object labels_object(Napi::Env env, const boxlite_box_info *info)
+{
+    Napi::Object object = Napi::Object::New(env);
+    for (size_t i = 0; i < boxlite_box_info_label_count(info); i++)
+        object.DefineProperty(Napi::PropertyDescriptor::Value(
+            boxlite_box_info_label_name(info, i),
+            text_or_null(env, boxlite_box_info_label_value(info, i)), napi_default_jsproperty));
+    return object;
+}
+
 Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
 {
     Napi::Object object = Napi::Object::New(env);
@@ -88,8 +85,9 @@ Napi::Object info_object(Napi::Env env, const boxlite_box_info *info)
     object["name"] = text_or_null(env, boxlite_box_info_name(info));
     object["image"] = text_or_null(env, boxlite_box_info_image(info));
     object["createdAt"] = text_or_null(env, boxlite_box_info_created_at(info));
-    object["status"] = status_name(boxlite_box_info_status(info));
+    object["status"] = boxlite_box_status_name(boxlite_box_info_status(info));
     object["error"] = text_or_null(env, boxlite_box_info_error(info));
+    object["labels"] = labels_object(env, info);
     object["accelerator"] = text_or_null(env, boxlite_box_info_accelerator(info));
     object["boot"] = text_or_null(env, boot_name(boxlite_box_info_boot(info)));
     object["cpus"] = number(env, boxlite_box_info_cpus(info));

@@ -106,6 +106,7 @@ describe('a box', () => {
     await assert.rejects(runtime.create(image, { cpus: 65 }), refused('cpus'));
     await assert.rejects(runtime.create(image, { name: 'a\0b' }), refused('name'));
     await assert.rejects(runtime.create(image, { env: { A: 1 } }), refused('env.A'));
+    await assert.rejects(runtime.create(image, { env: ['A=1'] }), refused('env'));
     await assert.rejects(runtime.create(42), refused('image'));
     await assert.rejects(runtime.create(image, null), TypeError);
     await assert.rejects(box.exec('ls'), refused('argv'));

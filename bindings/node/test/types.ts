@@ -1,7 +1,7 @@
 // Compiled, never run: uses every declaration as a program would.
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
-import type { Box, BoxInfo, Counters, Exec, ExecInfo, ExitStatus, HealthCheck, MainInfo, Output } from '..';
+import type { Box, BoxInfo, BoxOptions, Counters, Exec, ExecInfo, ExitStatus, HealthCheck, ListFilter, MainInfo, Output } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -14,7 +14,8 @@ export async function main(signal: AbortSignal): Promise<string> {
   });
   const counters: Counters = runtime.counters();
   const ready: number = runtime.poolReady();
-  const box: Box = await runtime.create('image', { name: 'a', cpus: 2, env: { ...process.env }, coldBoot: true, signal });
+  const options: BoxOptions = { name: 'a', labels: { a: '1' }, cpus: 2, env: { ...process.env }, coldBoot: true };
+  const box: Box = await runtime.create('image', { ...options, signal });
   await box.start({ signal });
   const exec: Exec = await box.exec(['cat'], { stdin: true, user: 'app', signal });
   await pipeline(process.stdin, exec.stdin!);
@@ -25,6 +26,9 @@ export async function main(signal: AbortSignal): Promise<string> {
   const output: Output = await box.run(['true'], { limit: 10 });
   const bytes: Buffer = output.stdout;
   const list: BoxInfo[] = await runtime.list();
+  const filter: ListFilter = { status: ['running', 'paused'], labels: { a: '1', b: true }, namePrefix: 'a', image: 'i' };
+  const [running]: BoxInfo[] = await runtime.list({ ...filter, status: 'running', signal });
+  const label: string | undefined = running.labels.a;
   const cold: boolean = list[0].boot === 'cold';
   await lives(runtime, signal);
   const year: number = list[0].createdAt.getFullYear();
@@ -35,6 +39,8 @@ export async function main(signal: AbortSignal): Promise<string> {
   }
   // @ts-expect-error: no such option
   await runtime.create('image', { memory: 512 });
+  // @ts-expect-error: no such status
+  await runtime.list({ status: 'ended' });
   // @ts-expect-error: no such option of a pool
   new Runtime({ pool: { size: 1 } });
   // @ts-expect-error: not for programs
@@ -42,7 +48,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   await runtime.remove(box.id, { force: true });
   await runtime.shutdown();
   runtime.close();
-  return `${version} ${status.signal} ${bytes.length} ${year} ${box.name} ${cold} ${ready} ${counters.detours}`;
+  return `${version} ${status.signal} ${bytes.length} ${year} ${box.name} ${cold} ${ready} ${counters.detours} ${label}`;
 }
 
 async function lives(runtime: Runtime, signal: AbortSignal): Promise<void> {
