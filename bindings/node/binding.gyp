@@ -6,6 +6,7 @@
                 "src/addon.cc",
                 "src/box.cc",
                 "src/error.cc",
+                "src/events.cc",
                 "src/exec.cc",
                 "src/instance.cc",
                 "src/loop.cc",

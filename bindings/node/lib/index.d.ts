@@ -303,6 +303,87 @@ export interface ExecInfo {
   stderrTotal: number;
 }
 
+/**
+ * What has happened:
+ *
+ * - 'overflow': events are missing here, `lost` says how many.
+ * - 'boxCreated', 'boxStarted', 'boxResumed', 'boxRemoved'.
+ * - 'boxPaused': the box stands still. `text` says why, if nobody asked for that: a full host disk.
+ * - 'boxStopped': the box ended as it was meant to, by request or by itself; `text` says why, if nobody
+ *   asked for that.
+ * - 'boxFailed': the box could not be started, or came to an unwanted end. `text` says why.
+ * - 'execStarted': a command was started. `text` is the program, without arguments.
+ * - 'execEnded': a command has ended, with `code` and `signal`. `text` says why it could not be run (126,
+ *   127), or why its box ended before it.
+ * - 'unresponsive': the agent, the machine or the supervisor of a box does not answer; `text` says which was
+ *   the first not to. 'responsive': all of them answer again.
+ * - 'healthy', 'unhealthy': what the health checks of a box say has changed.
+ * - 'unknown': something that a newer library tells and this binding does not know.
+ */
+export type EventKind =
+  | 'overflow'
+  | 'boxCreated'
+  | 'boxStarted'
+  | 'boxPaused'
+  | 'boxResumed'
+  | 'boxStopped'
+  | 'boxFailed'
+  | 'boxRemoved'
+  | 'execStarted'
+  | 'execEnded'
+  | 'unresponsive'
+  | 'responsive'
+  | 'healthy'
+  | 'unhealthy'
+  | 'unknown';
+
+/** Something that happened to a box, or to a command in it. */
+export interface BoxEvent {
+  kind: EventKind;
+  /** null for an overflow. */
+  boxId: string | null;
+  /** null if the box has none. */
+  boxName: string | null;
+  /** What there is to tell of it, see {@link EventKind}. */
+  text: string | null;
+  time: Date;
+  /** The same time in microseconds since the Unix epoch. */
+  microseconds: number;
+  /** {@link Exec.id} of the command that started or ended; null if none did, or it could not be run. */
+  execId: number | null;
+  /** The exit code of the command that ended, or 128 + n; null if none did, or its box ended before it. */
+  code: number | null;
+  /** The signal that ended the command, such as 'SIGKILL'. */
+  signal: string | null;
+  /** How many events are missing in the place of an overflow; otherwise 0. */
+  lost: number;
+}
+
+/** What is to be heard of. A `signal` that is aborted ends the stream with an AbortError. */
+export interface EventOptions extends Abortable {
+  /** How many events wait for who reads, 1 to 65536; newer ones are counted. Default: 1024. */
+  capacity?: number;
+}
+
+/**
+ * What happens to boxes, one {@link BoxEvent} after the other: `for await (const event of stream)`, or
+ * 'data'. It ends when the runtime is closed, and is closed by `destroy()` or by leaving the loop. A reader
+ * that waits keeps the process alive, unless `unref()` was called.
+ */
+export interface EventStream extends Readable {
+  /** Has a reader that waits not keep the process alive. */
+  unref(): this;
+  /** Takes `unref()` back. */
+  ref(): this;
+
+  read(): BoxEvent | null;
+  [Symbol.asyncIterator](): AsyncIterableIterator<BoxEvent>;
+  on(event: 'data', listener: (event: BoxEvent) => void): this;
+  on(event: string | symbol, listener: (...args: any[]) => void): this;
+  once(event: 'data', listener: (event: BoxEvent) => void): this;
+  once(event: string | symbol, listener: (...args: any[]) => void): this;
+}
+
 /** How often a runtime has done something since it was opened. */
 export interface Counters {
   /** Boxes started by booting their kernel. */
@@ -383,6 +464,13 @@ export class Runtime {
    */
   shutdown(options?: { graceMs?: number } & Abortable): Promise<void>;
 
+  /**
+   * What happens to boxes from now on: what this runtime does, and what happens to boxes that it runs or has
+   * used, whoever does it; not what other programs do to boxes that it has never used. Events of one box
+   * come in the order in which they happened, each once, and the end of a command before that of its box.
+   */
+  events(options?: EventOptions): EventStream;
+
   /** How many machines wait for boxes now, see {@link PoolOptions}. */
   poolReady(): number;
 
@@ -392,7 +480,7 @@ export class Runtime {
   /**
    * Lets go of the home, which otherwise happens when it is collected as garbage. Boxes, execs and
    * promises keep it; with the last of them its boxes are stopped without a grace, except detached
-   * ones.
+   * ones. Streams of events end, after those that wait in them.
    */
   close(): void;
 }

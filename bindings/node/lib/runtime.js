@@ -2,6 +2,7 @@
 
 const native = require('./native');
 const { Box, GRACE_MS, readInfo } = require('./box');
+const { Events } = require('./events');
 const { operation } = require('./operation');
 
 // An open home.
@@ -31,6 +32,10 @@ class Runtime {
 
   async shutdown({ graceMs = GRACE_MS, signal } = {}) {
     await operation(signal, (done) => this.#native.shutdown(graceMs, done));
+  }
+
+  events({ signal, ...options } = {}) {
+    return new Events(this.#native.subscribe(options), signal);
   }
 
   poolReady() {

@@ -7,6 +7,19 @@ const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 
+// Reads on, outside of a read by Node's: so listeners are called at once.
+function readOn(stream) {
+  if (stream.destroyed) return;
+  let done = false;
+  try {
+    stream._read();
+    done = true;
+  } finally {
+    // A listener threw, which must not be the end of the stream.
+    if (!done) setImmediate(() => stream.read(0));
+  }
+}
+
 // A command's stdout or stderr. Reads only what is asked for: unread output holds up the command.
 class Output extends Readable {
   #exec;
@@ -81,15 +94,7 @@ class Output extends Readable {
   // What a read waited for is there.
   ready() {
     this.#waiting = false;
-    if (this.destroyed) return;
-    let done = false;
-    try {
-      this._read();
-      done = true;
-    } finally {
-      // A listener threw, which must not be the end of the stream.
-      if (!done) setImmediate(() => this.read(0));
-    }
+    readOn(this);
   }
 
   // What is not read any more must not hold up the command.
@@ -157,4 +162,4 @@ class Input extends Writable {
   }
 }
 
-module.exports = { Input, Output, STDIN, STDOUT, STDERR };
+module.exports = { Input, Output, readOn, STDIN, STDOUT, STDERR };

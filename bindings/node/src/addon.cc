@@ -1,5 +1,6 @@
 // The addon: what lib/ builds on. It knows no streams, promises or defaults.
 #include "box.h"
+#include "events.h"
 #include "exec.h"
 #include "instance.h"
 #include "runtime.h"
@@ -16,6 +17,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports)
     env.SetInstanceData(instance);
     instance->box_class = Napi::Persistent(Box::define(env));
     instance->exec_class = Napi::Persistent(Exec::define(env));
+    instance->subscription_class = Napi::Persistent(Subscription::define(env));
     exports["Runtime"] = Runtime::define(env);
     exports["setErrorClass"] = Napi::Function::New(env, set_error_class);
     exports["version"] = boxlite_version();

@@ -27,6 +27,7 @@ class Instance {
     Napi::FunctionReference error_class;
     Napi::FunctionReference box_class;
     Napi::FunctionReference exec_class;
+    Napi::FunctionReference subscription_class;
 
     // The open runtimes' loops.
     std::set<Loop *> loops;

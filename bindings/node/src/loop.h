@@ -18,6 +18,7 @@
 #include <vector>
 
 class Instance;
+class Subscription;
 struct OpenHandles;
 
 // Something that waits for a callback of the library.
@@ -48,6 +49,9 @@ class Loop : public std::enable_shared_from_this<Loop> {
 
     // For callbacks of the library: this one's `deliver` comes next.
     void due(Pending *pending) noexcept { due_.push_back(pending); }
+
+    // Those that end when the runtime is closed.
+    std::set<Subscription *> subscriptions;
 
     // Closes the handle: nothing is delivered any more.
     void stop() noexcept;

@@ -292,6 +292,18 @@ const Setter<boxlite_list_filter> of_a_list[] = {
     {"image", set_text<boxlite_list_filter_set_image>},
 };
 
+void set_capacity(const Field &field, uint32_t *capacity)
+{
+    *capacity = number<uint32_t>(field);
+    // To C it is what is not set.
+    if (*capacity == 0)
+        throw invalid_argument(field.env, field.name, "0 is not within 1 to 65536");
+}
+
+const Setter<uint32_t> of_events[] = {
+    {"capacity", set_capacity},
+};
+
 } // namespace
 
 std::string to_text(Napi::Value value, const std::string &name)
@@ -356,4 +368,11 @@ ListFilter list_filter(Napi::Env env, Napi::Value object)
     ListFilter owned(filter);
     set_all(env, object, filter, of_a_list);
     return owned;
+}
+
+uint32_t event_capacity(Napi::Env env, Napi::Value object)
+{
+    uint32_t capacity = 1024;
+    set_all(env, object, &capacity, of_events);
+    return capacity;
 }

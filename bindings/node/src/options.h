@@ -20,6 +20,7 @@ RuntimeOptions runtime_options(Napi::Env env, Napi::Value object);
 BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object);
 ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object);
 ListFilter list_filter(Napi::Env env, Napi::Value object);
+uint32_t event_capacity(Napi::Env env, Napi::Value object);
 
 // Beyond this a number of JavaScript's is not exact.
 const uint64_t exact_max = (uint64_t{1} << 53) - 1;

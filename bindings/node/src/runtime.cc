@@ -1,6 +1,7 @@
 #include "runtime.h"
 
 #include "box.h"
+#include "events.h"
 #include "op.h"
 #include "options.h"
 #include "values.h"
@@ -14,6 +15,7 @@ Napi::Function Runtime::define(Napi::Env env)
                            InstanceMethod("list", &Runtime::list),
                            InstanceMethod("remove", &Runtime::remove),
                            InstanceMethod("shutdown", &Runtime::shutdown),
+                           InstanceMethod("subscribe", &Runtime::subscribe),
                            InstanceMethod("poolReady", &Runtime::pool_ready),
                            InstanceMethod("counters", &Runtime::counters),
                            InstanceMethod("close", &Runtime::close),
@@ -81,6 +83,14 @@ Napi::Value Runtime::shutdown(const Napi::CallbackInfo &info)
     return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
 }
 
+// subscribe(options)
+Napi::Value Runtime::subscribe(const Napi::CallbackInfo &info)
+{
+    uint32_t capacity = event_capacity(info.Env(), info[0]);
+    handle();
+    return Subscription::make(loop_, capacity);
+}
+
 // poolReady()
 Napi::Value Runtime::pool_ready(const Napi::CallbackInfo &info)
 {
@@ -93,7 +103,10 @@ Napi::Value Runtime::counters(const Napi::CallbackInfo &info)
     return counters_object(info.Env(), handle());
 }
 
+// What is told of an end may do anything, also close this again, or another subscription.
 void Runtime::close(const Napi::CallbackInfo &)
 {
-    loop_.reset();
+    std::shared_ptr<Loop> loop = std::exchange(loop_, nullptr);
+    while (loop && !loop->subscriptions.empty())
+        (*loop->subscriptions.begin())->end();
 }

@@ -14,6 +14,7 @@ class Runtime : public Napi::ObjectWrap<Runtime> {
     Napi::Value list(const Napi::CallbackInfo &info);
     Napi::Value remove(const Napi::CallbackInfo &info);
     Napi::Value shutdown(const Napi::CallbackInfo &info);
+    Napi::Value subscribe(const Napi::CallbackInfo &info);
     Napi::Value pool_ready(const Napi::CallbackInfo &info);
     Napi::Value counters(const Napi::CallbackInfo &info);
     void close(const Napi::CallbackInfo &info);

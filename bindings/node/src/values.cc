@@ -9,16 +9,6 @@ using InfoList = std::unique_ptr<boxlite_info_list, Freed<boxlite_info_list_free
 using ExecList = std::unique_ptr<boxlite_exec_list, Freed<boxlite_exec_list_free>>;
 using Output = std::unique_ptr<boxlite_output, Freed<boxlite_output_free>>;
 
-Napi::Value text_or_null(Napi::Env env, const char *text)
-{
-    return text ? Napi::Value(Napi::String::New(env, text)) : env.Null();
-}
-
-Napi::Value number(Napi::Env env, uint64_t value)
-{
-    return Napi::Number::New(env, static_cast<double>(value));
-}
-
 const char *boot_name(int32_t boot)
 {
     switch (boot) {
@@ -47,12 +37,6 @@ const char *main_status_name(int32_t status)
     case BOXLITE_MAIN_LOST: return "lost";
     default: return nullptr;
     }
-}
-
-// null unless there is a code.
-Napi::Value code_or_null(Napi::Env env, int32_t code)
-{
-    return code >= 0 ? Napi::Value(Napi::Number::New(env, code)) : env.Null();
 }
 
 Napi::Value main_object(Napi::Env env, const boxlite_box_info *info)
@@ -134,6 +118,21 @@ Napi::Object exec_object(Napi::Env env, const boxlite_exec_info *info)
 }
 
 } // namespace
+
+Napi::Value text_or_null(Napi::Env env, const char *text)
+{
+    return text ? Napi::Value(Napi::String::New(env, text)) : env.Null();
+}
+
+Napi::Value number(Napi::Env env, uint64_t value)
+{
+    return Napi::Number::New(env, static_cast<double>(value));
+}
+
+Napi::Value code_or_null(Napi::Env env, int32_t code)
+{
+    return code >= 0 ? Napi::Value(Napi::Number::New(env, code)) : env.Null();
+}
 
 Napi::Value take_info(const std::shared_ptr<Loop> &loop, boxlite_op *op)
 {

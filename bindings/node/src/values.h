@@ -9,3 +9,8 @@ Napi::Value take_exec_list(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 Napi::Value take_output(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 
 Napi::Value counters_object(Napi::Env env, const boxlite_runtime *runtime);
+
+// What values are made of. A code is null if it is negative: there was none.
+Napi::Value text_or_null(Napi::Env env, const char *text);
+Napi::Value number(Napi::Env env, uint64_t value);
+Napi::Value code_or_null(Napi::Env env, int32_t code);

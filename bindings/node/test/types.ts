@@ -1,7 +1,8 @@
 // Compiled, never run: uses every declaration as a program would.
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
-import type { Box, BoxInfo, BoxOptions, Counters, Exec, ExecInfo, ExitStatus, HealthCheck, ListFilter, MainInfo, Output } from '..';
+import type { Box, BoxEvent, BoxInfo, BoxOptions, Counters, EventKind, EventStream, Exec, ExecInfo } from '..';
+import type { ExitStatus, HealthCheck, ListFilter, MainInfo, Output } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -39,6 +40,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   }
   // @ts-expect-error: no such option
   await runtime.create('image', { memory: 512 });
+  await hears(runtime, signal);
   // @ts-expect-error: no such status
   await runtime.list({ status: 'ended' });
   // @ts-expect-error: no such option of a pool
@@ -76,4 +78,19 @@ async function lives(runtime: Runtime, signal: AbortSignal): Promise<void> {
   await pipeline((await box.attachMain()).stderr, process.stderr);
   // @ts-expect-error: no such end
   await runtime.create('image', { mainExit: 'restart' });
+}
+
+async function hears(runtime: Runtime, signal: AbortSignal): Promise<void> {
+  const events: EventStream = runtime.events({ capacity: 16, signal }).unref();
+  const kinds: EventKind[] = [];
+  events.on('data', ({ kind, lost }: BoxEvent) => kinds.push(lost > 0 ? 'overflow' : kind));
+  events.once('end', () => console.log(events.ref().read()?.time.getTime()));
+  for await (const event of runtime.events()) {
+    const code: number | null = event.kind === 'execEnded' ? event.code : null;
+    console.log(event.boxId, event.boxName, event.text, event.microseconds, event.execId, event.signal, code);
+    // @ts-expect-error: no such kind
+    if (event.kind === 'boxEnded') break;
+  }
+  // @ts-expect-error: no such option
+  runtime.events({ kinds });
 }
