@@ -10,6 +10,7 @@
                 "src/exec.cc",
                 "src/instance.cc",
                 "src/loop.cc",
+                "src/metrics.cc",
                 "src/op.cc",
                 "src/options.cc",
                 "src/runtime.cc",

@@ -38,6 +38,10 @@ class Box {
     return readInfo(info);
   }
 
+  async metrics({ signal } = {}) {
+    return operation(signal, (done) => this.#native.metrics(done));
+  }
+
   async exec(argv, { signal, ...options } = {}) {
     const native = await operation(signal, (done) => this.#native.exec(argv, options, done));
     const exec = new Exec(native, options.stdin);

@@ -384,6 +384,101 @@ export interface EventStream extends Readable {
   once(event: string | symbol, listener: (...args: any[]) => void): this;
 }
 
+/** What a runtime has done since it was opened. */
+export interface RuntimeMetrics {
+  /** Boxes that this runtime has made. */
+  boxesCreatedTotal: number;
+  /** Boxes that could not be started, or came to an unwanted end. */
+  boxesFailedTotal: number;
+  /** Boxes that ended as they were meant to. */
+  boxesStoppedTotal: number;
+  /** Boxes that run, of those that this runtime has started or is connected to. */
+  numRunningBoxes: number;
+  /** Commands that this runtime has started. */
+  totalCommandsExecuted: number;
+  /** Commands of this runtime that could not be started. */
+  totalExecErrors: number;
+}
+
+/** What a box has done since it was started, and what it takes. undefined is what is not available. */
+export interface BoxMetrics {
+  /** Commands started in the box since its start, by whatever program. */
+  commandsExecutedTotal: number | undefined;
+  /** Commands that could not be started in the box. */
+  execErrorsTotal: number | undefined;
+  /** Bytes that went to the stdin of commands. */
+  bytesSentTotal: number | undefined;
+  /** Bytes that came of their output. */
+  bytesReceivedTotal: number | undefined;
+  /**
+   * How busy the machine's process was since metrics of the box were asked for before, by whatever
+   * program, at first since that process began; 100 is one processor of the host. Twice within 0.2 s is the
+   * same.
+   */
+  cpuPercent: number | undefined;
+  /** The memory of the machine's process and the supervisor, in bytes. */
+  memoryBytes: number | undefined;
+  /** The processor time that the machine's process has used, in milliseconds. */
+  machineCpuMs: number | undefined;
+  /** The processor time that the supervisor has used, in milliseconds. */
+  supervisorCpuMs: number | undefined;
+  /**
+   * What of the machine's process is in memory, in bytes, with its share of what it shares with other
+   * processes; all of it where the host does not tell that.
+   */
+  machineMemoryBytes: number | undefined;
+  /** The same of the supervisor. */
+  supervisorMemoryBytes: number | undefined;
+  /** Not available yet. */
+  networkBytesSent: number | undefined;
+  /** Not available yet. */
+  networkBytesReceived: number | undefined;
+  /** Not available yet. */
+  networkTcpConnections: number | undefined;
+  /** Not available yet. */
+  networkTcpErrors: number | undefined;
+  /**
+   * The memory that the guest has, in bytes. What begins with "guest", up to `guestDiskUsedBytes`, the guest
+   * says of itself, which whoever is root in it can falsify; undefined if it is paused or does not answer.
+   */
+  guestMemoryTotalBytes: number | undefined;
+  /** The memory that programs in it could have, in bytes. */
+  guestMemoryAvailableBytes: number | undefined;
+  /** The time that its processors were busy, in milliseconds, all of them added up. */
+  guestCpuMs: number | undefined;
+  /** Its load on the average of 1, 5 and 15 minutes. */
+  guestLoad1: number | undefined;
+  guestLoad5: number | undefined;
+  guestLoad15: number | undefined;
+  /** The processes and threads in it. */
+  guestProcesses: number | undefined;
+  /** The time since its kernel booted, in milliseconds: that of a template, if it was restored. */
+  guestUptimeMs: number | undefined;
+  /** The size of its root file system, in bytes. */
+  guestDiskSizeBytes: number | undefined;
+  /** What is taken of that, in bytes. */
+  guestDiskUsedBytes: number | undefined;
+  /**
+   * How long the box's start took, in milliseconds, as all that follow. They are for comparison with other
+   * software: {@link BoxInfo.stages} has the stages as they are.
+   */
+  totalCreateMs: number | undefined;
+  /** Of that: until the machine was booted, restored or handed over. */
+  guestBootMs: number | undefined;
+  /** 0: the disk is mounted in `containerInitMs`. */
+  filesystemSetupMs: number | undefined;
+  /** Of that: making a template with the image's disk, at the first start of an image. */
+  imagePrepareMs: number | undefined;
+  /** Of that: making a machine template, at the first start of all. */
+  guestRootfsMs: number | undefined;
+  /** 0: it is written when the box is made. */
+  boxConfigMs: number | undefined;
+  /** Of that: the processes of the supervisor and, before a boot, the machine. */
+  boxSpawnMs: number | undefined;
+  /** Of that: identity, clock and disk. */
+  containerInitMs: number | undefined;
+}
+
 /** How often a runtime has done something since it was opened. */
 export interface Counters {
   /** Boxes started by booting their kernel. */
@@ -398,6 +493,16 @@ export interface Counters {
   diskTemplatesMade: number;
   /** Times that a faster way to start a box did not work. */
   detours: number;
+  /** Boxes made. */
+  boxesCreated: number;
+  /** Boxes that could not be started, or came to an unwanted end. */
+  boxesFailed: number;
+  /** Boxes that ended as they were meant to. */
+  boxesStopped: number;
+  /** Commands started. */
+  commandsExecuted: number;
+  /** Commands that could not be started. */
+  execErrors: number;
 }
 
 /** How a command ended. */
@@ -477,6 +582,15 @@ export class Runtime {
   /** How often this runtime has done what it counts. */
   counters(): Counters;
 
+  /** What this runtime has done, and how many of its boxes run. */
+  metrics(options?: Abortable): Promise<RuntimeMetrics>;
+
+  /**
+   * The metrics of this runtime, and of the running boxes that it has started or has used, in the text format
+   * of Prometheus (0.0.4). A box that does not answer is not in it.
+   */
+  metricsText(options?: Abortable): Promise<string>;
+
   /**
    * Lets go of the home, which otherwise happens when it is collected as garbage. Boxes, execs and
    * promises keep it; with the last of them its boxes are stopped without a grace, except detached
@@ -510,6 +624,12 @@ export class Box {
   resume(options?: Abortable): Promise<void>;
 
   inspect(options?: Abortable): Promise<BoxInfo>;
+
+  /**
+   * What the box has done since it was started, and what it takes. BOXLITE_INVALID_STATE if it does not run. A
+   * guest that does not answer is waited for up to 2 s, and then left out.
+   */
+  metrics(options?: Abortable): Promise<BoxMetrics>;
 
   /**
    * Runs a command in the box, which is started first if it does not run. An empty `argv` runs the

@@ -38,6 +38,14 @@ class Runtime {
     return new Events(this.#native.subscribe(options), signal);
   }
 
+  async metrics({ signal } = {}) {
+    return operation(signal, (done) => this.#native.metrics(done));
+  }
+
+  async metricsText({ signal } = {}) {
+    return operation(signal, (done) => this.#native.metricsText(done));
+  }
+
   poolReady() {
     return this.#native.poolReady();
   }

@@ -2,6 +2,7 @@
 
 #include "exec.h"
 #include "instance.h"
+#include "metrics.h"
 #include "op.h"
 #include "options.h"
 #include "values.h"
@@ -27,6 +28,7 @@ Napi::Function Box::define(Napi::Env env)
                            InstanceMethod("pause", &Box::pause),
                            InstanceMethod("resume", &Box::resume),
                            InstanceMethod("inspect", &Box::inspect),
+                           InstanceMethod("metrics", &Box::metrics),
                            InstanceMethod("listExecs", &Box::list_execs),
                            InstanceMethod("attach", &Box::attach),
                            InstanceMethod("attachMain", &Box::attach_main),
@@ -111,6 +113,14 @@ Napi::Value Box::inspect(const Napi::CallbackInfo &info)
     boxlite_op *op;
     call(info.Env(), boxlite_box_inspect, handle(), &op);
     return wait_for(loop_, op, info[0].As<Napi::Function>(), take_info);
+}
+
+// metrics(done)
+Napi::Value Box::metrics(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_metrics, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_box_metrics);
 }
 
 // listExecs(done)

@@ -18,6 +18,7 @@ class Box : public Napi::ObjectWrap<Box> {
     Napi::Value pause(const Napi::CallbackInfo &info);
     Napi::Value resume(const Napi::CallbackInfo &info);
     Napi::Value inspect(const Napi::CallbackInfo &info);
+    Napi::Value metrics(const Napi::CallbackInfo &info);
     Napi::Value list_execs(const Napi::CallbackInfo &info);
     Napi::Value attach(const Napi::CallbackInfo &info);
     Napi::Value attach_main(const Napi::CallbackInfo &info);

@@ -2,6 +2,7 @@
 
 #include "box.h"
 #include "events.h"
+#include "metrics.h"
 #include "op.h"
 #include "options.h"
 #include "values.h"
@@ -16,6 +17,8 @@ Napi::Function Runtime::define(Napi::Env env)
                            InstanceMethod("remove", &Runtime::remove),
                            InstanceMethod("shutdown", &Runtime::shutdown),
                            InstanceMethod("subscribe", &Runtime::subscribe),
+                           InstanceMethod("metrics", &Runtime::metrics),
+                           InstanceMethod("metricsText", &Runtime::metrics_text),
                            InstanceMethod("poolReady", &Runtime::pool_ready),
                            InstanceMethod("counters", &Runtime::counters),
                            InstanceMethod("close", &Runtime::close),
@@ -89,6 +92,22 @@ Napi::Value Runtime::subscribe(const Napi::CallbackInfo &info)
     uint32_t capacity = event_capacity(info.Env(), info[0]);
     handle();
     return Subscription::make(loop_, capacity);
+}
+
+// metrics(done)
+Napi::Value Runtime::metrics(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_runtime_metrics, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_runtime_metrics);
+}
+
+// metricsText(done)
+Napi::Value Runtime::metrics_text(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_runtime_metrics_text, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_text);
 }
 
 // poolReady()

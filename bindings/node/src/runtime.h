@@ -15,6 +15,8 @@ class Runtime : public Napi::ObjectWrap<Runtime> {
     Napi::Value remove(const Napi::CallbackInfo &info);
     Napi::Value shutdown(const Napi::CallbackInfo &info);
     Napi::Value subscribe(const Napi::CallbackInfo &info);
+    Napi::Value metrics(const Napi::CallbackInfo &info);
+    Napi::Value metrics_text(const Napi::CallbackInfo &info);
     Napi::Value pool_ready(const Napi::CallbackInfo &info);
     Napi::Value counters(const Napi::CallbackInfo &info);
     void close(const Napi::CallbackInfo &info);

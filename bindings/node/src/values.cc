@@ -199,5 +199,10 @@ Napi::Value counters_object(Napi::Env env, const boxlite_runtime *runtime)
     object["templatesMade"] = count(BOXLITE_COUNTER_TEMPLATES_MADE);
     object["diskTemplatesMade"] = count(BOXLITE_COUNTER_DISK_TEMPLATES_MADE);
     object["detours"] = count(BOXLITE_COUNTER_DETOURS);
+    object["boxesCreated"] = count(BOXLITE_COUNTER_BOXES_CREATED);
+    object["boxesFailed"] = count(BOXLITE_COUNTER_BOXES_FAILED);
+    object["boxesStopped"] = count(BOXLITE_COUNTER_BOXES_STOPPED);
+    object["commandsExecuted"] = count(BOXLITE_COUNTER_COMMANDS_EXECUTED);
+    object["execErrors"] = count(BOXLITE_COUNTER_EXEC_ERRORS);
     return object;
 }

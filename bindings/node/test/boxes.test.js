@@ -155,6 +155,11 @@ const nothing = {
   templatesMade: 0,
   diskTemplatesMade: 0,
   detours: 0,
+  boxesCreated: 0,
+  boxesFailed: 0,
+  boxesStopped: 0,
+  commandsExecuted: 0,
+  execErrors: 0,
 };
 
 test('a box is booted or restored, and counted', async (t) => {
@@ -163,7 +168,8 @@ test('a box is booted or restored, and counted', async (t) => {
   assert.deepEqual(runtime.counters(), nothing);
   assert.equal(await comesUp(runtime, { coldBoot: true }), 'cold');
   assert.equal(await comesUp(runtime), 'restored');
-  assert.deepEqual(runtime.counters(), { ...nothing, coldStarts: 1, restoredStarts: 1, templatesMade: 1 });
+  const two = { boxesCreated: 2, boxesStopped: 2 };
+  assert.deepEqual(runtime.counters(), { ...nothing, ...two, coldStarts: 1, restoredStarts: 1, templatesMade: 1 });
   assert.equal(runtime.poolReady(), 0);
 });
 
@@ -174,7 +180,7 @@ test('a box gets a machine that waits, of its image', async (t) => {
   const made = { ...nothing, templatesMade: 1, diskTemplatesMade: 1 };
   assert.deepEqual(runtime.counters(), made);
   assert.equal(await comesUp(runtime, { memoryMib: 256, diskSizeMib: 64 }), 'pooled');
-  assert.deepEqual(runtime.counters(), { ...made, pooledStarts: 1 });
+  assert.deepEqual(runtime.counters(), { ...made, pooledStarts: 1, boxesCreated: 1, boxesStopped: 1 });
   await runtime.shutdown({ graceMs: 0 });
   assert.equal(runtime.poolReady(), 0);
 });

@@ -1,8 +1,8 @@
 // Compiled, never run: uses every declaration as a program would.
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
-import type { Box, BoxEvent, BoxInfo, BoxOptions, Counters, EventKind, EventStream, Exec, ExecInfo } from '..';
-import type { ExitStatus, HealthCheck, ListFilter, MainInfo, Output } from '..';
+import type { Box, BoxEvent, BoxInfo, BoxMetrics, BoxOptions, Counters, EventKind, EventStream, Exec } from '..';
+import type { ExecInfo, ExitStatus, HealthCheck, ListFilter, MainInfo, Output, RuntimeMetrics } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -41,6 +41,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   // @ts-expect-error: no such option
   await runtime.create('image', { memory: 512 });
   await hears(runtime, signal);
+  await measures(runtime, box, signal);
   // @ts-expect-error: no such status
   await runtime.list({ status: 'ended' });
   // @ts-expect-error: no such option of a pool
@@ -78,6 +79,15 @@ async function lives(runtime: Runtime, signal: AbortSignal): Promise<void> {
   await pipeline((await box.attachMain()).stderr, process.stderr);
   // @ts-expect-error: no such end
   await runtime.create('image', { mainExit: 'restart' });
+}
+
+async function measures(runtime: Runtime, box: Box, signal: AbortSignal): Promise<string> {
+  const { boxesCreatedTotal }: RuntimeMetrics = await runtime.metrics({ signal });
+  const metrics: BoxMetrics = await box.metrics({ signal });
+  const processes: number | undefined = metrics.guestProcesses;
+  // @ts-expect-error: it may not be available
+  const percent: number = metrics.cpuPercent;
+  return `${await runtime.metricsText({ signal })} ${boxesCreatedTotal} ${processes} ${percent}`;
 }
 
 async function hears(runtime: Runtime, signal: AbortSignal): Promise<void> {
