@@ -8,16 +8,20 @@ const { after, describe, test } = require('node:test');
 const { Runtime } = require('..');
 const { binding, eventually, image, newHome, openRuntime, removeHome, runScript, shell } = require('./helpers');
 
+// Reads until there was one that is wanted, and returns what was read.
+async function readUntil(events, wanted) {
+  const seen = [];
+  for await (const event of events.iterator({ destroyOnReturn: false })) {
+    seen.push(event);
+    if (wanted(event)) return seen;
+  }
+  return assert.fail(`the end after ${seen.map(({ kind }) => kind)}`);
+}
+
 // Reads as many events as there are kinds, which they have to be of.
 async function expect(events, ...kinds) {
-  const seen = [];
-  const iterator = events.iterator({ destroyOnReturn: false });
-  while (seen.length < kinds.length) {
-    const { value, done } = await iterator.next();
-    assert.ok(!done, `the end instead of '${kinds[seen.length]}'`);
-    seen.push(value);
-  }
-  await iterator.return();
+  let left = kinds.length;
+  const seen = await readUntil(events, () => --left === 0);
   assert.deepEqual(seen.map(({ kind }) => kind), kinds);
   return seen;
 }
@@ -91,6 +95,27 @@ describe('events', () => {
     assert.match(failed.text, /signal 9/);
     events.destroy();
     await runtime.remove(box.id);
+  });
+
+  test('tell what health checks say, and of a main process', async () => {
+    const box = await runtime.create(image, {
+      healthCheck: { argv: ['test', '-e', '/tmp/well'], intervalMs: 100, retries: 2 },
+      main: shell('while [ ! -e /tmp/end ]; do sleep 0.1; done; exit 4'),
+    });
+    const events = runtime.events();
+    await box.start();
+    const [, { execId }, ill] = await expect(events, 'boxStarted', 'execStarted', 'unhealthy');
+    assert.equal(ill.boxId, box.id);
+    assert.match(ill.text, /2 health checks/);
+    await box.run(['touch', '/tmp/well']);
+    // The command's own end may come before or after what it leads to.
+    const better = await readUntil(events, ({ kind }) => kind === 'healthy');
+    assert.ok(better.every(({ kind }) => kind !== 'unhealthy'));
+    await box.run(['touch', '/tmp/end']);
+    const last = await readUntil(events, ({ kind }) => kind === 'boxStopped');
+    assert.equal(last.find((event) => event.kind === 'execEnded' && event.execId === execId).code, 4);
+    assert.match(last.at(-1).text, /main process/);
+    events.destroy();
   });
 
   test('are counted where nobody has read them in time', async () => {
@@ -270,7 +295,7 @@ test('every kind of event in the header is declared', () => {
   const kinds = [...header.matchAll(/^ +BOXLITE_EVENT_(\w+) = \d+,$/gm)].map(([, name]) =>
     name.toLowerCase().replace(/_(\w)/g, (_, letter) => letter.toUpperCase()),
   );
-  assert.ok(kinds.length >= 12);
+  assert.ok(kinds.length >= 14);
   const [, union] = declared.match(/^export type EventKind =\n(.*?);$/ms);
   for (const kind of kinds) assert.ok(union.includes(`| '${kind}'`), kind);
 });
