@@ -8,20 +8,31 @@ const { after, describe, test } = require('node:test');
 const { Runtime } = require('..');
 const { binding, eventually, image, newHome, openRuntime, removeHome, runScript, shell } = require('./helpers');
 
-// Reads until there was one that is wanted, and returns what was read.
-async function readUntil(events, wanted) {
-  const seen = [];
-  for await (const event of events.iterator({ destroyOnReturn: false })) {
-    seen.push(event);
-    if (wanted(event)) return seen;
+// Reads up to one that is wanted, or to the end. The limit only guards against hanging.
+async function read(events, wanted) {
+  const limit = setTimeout(() => events.destroy(new Error('there is neither an event nor an end')), 60_000);
+  try {
+    const seen = [];
+    for await (const event of events.iterator({ destroyOnReturn: false })) {
+      seen.push(event);
+      if (wanted(event)) break;
+    }
+    return seen;
+  } finally {
+    clearTimeout(limit);
   }
-  return assert.fail(`the end after ${seen.map(({ kind }) => kind)}`);
+}
+
+async function readUntil(events, wanted) {
+  const seen = await read(events, wanted);
+  assert.ok(seen.length > 0 && wanted(seen.at(-1)), `the end after ${seen.map(({ kind }) => kind)}`);
+  return seen;
 }
 
 // Reads as many events as there are kinds, which they have to be of.
 async function expect(events, ...kinds) {
   let left = kinds.length;
-  const seen = await readUntil(events, () => --left === 0);
+  const seen = await read(events, () => --left === 0);
   assert.deepEqual(seen.map(({ kind }) => kind), kinds);
   return seen;
 }
@@ -183,19 +194,15 @@ test('events end with their runtime, after those that wait', async () => {
   const [unread, first, second] = [runtime.events(), runtime.events(), runtime.events()];
   const box = await runtime.create(image);
   await runtime.remove(box.id);
-  const gatherKinds = async (events) => {
-    const kinds = [];
-    for await (const { kind } of events) kinds.push(kind);
-    return kinds;
-  };
+  const readKinds = async (events) => (await read(events, () => false)).map(({ kind }) => kind);
   // Both wait when the end comes, one of them also closes.
   await expect(first, 'boxCreated', 'boxRemoved');
   await expect(second, 'boxCreated', 'boxRemoved');
-  const reading = [gatherKinds(first), gatherKinds(second)];
+  const reading = [readKinds(first), readKinds(second)];
   for (const events of [first, second]) events.on('readable', () => runtime.close());
   runtime.close();
   assert.deepEqual(await Promise.all(reading), [[], []]);
-  assert.deepEqual(await gatherKinds(unread), ['boxCreated', 'boxRemoved']);
+  assert.deepEqual(await readKinds(unread), ['boxCreated', 'boxRemoved']);
   assert.throws(() => runtime.events(), { code: 'BOXLITE_INVALID_STATE' });
   await removeHome(home);
 });
