@@ -465,13 +465,16 @@ export interface BoxMetrics {
   totalCreateMs: number | undefined;
   /** Of that: until the machine was booted, restored or handed over. */
   guestBootMs: number | undefined;
-  /** 0: the disk is mounted in `containerInitMs`. */
+  /**
+   * Of that: looking at the host, and having the box's directories and row as they are to be. As the next, 0
+   * where another program has started the box.
+   */
   filesystemSetupMs: number | undefined;
   /** Of that: making a template with the image's disk, at the first start of an image. */
   imagePrepareMs: number | undefined;
   /** Of that: making a machine template, at the first start of all. */
   guestRootfsMs: number | undefined;
-  /** 0: it is written when the box is made. */
+  /** Of that: putting together what the supervisor is to do. */
   boxConfigMs: number | undefined;
   /** Of that: the processes of the supervisor and, before a boot, the machine. */
   boxSpawnMs: number | undefined;
