@@ -1255,9 +1255,10 @@ void boxlite_exec_free(struct boxlite_exec *exec);
 /// Has callback called once when the command has ended and the output that has a callback has been
 /// delivered to its last byte; also if it has ended already. Who reads by boxlite_exec_read() sees
 /// the end of a stream there, and may read on after the exit.
-/// Output that nobody takes does not hold up the exit, but a command that fills it waits. A second
-/// call replaces a callback that was not called yet; NULL removes it. destroy frees user_data, see
-/// boxlite_destroy.
+/// Output that nobody takes does not hold up the exit, but a command that fills it waits; of a
+/// detached command, which does not wait, the exit comes after its output was taken or discarded
+/// (see boxlite_exec_discard()). A second call replaces a callback that was not called yet; NULL
+/// removes it. destroy frees user_data, see boxlite_destroy.
 boxlite_status boxlite_exec_on_exit(struct boxlite_exec *exec,
                                     boxlite_exit_callback callback,
                                     void *user_data,

@@ -543,7 +543,10 @@ pub struct Attach {
 /// A box's supervisor to a program.
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSupervisor {
-    #[prost(oneof = "from_supervisor::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "from_supervisor::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+    )]
     pub body: Option<from_supervisor::Body>,
 }
 
@@ -585,6 +588,9 @@ pub mod from_supervisor {
         /// The health checks say something else than before.
         #[prost(message, tag = "13")]
         Healthy(Healthy),
+        /// A detached exec has ended, by the supervisor's number: whoever started it may not follow it.
+        #[prost(message, tag = "14")]
+        DetachedExited(Exited),
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -139,8 +139,22 @@ impl Context {
         self.events.tell(&Event { at: SystemTime::now(), box_id, box_name, what });
     }
 
-    /// Takes a box for a change of its state.
+    /// Takes a box for a change of its state. Who only looks at it may have it for a moment, which is
+    /// waited for.
     pub fn lock_box(&self, id: &str) -> Result<BoxLock> {
+        let began = Instant::now();
+        loop {
+            match self.try_lock_box(id) {
+                Err(busy) if busy.code() == Code::Busy && began.elapsed() < LOOKING => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                locked => return locked,
+            }
+        }
+    }
+
+    /// As [`Context::lock_box`], at once or not at all.
+    pub fn try_lock_box(&self, id: &str) -> Result<BoxLock> {
         let path = self.home.box_lock(id);
         let failed = |e: std::io::Error| {
             Error::io(Code::Storage, format!("lock {}", path.display()), &e).object(id)
@@ -163,6 +177,9 @@ impl Context {
         }
     }
 }
+
+/// How long somebody who has found out that a row is not true may take to correct it.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// Whether a name is that of an open file.
 fn has_name(file: &File, path: &Path) -> std::io::Result<bool> {

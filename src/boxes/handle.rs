@@ -11,7 +11,7 @@ mod stopping;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Observer;
 use super::config::BoxConfig;
@@ -22,9 +22,9 @@ use super::info::BoxInfo;
 use super::main_process::MainStatus;
 use super::measure;
 use super::options::ExecOptions;
-use super::remove::is_supervised;
+use super::remove::{GLANCE, is_supervised};
 use super::start::StageTime;
-use super::state::{BoxState, Change};
+use super::state::{BoxState, Change, Status};
 use super::truth;
 use crate::channel::client::{Connection, Opening};
 use crate::error::{Code, Error, Result};
@@ -49,7 +49,7 @@ pub(super) struct Inner {
     live: Mutex<Live>,
     /// Held while it is written down how the machine is.
     pub(super) noting: tokio::sync::Mutex<()>,
-    /// It was removed when it stopped.
+    /// It was removed by itself or another program.
     gone: AtomicBool,
 }
 
@@ -250,7 +250,12 @@ impl Inner {
             self.note(&run, change).await;
         }
         let id = self.config.id.clone();
-        let state = self.context.blocking(move |context| truth::state(context, &id)).await?;
+        let state = self.context.blocking(move |context| truth::state(context, &id)).await;
+        if state.as_ref().is_err_and(|e| e.code() == Code::NotFound) {
+            // By another program: it never comes back.
+            self.gone.store(true, Ordering::Relaxed);
+        }
+        let state = state?;
         let known = match unwritten {
             Some((run, change)) => state.after(&run, &change).unwrap_or(None),
             None => None,
@@ -272,33 +277,11 @@ impl Inner {
             let ended = tokio::time::timeout(ENDING_PATIENCE, connection.ended()).await;
             if let Ok(outcome) = ended {
                 let outcome = self.last_word(&connection, outcome);
-                let noted = self.note_end(&outcome).await;
+                let noted = self.note_end(&connection, &outcome).await;
                 self.live().noted_early = noted;
             }
         }
-        let dir = self.box_dir();
-        let holder = move |_: &Context| {
-            PidFile::holder(&dir)
-                .map_err(|e| Error::io(Code::Storage, format!("examine {}", dir.display()), &e))
-        };
-        if self.context.blocking(holder).await?.is_none() {
-            return Ok(None);
-        }
-        let connection = match self.attach().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                // One that is just ending does not answer any more: it is waited for.
-                let dir = self.box_dir();
-                let released = self.context.blocking(move |_| {
-                    PidFile::wait_released(&dir)
-                        .map_err(|e| Error::io(Code::Storage, "wait for the supervisor", &e))
-                });
-                return match tokio::time::timeout(ENDING_PATIENCE, released).await {
-                    Ok(Ok(())) => Ok(None),
-                    _ => Err(error),
-                };
-            }
-        };
+        let Some(connection) = self.reach().await? else { return Ok(None) };
         let mut live = self.live();
         live.connection = Some(connection.clone());
         live.owned = false;
@@ -324,12 +307,50 @@ impl Inner {
         Ok(())
     }
 
+    /// A connection to the supervisor that another program has started; none if there is none.
+    async fn reach(&self) -> Result<Option<Connection>> {
+        let patience = Instant::now() + ENDING_PATIENCE;
+        loop {
+            let dir = self.box_dir();
+            if !self.context.blocking(move |_| is_supervised(&dir)).await? {
+                return Ok(None);
+            }
+            // One that is just beginning has no socket yet, and one that is just ending does not answer
+            // any more.
+            match self.attach().await {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(error) if error.code() == Code::Timeout || Instant::now() > patience => {
+                    return Err(error);
+                }
+                Err(_) => tokio::time::sleep(GLANCE).await,
+            }
+        }
+    }
+
     async fn attach(&self) -> Result<Connection> {
+        let id = &*self.config.id;
         let socket = socket::connect(&self.box_dir()).await.map_err(|e| {
             Error::io(Code::RpcTransport, "connect to the box's supervisor", &e)
-                .object(&*self.config.id)
+                .object(id)
                 .retryable(true)
         })?;
-        Connection::open(socket, &self.box_dir(), Opening::Attach, |_| {}).await
+        let own_id = id.to_owned();
+        let stored = self.context.blocking(move |context| truth::read(context, &own_id)).await?;
+        // While it is being started it says nothing: that may take as long as a template and a boot.
+        let limit = match stored.status {
+            Status::Starting => 2 * Duration::from_millis(self.config.options.start_timeout_ms),
+            _ => Duration::ZERO,
+        };
+        let box_dir = self.box_dir();
+        let opened = Connection::open(socket, &box_dir, Opening::Attach, |_| {});
+        match tokio::time::timeout(limit + ENDING_PATIENCE, opened).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                let holder = PidFile::holder(&box_dir).ok().flatten();
+                let process = holder.map_or(String::new(), |pid| format!(" (process {pid})"));
+                let text = format!("the box's supervisor{process} does not answer");
+                Err(Error::new(Code::Timeout, text).object(id))
+            }
+        }
     }
 }

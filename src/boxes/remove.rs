@@ -5,6 +5,8 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::Context;
 use super::events::What;
@@ -20,6 +22,10 @@ use crate::supervisor::socket::PidFile;
 pub const CREATE: &str = "create";
 const REMOVE: &str = "remove";
 
+/// How often it is looked whether a supervisor that somebody else started is still there. A lock can be
+/// waited for only by a thread that does nothing else.
+pub const GLANCE: Duration = Duration::from_millis(20);
+
 /// For a box that has no row.
 pub fn not_found(id: &str) -> Error {
     Error::new(Code::NotFound, format!("there is no box {id}")).object(id)
@@ -31,6 +37,20 @@ pub fn is_supervised(box_dir: &Path) -> Result<bool> {
     holder
         .map(|h| h.is_some())
         .map_err(|e| Error::io(Code::Storage, format!("examine {}", box_dir.display()), &e))
+}
+
+/// Waits until a supervisor has let go of its box, up to a limit; false if it does not.
+pub async fn released(context: &Arc<Context>, box_dir: &Path, limit: Duration) -> bool {
+    let gone = async {
+        loop {
+            let box_dir = box_dir.to_owned();
+            match context.blocking(move |_| is_supervised(&box_dir)).await {
+                Ok(true) => tokio::time::sleep(GLANCE).await,
+                _ => return,
+            }
+        }
+    };
+    tokio::time::timeout(limit, gone).await.is_ok()
 }
 
 /// Removes a box's rows and files. With its rows it is gone; that its files go too is certain then,
@@ -87,7 +107,7 @@ pub fn recover(context: &Context) -> Result<()> {
     }
     for Intent { id: intent, box_id, kind, .. } in context.store.intents()? {
         // Somebody is at it.
-        let Ok(_lock) = context.lock_box(&box_id) else { continue };
+        let Ok(_lock) = context.try_lock_box(&box_id) else { continue };
         // Of a box that has its rows nothing is removed, whatever was intended.
         if context.store.load(&box_id)?.is_some() {
             context.store.end_intent(intent)?;
@@ -110,7 +130,7 @@ fn sweep_locks(context: &Context) -> Result<()> {
     let ids = found.iter().filter_map(|name| Home::box_of_lock(name));
     for id in ids.filter(|id| !known.contains(*id)) {
         // Else somebody begins to make it.
-        if let Ok(_lock) = context.lock_box(id) {
+        if let Ok(_lock) = context.try_lock_box(id) {
             let _ = std::fs::remove_file(context.home.box_lock(id));
         }
     }

@@ -19,6 +19,7 @@ use super::context::Context;
 use super::exec;
 use super::main_process;
 use super::pool::Parked;
+use super::remove::released;
 use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
 use crate::engine::{Disk, MachineSpec, qemu};
@@ -27,7 +28,6 @@ use crate::failpoint::{self, Point};
 use crate::stage::Stage;
 use crate::supervisor::LaunchSpec;
 use crate::supervisor::launch::{self, Identity, SUPERVISOR_LOG};
-use crate::supervisor::socket::PidFile;
 
 /// How long a stage of the last start took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,8 @@ pub async fn launch(
             Ok((connection, supervisor)) => return Ok((connection, stages.times, supervisor)),
             // It has ended since we looked. Whatever its supervisor says itself is about the box.
             Err(error) if matches!(error.code(), Code::Stopped | Code::RpcTransport) => {
-                released(context, &spec.box_dir).await;
+                // One that never had the box left no file.
+                released(context, &spec.box_dir, ENDING_PATIENCE).await;
                 lost = Some(format!("use a waiting machine: {error}"));
             }
             Err(error) => return Err(error),
@@ -103,17 +104,6 @@ async fn open(
             Err(error)
         }
     }
-}
-
-/// Waits until a supervisor that has closed its socket has let go of the box too. One that never had
-/// it left no file.
-async fn released(context: &Arc<Context>, box_dir: &Path) {
-    let box_dir = box_dir.to_owned();
-    let released = context.blocking(move |_| {
-        let _ = PidFile::wait_released(&box_dir);
-        Ok(())
-    });
-    let _ = tokio::time::timeout(ENDING_PATIENCE, released).await;
 }
 
 /// A supervisor that was just started: a second descriptor for our end of its socket, by which it

@@ -34,7 +34,7 @@ pub fn state(context: &Context, id: &str) -> Result<BoxState> {
         return Ok(state);
     }
     // Somebody who is just starting or stopping it knows better.
-    let Ok(_lock) = context.lock_box(id) else { return Ok(state) };
+    let Ok(_lock) = context.try_lock_box(id) else { return Ok(state) };
     let state = read(context, id)?;
     match &state.run {
         _ if is_plausible(context, id, &state)? => Ok(state),
@@ -87,7 +87,8 @@ pub fn startable(context: &Context, id: &str) -> Result<BoxState> {
     Ok(state)
 }
 
-fn read(context: &Context, id: &str) -> Result<BoxState> {
+/// A box's state as it is stored.
+pub fn read(context: &Context, id: &str) -> Result<BoxState> {
     let (_, row) = context.store.load(id)?.ok_or_else(|| not_found(id))?;
     BoxState::from_row(&row)
 }

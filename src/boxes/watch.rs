@@ -32,7 +32,7 @@ impl Inner {
         let _turn = self.turn.lock().await;
         let owned = self.live().owned;
         let early = std::mem::take(&mut self.live().noted_early);
-        if (self.note_end(&outcome).await || early)
+        if (self.note_end(&connection, &outcome).await || early)
             && owned
             && outcome.is_ok()
             && let Err(error) = self.remove_unwanted().await
@@ -62,6 +62,11 @@ impl Inner {
             // It may answer again.
             Standing::Silent | Standing::Unsupervised => {}
         }
+    }
+
+    pub(super) async fn tell_changes_in_order(&self, connection: &Connection) {
+        let _order = self.noting.lock().await;
+        self.tell_changes(connection);
     }
 
     /// Tells what has happened to the machine, all of it. The caller has `noting`.
@@ -98,14 +103,11 @@ impl Inner {
         }
     }
 
-    /// Writes the end of the box that `live` holds, once; false if that was done before.
-    pub(super) async fn note_end(&self, outcome: &Result<()>) -> bool {
-        let connection = self.live().connection.take_if(|c| c.has_ended());
-        let Some(connection) = connection else { return false };
-        {
-            let _order = self.noting.lock().await;
-            self.tell_changes(&connection);
-        }
+    /// Writes down the end of the run that a connection is of, once; false if that was done before.
+    pub(super) async fn note_end(&self, connection: &Connection, outcome: &Result<()>) -> bool {
+        let ended = |known: &mut Connection| known.is(connection) && known.has_ended();
+        let Some(connection) = self.live().connection.take_if(ended) else { return false };
+        self.tell_changes_in_order(&connection).await;
         let (run, box_dir) = (&connection.running().run, self.box_dir());
         let mut end = End { failed: outcome.is_err(), reason: None };
         let told = EndRecord::read(&box_dir, run);

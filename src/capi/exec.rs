@@ -300,9 +300,10 @@ pub unsafe extern "C" fn boxlite_exec_free(exec: *mut boxlite_exec) {
 /// Has callback called once when the command has ended and the output that has a callback has been
 /// delivered to its last byte; also if it has ended already. Who reads by boxlite_exec_read() sees
 /// the end of a stream there, and may read on after the exit.
-/// Output that nobody takes does not hold up the exit, but a command that fills it waits. A second
-/// call replaces a callback that was not called yet; NULL removes it. destroy frees user_data, see
-/// boxlite_destroy.
+/// Output that nobody takes does not hold up the exit, but a command that fills it waits; of a
+/// detached command, which does not wait, the exit comes after its output was taken or discarded
+/// (see boxlite_exec_discard()). A second call replaces a callback that was not called yet; NULL
+/// removes it. destroy frees user_data, see boxlite_destroy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_exec_on_exit(
     exec: *mut boxlite_exec,

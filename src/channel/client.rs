@@ -67,6 +67,9 @@ struct State {
     next: u64,
     requests: HashMap<u64, Pending>,
     execs: HashMap<u32, Arc<ExecStreams>>,
+    /// Of detached commands that were started here, by the supervisor's numbers. They end also if nobody
+    /// follows them.
+    watchers: HashMap<u32, Arc<dyn Watcher>>,
 }
 
 struct Pending {
@@ -153,6 +156,11 @@ impl Connection {
             Ok(Some(outcome)) => outcome.clone(),
             _ => Err(lost()),
         }
+    }
+
+    /// Whether this is another handle on the same connection.
+    pub fn is(&self, other: &Connection) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Whether the box has ended.
@@ -280,11 +288,14 @@ impl Connection {
         if self.running.version != VERSION && !matches!(op, request::Op::Shutdown(_)) {
             return Err(other_version(self.running.version));
         }
-        // A supervisor ends a machine that does not answer, and speaks for itself; nobody else's
-        // answers can be had.
+        // What a guest has to answer cannot be had of one that is silent. The supervisor speaks for
+        // itself, and waits for no machine for ever.
         let patience = match op {
-            request::Op::Shutdown(_) | request::Op::Stats(_) => &[Standing::Unsupervised][..],
-            _ => &[Standing::Unsupervised, Standing::Silent][..],
+            request::Op::Exec(_)
+            | request::Op::Signal(_)
+            | request::Op::Ping(_)
+            | request::Op::GuestStats(_) => &[Standing::Unsupervised, Standing::Silent][..],
+            _ => &[Standing::Unsupervised][..],
         };
         let size = Request { id: 0, op: Some(op.clone()) }.encoded_len();
         if size > MAX_REQUEST {
@@ -410,6 +421,11 @@ impl Shared {
             from_supervisor::Body::MainExited(exited) => {
                 self.pulse.changed(Change::MainExited(exited));
             }
+            from_supervisor::Body::DetachedExited(exited) => {
+                let watcher = self.lock().watchers.remove(&exited.exec);
+                let status = ExitStatus::of(exited.code, exited.signal);
+                watcher.iter().for_each(|w| w.ended(exited.exec, &Ok(status.clone())));
+            }
             from_supervisor::Body::Healthy(health) => self.pulse.changed(Change::Healthy(health)),
         }
         true
@@ -425,7 +441,12 @@ impl Shared {
         let started = answer.is_ok();
         if let (true, Some((exec, _))) = (started, &pending.exec) {
             let streams = self.lock().execs.get(exec).cloned();
-            streams.iter().for_each(|s| s.on_start(number));
+            if let Some(streams) = streams {
+                streams.on_start(number);
+                if let (Kind::Followed, Some(watcher)) = (streams.kind(), streams.watcher()) {
+                    self.lock().watchers.insert(number, watcher);
+                }
+            }
         }
         // Whoever asked for the exec no longer wants it: it may not run unobserved.
         if pending.answer.send(answer).is_err()
@@ -455,10 +476,7 @@ impl Shared {
         if !first {
             return;
         }
-        let (requests, execs) = {
-            let mut state = self.lock();
-            (std::mem::take(&mut state.requests), std::mem::take(&mut state.execs))
-        };
+        let State { requests, execs, watchers, .. } = std::mem::take(&mut *self.lock());
         drop(requests);
         for exec in execs.into_values() {
             let followed = replayed && exec.kind() == Kind::Followed && exec.number() != 0;
@@ -468,6 +486,7 @@ impl Shared {
                 _ => exec.on_exit(Err(why(&ended))),
             }
         }
+        watchers.into_iter().for_each(|(number, w)| w.ended(number, &Err(why(&ended))));
         self.over.send_replace(true);
     }
 }

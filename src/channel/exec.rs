@@ -335,6 +335,10 @@ impl ExecStreams {
     }
 
     /// From now on somebody hears of it.
+    pub(super) fn watcher(&self) -> Option<Arc<dyn Watcher>> {
+        self.watcher.get().cloned()
+    }
+
     pub(super) fn watch(&self, watcher: Arc<dyn Watcher>) {
         let _ = self.watcher.set(watcher);
     }

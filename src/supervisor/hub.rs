@@ -185,6 +185,7 @@ impl Hub {
         let failure = done.err().map(|error| {
             let kind = match error.code() {
                 Code::Timeout => FailureKind::Silent,
+                Code::InvalidState => FailureKind::State,
                 _ => FailureKind::Internal,
             };
             fail(kind, error.message())
@@ -522,7 +523,9 @@ impl Hub {
                 return Outcome::OwnEnded { exec: exited.exec, success };
             }
             MAIN => return Outcome::MainExited(exited),
-            _ if detached => {}
+            _ if detached => {
+                clients.send_all(&to_client(from_supervisor::Body::DetachedExited(exited)));
+            }
             client => {
                 let message = Exited { exec: route.name, ..exited };
                 clients.send(client, to_client(from_supervisor::Body::Exited(message)));

@@ -172,6 +172,12 @@ impl<M: Machine> Service<'_, M> {
         };
         match outcome {
             Outcome::Continue => {}
+            // It would not end in time, and be cut off.
+            Outcome::Halt { client, id, pause: true } if self.deadline.is_some() => {
+                let text = "the box is being stopped, and cannot be paused";
+                let refused = Err(Error::new(Code::InvalidState, text));
+                self.hub.answer(self.clients, client, id, refused);
+            }
             Outcome::Halt { client, id, pause } => {
                 let done = self.halt(pause).await;
                 self.hub.answer(self.clients, client, id, done);

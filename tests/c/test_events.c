@@ -420,6 +420,39 @@ static void a_main_process_is_told_with_its_box(boxlite_runtime *runtime)
     boxlite_runtime_free(other);
 }
 
+// Whoever started a detached command hears of its end, also without a handle on it.
+static void a_detached_command_that_nobody_follows_is_told(boxlite_runtime *runtime)
+{
+    static listener l;
+    boxlite_box *box = named(runtime, "forgotten");
+    start_box(box);
+    listen_to(runtime, &l, 0);
+    for (int i = 0; i < 2; i++) {
+        const char *scripts[] = {"until test -e /go; do sleep 0.1; done; exit 6", "sleep 600"};
+        boxlite_exec_options *options = shell(scripts[i]);
+        OK(boxlite_exec_options_set_detach(options, true, &error));
+        boxlite_exec_free(start_with(box, options));
+    }
+    uint32_t first = EXPECT(&l, BOXLITE_EVENT_EXEC_STARTED)->exec;
+    uint32_t second = EXPECT(&l, BOXLITE_EVENT_EXEC_STARTED)->exec;
+    CHECK(ends_with(box, "touch /go") == 0);
+    EXPECT(&l, BOXLITE_EVENT_EXEC_STARTED);
+    bool told = false;
+    for (int i = 0; i < 2; i++) {
+        const seen *s = EXPECT(&l, BOXLITE_EVENT_EXEC_ENDED);
+        told |= s->exec == first && s->code == 6;
+    }
+    CHECK(told);
+    CHECK(signal_machines(SIGKILL) == 1);
+    const seen *s = EXPECT(&l, BOXLITE_EVENT_EXEC_ENDED);
+    CHECK(s->exec == second && s->code == -1 && *s->text);
+    EXPECT(&l, BOXLITE_EVENT_BOX_FAILED);
+    remove_box(runtime, box);
+    EXPECT(&l, BOXLITE_EVENT_BOX_REMOVED);
+    nothing_more(runtime, &l);
+    stop_listening(&l);
+}
+
 static void why_a_box_stopped_by_itself_is_told(boxlite_runtime *runtime)
 {
     static listener l;
@@ -492,6 +525,7 @@ int main(void)
     no_end_is_lost_when_the_next_start_comes_at_once(runtime);
     who_does_not_answer_is_told(runtime);
     a_main_process_is_told_with_its_box(runtime);
+    a_detached_command_that_nobody_follows_is_told(runtime);
     why_a_box_stopped_by_itself_is_told(runtime);
     health_is_told_when_it_changes(runtime);
     a_subscription_keeps_its_runtime();

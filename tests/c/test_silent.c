@@ -84,6 +84,30 @@ static void a_supervisor_that_stands_still_is_noticed_and_killed_by_a_stop(boxli
     remove_box(runtime, box);
 }
 
+// A program that comes later hears nothing of such a supervisor at all.
+static void a_newcomer_can_stop_it_too(boxlite_runtime *runtime)
+{
+    boxlite_op *op;
+    boxlite_box *box = new_box(runtime), *same;
+    PRINTS(box, "echo kept > /file; sync; echo up", "up\n");
+    pid_t supervisor = supervisor_pid(box);
+    boxlite_runtime *other = open_runtime();
+    OK(boxlite_box_get(other, boxlite_box_id(box), &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_box(op, &same, &error));
+    boxlite_op_free(op);
+    CHECK(kill(supervisor, SIGSTOP) == 0);
+    OK(boxlite_box_stop(same, 0, &op, &error));
+    FAILS(boxlite_op_wait(op, 120000, &error), BOXLITE_TIMEOUT, "cut off");
+    boxlite_op_free(op);
+    EVENTUALLY(count_machines() == 0 && kill(supervisor, 0) != 0);
+    EVENTUALLY(status_of(same) == BOXLITE_BOX_FAILED && status_of(box) == BOXLITE_BOX_FAILED);
+    PRINTS(same, "cat /file", "kept\n");
+    boxlite_box_free(same);
+    boxlite_runtime_free(other);
+    remove_box(runtime, box);
+}
+
 // Whatever was asked of a machine that did not answer has failed, also if the machine does it later.
 static void a_pause_that_nobody_answered_is_undone(boxlite_runtime *runtime)
 {
@@ -140,6 +164,7 @@ int main(void)
     boxlite_runtime *runtime = open_runtime();
     a_machine_that_stands_still_is_noticed_and_goes_on(runtime);
     a_supervisor_that_stands_still_is_noticed_and_killed_by_a_stop(runtime);
+    a_newcomer_can_stop_it_too(runtime);
     a_pause_that_nobody_answered_is_undone(runtime);
     nobody_inside_stops_the_agent(runtime);
     close_runtime(runtime);

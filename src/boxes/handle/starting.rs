@@ -160,8 +160,11 @@ impl Started {
     /// From now on the box is somebody's, or its own if it is detached.
     async fn claim(mut self) -> Result<Connection> {
         if self.fresh.is_some() && self.inner.config.options.detach {
-            let detached = self.connection.detach().await;
-            detached.map_err(|e| e.or_object(&*self.inner.config.id))?;
+            match self.connection.detach().await {
+                // It was started, and is over: its main process was short.
+                Err(_) if self.connection.has_ended() && self.connection.ended().await.is_ok() => {}
+                detached => detached.map_err(|e| e.or_object(&*self.inner.config.id))?,
+            }
             failpoint::hit(Point::StartDetached);
         }
         self.fresh = None;
@@ -179,6 +182,7 @@ impl Started {
             let _ = tokio::time::timeout(ENDING_PATIENCE, ended).await;
         }
         let known = self.inner.live().connection.take();
+        self.inner.tell_changes_in_order(&self.connection).await;
         known.iter().for_each(Connection::close);
         supervisor.end().await;
         self.inner.note(&self.connection.running().run, ended(&Ok(()))).await;
