@@ -133,6 +133,37 @@ static void another_program_resumes_it(boxlite_runtime *runtime)
     remove_box(runtime, box);
 }
 
+// It could not end in time, and would be cut off.
+static void one_that_is_being_stopped_is_not_paused(boxlite_runtime *runtime)
+{
+    boxlite_op *op, *stop;
+    boxlite_box *box = new_box(runtime), *same;
+    boxlite_runtime *other = open_runtime();
+    boxlite_exec *exec = start(box, "trap 'sleep 3; exit' TERM; touch /waits; while :; do sleep 0.1; done");
+    PRINTS(box, "until test -e /waits; do sleep 0.1; done; echo waits", "waits\n");
+    OK(boxlite_box_get(other, boxlite_box_id(box), &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_box(op, &same, &error));
+    boxlite_op_free(op);
+    PRINTS(same, "echo connected", "connected\n");
+    OK(boxlite_box_stop(box, 30000, &stop, &error));
+    boxlite_status paused;
+    do {
+        OK(boxlite_box_pause(same, &op, &error));
+        paused = boxlite_op_wait(op, 60000, &error);
+        boxlite_op_free(op);
+    } while (paused == BOXLITE_OK);
+    CHECK(paused == BOXLITE_INVALID_STATE && strstr(boxlite_error_message(error), "being stopped"));
+    boxlite_error_free(error);
+    error = NULL;
+    wait_op(stop);
+    CHECK(status_of(box) == BOXLITE_BOX_STOPPED);
+    boxlite_exec_free(exec);
+    boxlite_box_free(same);
+    boxlite_runtime_free(other);
+    remove_box(runtime, box);
+}
+
 static const program programs[] = {{"resume_it", resume_it}, {NULL, NULL}};
 
 int main(int argc, char **argv)
@@ -144,6 +175,7 @@ int main(int argc, char **argv)
     it_knows_what_time_it_is(runtime);
     it_is_stopped_and_removed_as_any(runtime);
     another_program_resumes_it(runtime);
+    one_that_is_being_stopped_is_not_paused(runtime);
     close_runtime(runtime);
     return 0;
 }
