@@ -335,10 +335,13 @@ impl Inner {
                 .retryable(true)
         })?;
         let own_id = id.to_owned();
-        let stored = self.context.blocking(move |context| truth::read(context, &own_id)).await?;
+        // A row that cannot be read keeps nobody from the box itself.
+        let stored = self.context.blocking(move |context| truth::read(context, &own_id)).await;
         // While it is being started it says nothing: that may take as long as a template and a boot.
-        let limit = match stored.status {
-            Status::Starting => 2 * Duration::from_millis(self.config.options.start_timeout_ms),
+        let limit = match stored {
+            Ok(BoxState { status: Status::Starting, .. }) => {
+                2 * Duration::from_millis(self.config.options.start_timeout_ms)
+            }
             _ => Duration::ZERO,
         };
         let box_dir = self.box_dir();
