@@ -200,6 +200,23 @@ static void an_end_that_nobody_saw_is_not_made_up(boxlite_runtime *runtime)
     remove_box(runtime, box);
 }
 
+// It may be over before its box was let go of.
+static void a_short_one_of_a_detached_box_is_a_start_all_the_same(boxlite_runtime *runtime)
+{
+    const char *argv[] = {"true"};
+    boxlite_box_options *options;
+    OK(boxlite_box_options_new(image("busybox"), &options, &error));
+    OK(boxlite_box_options_set_detach(options, true, &error));
+    OK(boxlite_box_options_set_main(options, argv, 1, &error));
+    boxlite_box *box = create_box(runtime, options);
+    for (int i = 0; i < 5; i++) {
+        start_box(box);
+        EVENTUALLY(status_of(box) == BOXLITE_BOX_STOPPED);
+        check_end(box, 0, 0);
+    }
+    remove_box(runtime, box);
+}
+
 static void a_box_has_none_unless_asked(boxlite_runtime *runtime)
 {
     boxlite_op *op;
@@ -221,6 +238,7 @@ int main(void)
     much_output_of_a_box_that_ends_is_read_to_its_last_byte(runtime);
     one_that_cannot_be_run_fails_the_start(runtime);
     an_end_that_nobody_saw_is_not_made_up(runtime);
+    a_short_one_of_a_detached_box_is_a_start_all_the_same(runtime);
     a_box_has_none_unless_asked(runtime);
     close_runtime(runtime);
     return 0;
