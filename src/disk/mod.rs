@@ -1,5 +1,5 @@
-//! Disks: ext4 file systems written from an in-memory tree, qcow2 overlays, and files that
-//! appear whole or not at all.
+//! Disks: ext4 file systems written from an in-memory tree, qcow2 overlays, qcow2 files
+//! of strangers, and files that appear whole or not at all.
 //!
 //! Everything here works on plain files as an ordinary user. It must never mount, never run
 //! another program, and never leave half a file under a final name.
@@ -7,3 +7,4 @@
 pub mod durable;
 pub mod ext4;
 pub mod overlay;
+pub mod qcow2;

@@ -1,0 +1,1 @@
+//! Tests of headers, tables and reference counts that are made by hand.
