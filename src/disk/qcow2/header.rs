@@ -29,6 +29,8 @@ const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 /// The autoclear feature that says that bitmaps are up to date.
 const BITMAPS: u64 = 1;
+/// The one that says that another file can be read without this one.
+const RAW_EXTERNAL_DATA: u64 = 1 << 1;
 
 const END_OF_EXTENSIONS: u32 = 0;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
@@ -202,13 +204,24 @@ fn parse(cluster: &[u8], cluster_bits: u32, file_length: u64) -> Result<Header> 
         _ => (field64(72), field32(96), header_length(field32(100), cluster)?),
     };
     check_features(features, field32(32), field32(60))?;
+    let autoclear = if version == 2 { 0 } else { field64(88) };
+    if autoclear & RAW_EXTERNAL_DATA != 0 {
+        return Err(damaged(
+            "the mark of raw data in another file, which there is none of,",
+            "set",
+        ));
+    }
+    // Without snapshots it says nothing, but QEMU refuses one that is impossible.
+    let snapshots = field64(64);
+    if snapshots > i64::MAX as u64 || !snapshots.is_multiple_of(1 << cluster_bits) {
+        return Err(damaged("the offset of the snapshot table", format!("{snapshots:#x}")));
+    }
     let compression = compression(cluster, features, header_length)?;
     let backing = backing(cluster, field64(8), field32(16))?;
     let name_at = field64(8) as usize;
     // Extensions end where the backing file's name starts; `backing` has checked where that is.
     let end = if name_at == 0 { cluster.len() } else { name_at };
     let extensions = extensions(cluster.get(..end).unwrap_or(cluster), header_length)?;
-    let autoclear = if version == 2 { 0 } else { field64(88) };
     let header = Header {
         version,
         cluster_bits,
@@ -310,9 +323,6 @@ struct Extensions {
 fn extensions(header: &[u8], mut at: usize) -> Result<Extensions> {
     let mut found = Extensions::default();
     while let (Some(kind), Some(length)) = (get32(header, at), get32(header, at + 4)) {
-        if kind == END_OF_EXTENSIONS {
-            return Ok(found);
-        }
         let start = at + 8;
         let data = start.checked_add(length as usize).and_then(|end| header.get(start..end));
         let Some(data) = data else {
@@ -320,6 +330,7 @@ fn extensions(header: &[u8], mut at: usize) -> Result<Extensions> {
             return Err(damaged(format!("the length of header extension {kind:#x}"), found));
         };
         match kind {
+            END_OF_EXTENSIONS => return Ok(found),
             BACKING_FORMAT if data.len() >= BACKING_FORMAT_ROOM => {
                 let found = format!("a name of {length} bytes");
                 return Err(damaged("the backing file's format", found));

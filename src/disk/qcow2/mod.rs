@@ -51,9 +51,9 @@ pub use write::Stream;
 
 use crate::error::{Code, Error, Result};
 
-/// The most extents of one file, and the most pieces of a chain: what bounds memory. A disk of 1 TiB
-/// of which no two clusters of 64 KiB lie one behind the other has as many.
-pub(crate) const MAX_EXTENTS: usize = 1 << 24;
+/// The most extents of one file, and the most pieces of a chain: what bounds memory. A disk of
+/// 256 GiB of which no two clusters of 64 KiB lie one behind the other has as many.
+pub(crate) const MAX_EXTENTS: usize = 1 << 22;
 
 /// The most bytes of second-level tables, and of reference count blocks, that one file may have:
 /// what bounds time. Enough for 8 TiB in clusters of 64 KiB.

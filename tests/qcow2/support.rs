@@ -73,9 +73,11 @@ impl Disks {
         std::fs::read(self.path("flat.raw")).unwrap()
     }
 
-    /// Writes random patterns with qemu-io: data, zeros, discards, and compressed clusters.
+    /// Writes random patterns with qemu-io: compressed clusters, then data, zeros and discards.
+    ///
+    /// Not mixed: compressed writes behind a discard have QEMU 7.2 use clusters twice.
     pub fn scribble(&self, name: &str, disk: &Shape, random: &mut Random) {
-        let mut args = vec!["-f".to_owned(), disk.format().to_owned()];
+        let (mut packed, mut plain) = (Vec::new(), Vec::new());
         for _ in 0..disk.writes {
             let pattern = random.below(255) + 1;
             let sectors = disk.size / 512;
@@ -85,22 +87,24 @@ impl Disks {
             // Compressed writes are of whole clusters.
             let cluster = disk.cluster.max(512);
             let (whole, clusters) = (start / cluster * cluster, length.next_multiple_of(cluster));
-            let command = match random.below(8) {
-                0 => format!("write -z {start} {length}"),
-                1 => format!("discard {start} {length}"),
-                2 => format!("write -z -u {start} {length}"),
+            match random.below(8) {
+                0 => plain.push(format!("write -z {start} {length}")),
+                1 => plain.push(format!("discard {start} {length}")),
+                2 => plain.push(format!("write -z -u {start} {length}")),
                 3..6 if disk.compress && whole + clusters <= disk.size => {
-                    format!("write -c -P {pattern} {whole} {clusters}")
+                    packed.push(format!("write -c -P {pattern} {whole} {clusters}"));
                 }
-                _ => format!("write -P {pattern} {start} {length}"),
-            };
-            args.extend(["-c".to_owned(), command]);
+                _ => plain.push(format!("write -P {pattern} {start} {length}")),
+            }
         }
-        args.push(name.to_owned());
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        // Compressed writes to what is there already fail; the others do not mind.
-        let told = self.outcome("qemu-io", &args).stdout;
-        assert!(String::from_utf8_lossy(&told).contains("wrote "), "{args:?}");
+        for commands in [packed, plain].iter().filter(|commands| !commands.is_empty()) {
+            let mut args = vec!["-f", disk.format()];
+            args.extend(commands.iter().flat_map(|command| ["-c", command]));
+            args.push(name);
+            // Compressed writes to what is there already fail; the others do not mind.
+            let told = self.outcome("qemu-io", &args).stdout;
+            assert!(String::from_utf8_lossy(&told).contains("wrote "), "{args:?}");
+        }
     }
 
     /// Makes a disk file: on a backing file, if there is one.
