@@ -1,7 +1,7 @@
 //! Where a qcow2 file holds which bytes of its disk.
 //!
 //! Each table is read once, and each cluster that is named counted as used: work and memory are
-//! bounded by [`MAX_TABLE_BYTES`](super::MAX_TABLE_BYTES) of tables and
+//! bounded by [`MAX_TABLE_BYTES`] of tables and
 //! [`MAX_EXTENTS`](super::MAX_EXTENTS) extents of 40 bytes, and by as many claims of 24.
 
 use std::fs::File;

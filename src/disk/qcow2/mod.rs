@@ -6,7 +6,7 @@
 //! | `entry` | what one entry of a table means |
 //! | `claims` | which clusters are used by what, so that none is used twice |
 //! | [`map`] | where a file holds which bytes of the disk |
-//! | [`check`] | the same walk, and whether the reference counts are right |
+//! | [`mod@check`] | the same walk, and whether the reference counts are right |
 //! | `pieces` | the maps of a chain of files made one |
 //! | `decode` | compressed clusters |
 //! | [`read`] | the bytes of a chain |
@@ -53,11 +53,11 @@ use crate::error::{Code, Error, Result};
 
 /// The most extents of one file, and the most pieces of a chain: what bounds memory. A disk of
 /// 256 GiB of which no two clusters of 64 KiB lie one behind the other has as many.
-pub(crate) const MAX_EXTENTS: usize = 1 << 22;
+pub const MAX_EXTENTS: usize = 1 << 22;
 
 /// The most bytes of second-level tables, and of reference count blocks, that one file may have:
 /// what bounds time. Enough for 8 TiB in clusters of 64 KiB.
-pub(crate) const MAX_TABLE_BYTES: u64 = 1 << 30;
+pub const MAX_TABLE_BYTES: u64 = 1 << 30;
 
 /// The largest first-level table, as with QEMU.
 const MAX_L1_BYTES: u64 = 32 << 20;

@@ -150,8 +150,10 @@ mod tests {
         Extent { guest, length, kind: ExtentKind::Zero }
     }
 
-    /// Each as its start, its length, and its layer with its offset there.
-    fn told(pieces: &[Piece]) -> Vec<(u64, u64, Option<(usize, u64)>)> {
+    /// A piece's start, its length, and its layer with its offset there.
+    type Told = (u64, u64, Option<(usize, u64)>);
+
+    fn told(pieces: &[Piece]) -> Vec<Told> {
         let content = |piece: &Piece| match piece.content {
             Content::Data { layer, host } => Some((layer, host)),
             _ => None,
