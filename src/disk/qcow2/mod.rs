@@ -10,7 +10,7 @@
 //! | `pieces` | the maps of a chain of files made one |
 //! | `decode` | compressed clusters |
 //! | [`read`] | the bytes of a chain |
-//! | `layout`, [`write`] | a new file as a stream of bytes of known length |
+//! | `layout`, [`mod@write`] | a new file as a stream of bytes of known length |
 //!
 //! The format is described in QEMU's `docs/interop/qcow2.txt`. Entries of tables are taken apart by
 //! `qcow2-rs`. What of it is not sound for files of strangers, and done here instead:
