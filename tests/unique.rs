@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use boxlite::Result;
 use boxlite::channel::guest::Session;
+use boxlite::disk::chain::Chain;
 use boxlite::disk::overlay::{self, DiskFormat};
 use boxlite::engine::qemu::{self, Qemu};
 use boxlite::engine::{
@@ -73,7 +74,7 @@ fn machine(libexec: &Path, directory: &Path, disk: PathBuf, disks: bool) -> Mach
         binary: qemu::find_binary().unwrap(),
         kernel: libexec.join("vmlinux"),
         initramfs: libexec.join("initramfs"),
-        disk: Disk::Image(disk),
+        disk: Disk::Image(Chain::resolve(directory, &disk).unwrap()),
         texts: vec![],
         logs: None,
         // The clock is slowed down under translation only.

@@ -18,8 +18,9 @@ use super::identity;
 use super::remove::{self, CREATE};
 use super::state::BoxState;
 use super::{BoxOptions, Observer, Progress};
+use crate::disk::chain::named_from;
 use crate::disk::durable::sync_directory;
-use crate::disk::overlay::{self, DiskFormat};
+use crate::disk::overlay::{self, DiskFormat, RawBase};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
 use crate::image::{DiskCache, Image, Resolver};
@@ -95,16 +96,19 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// The disk of an image, made if need be, and its size in bytes.
+/// The disk of an image, made if need be, as disks of boxes are on it.
 pub fn base_disk(
     context: &Context,
     reference: &str,
     size_mib: u64,
     cancelled: &dyn Fn() -> bool,
-) -> Result<(PathBuf, u64)> {
+) -> Result<RawBase> {
     let creation = Creation { context, observer: None, cancelled };
     let image = creation.resolve(reference)?;
-    Ok((creation.base_disk(&image, size_mib)?, size_mib * MIB))
+    let path = creation.base_disk(&image, size_mib)?;
+    // They all have their place at the same depth.
+    let named = named_from(&context.home.disk("any"), &path);
+    Ok(RawBase { path, named, virtual_size: size_mib * MIB })
 }
 
 struct Creation<'a> {
@@ -187,7 +191,8 @@ impl Creation<'_> {
         self.context.home.make_box(&id)?;
         failpoint::hit(Point::CreateDirectory);
         let size = options.disk_size_mib * MIB;
-        overlay::create(&self.context.home.disk(&id), base, DiskFormat::Raw, size)?;
+        let disk = self.context.home.disk(&id);
+        overlay::create(&disk, &named_from(&disk, base), DiskFormat::Raw, size)?;
         failpoint::hit(Point::CreateDisk);
         let config = configure(&id, options, image)?;
         let state = BoxState::new().to_row(&id)?;

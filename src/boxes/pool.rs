@@ -22,7 +22,7 @@ use super::options::PoolOptions;
 use super::start::{self, Supervisor};
 use super::{admission, create};
 use crate::channel::client;
-use crate::disk::overlay::{self, OverlayInfo};
+use crate::disk::overlay::{self, RawBase};
 use crate::engine::{Disk, MachineSpec};
 use crate::error::{Code, Error, Result};
 
@@ -82,7 +82,7 @@ impl Pool {
         // Looked at once, however many wait, and only if one of them wants to know. A disk that cannot
         // be read fits none, and is an error when the box starts.
         let fresh = LazyCell::new(|| match &wanted.disk {
-            Disk::Image(path) => overlay::untouched(path).ok().flatten(),
+            Disk::Image(chain) => overlay::untouched(chain).ok().flatten(),
             _ => None,
         });
         let mut taken = None;
@@ -188,8 +188,7 @@ async fn park(context: &Arc<Context>) -> Result<Parked> {
         let mut spec = start::machine(context, *cpus, *memory_mib)?;
         if let Some((reference, size_mib)) = image {
             let closed = || context.pool.state.borrow().closed;
-            let (backing, bytes) = create::base_disk(context, reference, *size_mib, &closed)?;
-            spec.disk = Disk::LaterOver { backing, bytes };
+            spec.disk = Disk::LaterOver(create::base_disk(context, reference, *size_mib, &closed)?);
         }
         Ok(spec)
     });
@@ -217,11 +216,7 @@ async fn park(context: &Arc<Context>) -> Result<Parked> {
 
 impl Parked {
     /// Whether it is what a box would be given whose disk, if nobody has written to it, is `fresh`.
-    fn fits<'a>(
-        &self,
-        wanted: &MachineSpec,
-        fresh: impl FnOnce() -> Option<&'a OverlayInfo>,
-    ) -> bool {
+    fn fits<'a>(&self, wanted: &MachineSpec, fresh: impl FnOnce() -> Option<&'a RawBase>) -> bool {
         let ours = &self.spec;
         let comparable = MachineSpec {
             disk: ours.disk.clone(),
@@ -232,9 +227,7 @@ impl Parked {
         };
         *ours == comparable
             && match &ours.disk {
-                Disk::LaterOver { backing, bytes } => {
-                    fresh() == Some(&OverlayInfo::over_raw(backing, *bytes))
-                }
+                Disk::LaterOver(base) => fresh() == Some(base),
                 _ => true,
             }
     }

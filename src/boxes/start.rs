@@ -22,6 +22,7 @@ use super::pool::Parked;
 use super::remove::released;
 use super::{Observer, Progress};
 use crate::channel::client::{Connection, Opening};
+use crate::disk::chain::Chain;
 use crate::engine::{Disk, MachineSpec, qemu};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
@@ -197,6 +198,8 @@ pub fn machine(context: &Context, cpus: u32, memory_mib: u32) -> Result<MachineS
 fn specify(context: &Context, config: &BoxConfig, run: &str) -> Result<LaunchSpec> {
     let options = &config.options;
     let box_dir = context.home.of_box(&config.id);
+    let disk = Chain::resolve(context.home.root(), &context.home.disk(&config.id))
+        .map_err(|e| e.or_object(&*config.id))?;
     let machine = machine(context, options.cpus, options.memory_mib)?;
     let identity = Identity::of(config);
     let health = exec::health(config, &identity.hostname)?;
@@ -204,7 +207,7 @@ fn specify(context: &Context, config: &BoxConfig, run: &str) -> Result<LaunchSpe
         box_id: config.id.clone(),
         run: run.to_owned(),
         machine: MachineSpec {
-            disk: Disk::Image(context.home.disk(&config.id)),
+            disk: Disk::Image(disk),
             texts: identity.texts(),
             logs: Some(box_dir.join("logs")),
             boot_timeout: Duration::from_millis(options.start_timeout_ms),

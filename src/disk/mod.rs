@@ -4,6 +4,7 @@
 //! Everything here works on plain files as an ordinary user. It must never mount, never run
 //! another program, and never leave half a file under a final name.
 
+pub mod chain;
 pub mod durable;
 pub mod ext4;
 pub mod overlay;

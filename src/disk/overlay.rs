@@ -11,7 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use qcow2_rs::meta::Qcow2Header;
+use serde::{Deserialize, Serialize};
 
+use super::chain::Chain;
 use super::durable::{self, IfExists, PendingFile};
 use crate::error::{Code, Error, Result};
 
@@ -21,6 +23,8 @@ pub const MAX_BACKING_PATH: usize = 1023;
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: usize = 1 << CLUSTER_BITS;
 const HEADER: usize = 104;
+/// That of version 2.
+const HEADER_OF_2: usize = 72;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const END_OF_EXTENSIONS: u32 = 0;
 const FEATURE_NAMES: u32 = 0x6803_f857;
@@ -38,7 +42,8 @@ const MAX_L1_BYTES: u64 = 32 << 20;
 
 /// The format of a backing file. It is always named: guessing would let a guest that writes a
 /// qcow2 header into a raw disk name files of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DiskFormat {
     /// Plain bytes.
     Raw,
@@ -67,18 +72,30 @@ pub struct OverlayInfo {
     pub backing_format: Option<String>,
 }
 
-impl OverlayInfo {
-    /// What an overlay on a raw file says.
-    pub fn over_raw(backing: &Path, virtual_size: u64) -> OverlayInfo {
+/// A raw file that empty overlays are on, and what they say of it: all that is alike are the same disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawBase {
+    /// Absolute.
+    pub path: PathBuf,
+    /// How the overlays name it.
+    pub named: PathBuf,
+    /// Bytes that the guest sees.
+    pub virtual_size: u64,
+}
+
+impl RawBase {
+    /// What an overlay on it says.
+    pub fn info(&self) -> OverlayInfo {
         OverlayInfo {
-            virtual_size,
-            backing_path: Some(backing.to_owned()),
+            virtual_size: self.virtual_size,
+            backing_path: Some(self.named.clone()),
             backing_format: Some(DiskFormat::Raw.name().to_owned()),
         }
     }
 }
 
-/// Creates an empty overlay of `virtual_size` bytes at `path`, on `backing`.
+/// Creates an empty overlay of `virtual_size` bytes at `path`, on what it is to name `backing`: best
+/// relative to its directory ([`super::chain::named_from`]).
 ///
 /// The file is complete and durable when this returns. An existing file is
 /// [`Code::AlreadyExists`] and left alone.
@@ -106,41 +123,35 @@ fn empty(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<(Vec<u
     Ok((start, clusters * CLUSTER as u64))
 }
 
-/// What an overlay says about itself that is on a raw file with an absolute path, and as [`create`]
-/// left it: nobody has opened it to write since. None for any other.
-pub fn untouched(path: &Path) -> Result<Option<OverlayInfo>> {
-    let info = info(path)?;
-    let Some(backing) = info.backing_path.as_deref().filter(|path| path.is_absolute()) else {
+/// What a disk is on that is on a raw file, and whose overlay is as [`create`] left it: nobody has
+/// opened it to write since. None for any other.
+pub fn untouched(disk: &Chain) -> Result<Option<RawBase>> {
+    let [top, base] = &disk.links[..] else { return Ok(None) };
+    if base.format != DiskFormat::Raw {
         return Ok(None);
-    };
-    let Ok((start, length)) = empty(backing, DiskFormat::Raw, info.virtual_size) else {
+    }
+    let path = &top.path;
+    let info = info(path)?;
+    let Some(named) = info.backing_path else { return Ok(None) };
+    let Ok((start, length)) = empty(&named, DiskFormat::Raw, info.virtual_size) else {
         return Ok(None);
     };
     let read = || {
         let file = File::open(path)?;
         if file.metadata()?.len() != length {
-            return Ok(None);
+            return Ok(false);
         }
         // The tables of the largest disk have 32 MiB.
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, 0)?;
         let (found, rest) = bytes.split_at(start.len());
-        Ok((found == start && rest.iter().all(|byte| *byte == 0)).then(|| info.clone()))
+        Ok(found == start && rest.iter().all(|byte| *byte == 0))
     };
-    read().map_err(|e: std::io::Error| {
+    let is_empty = read().map_err(|e: std::io::Error| {
         Error::io(Code::Storage, format!("read {}", path.display()), &e)
-    })
-}
-
-/// Makes sure that the overlay at `path` can be opened, and the file that it is on.
-pub fn check(path: &Path) -> Result<()> {
-    let info = info(path)?;
-    let Some(backing) = info.backing_path else { return Ok(()) };
-    let backing = path.parent().unwrap_or(Path::new(".")).join(backing);
-    File::open(&backing).map(drop).map_err(|e| {
-        let what = format!("open {}, which {} is based on", backing.display(), path.display());
-        Error::io(Code::Storage, what, &e)
-    })
+    })?;
+    let virtual_size = info.virtual_size;
+    Ok(is_empty.then(|| RawBase { path: base.path.clone(), named, virtual_size }))
 }
 
 /// Has the file at `path` be these bytes, which are an overlay, from now on: all of them or none.
@@ -155,18 +166,99 @@ pub fn replace(path: &Path, overlay: &[u8]) -> Result<()> {
 
 /// Reads what the qcow2 file at `path` says. The file may be anything: it is not trusted.
 pub fn info(path: &Path) -> Result<OverlayInfo> {
+    let file = File::open(path)
+        .map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))?;
+    info_of(&file, path)
+}
+
+/// As [`info`], for an open file.
+pub fn info_of(file: &File, path: &Path) -> Result<OverlayInfo> {
+    parse(&mut first_cluster(file, path)?).map_err(|why| bad(path, &why))
+}
+
+/// The cluster with the header, or as much of it as the file has.
+fn first_cluster(file: &File, path: &Path) -> Result<Vec<u8>> {
     let failed =
         |e: &std::io::Error| Error::io(Code::Storage, format!("read {}", path.display()), e);
-    let file = File::open(path).map_err(|e| failed(&e))?;
     // The header ends with the first cluster, which has at most 2 MiB.
     let mut start = vec![0u8; HEADER];
-    let read = read_up_to(&file, &mut start).map_err(|e| failed(&e))?;
+    let read = read_up_to(file, &mut start).map_err(|e| failed(&e))?;
     start.truncate(read);
     let cluster = cluster_size(&start).map_err(|why| bad(path, why))?;
     let mut buffer = vec![0u8; cluster];
-    let read = read_up_to(&file, &mut buffer).map_err(|e| failed(&e))?;
+    let read = read_up_to(file, &mut buffer).map_err(|e| failed(&e))?;
     buffer.truncate(read);
-    parse(&mut buffer).map_err(|why| bad(path, &why))
+    Ok(buffer)
+}
+
+/// Has the qcow2 file at `path` name another file as the one that it is on, with its format. Nothing
+/// else changes, and it is durable when this returns; what the guest sees is the same only if that file
+/// says the same. Nobody may have it open to write.
+///
+/// The names of all files that we make end within the header's first 512 bytes, which a disk writes
+/// whole or not at all.
+pub fn set_backing(path: &Path, backing: &Path, format: DiskFormat) -> Result<()> {
+    let failed = |what: &str, e: &std::io::Error| {
+        Error::io(Code::Storage, format!("{what} {}", path.display()), e)
+    };
+    let file = File::options().read(true).write(true).open(path);
+    let file = file.map_err(|e| failed("open", &e))?;
+    let old = first_cluster(&file, path)?;
+    let info = parse(&mut old.clone()).map_err(|why| bad(path, &why))?;
+    let named = |info: &OverlayInfo| {
+        info.backing_path.as_deref() == Some(backing)
+            && info.backing_format.as_deref() == Some(format.name())
+    };
+    if named(&info) {
+        return Ok(());
+    }
+    check_name(backing)?;
+    let new = with_backing(&old, backing, format).map_err(|why| bad(path, &why))?;
+    let read = parse(&mut new.clone()).map_err(|why| bad(path, &why))?;
+    if !named(&read) || read.virtual_size != info.virtual_size {
+        return Err(Error::new(Code::Internal, "the header of an overlay does not read back"));
+    }
+    // One write, of no more than what changes.
+    let end = (0..new.len()).rev().find(|at| old.get(*at) != new.get(*at)).map_or(0, |at| at + 1);
+    file.write_all_at(&new[..end], 0).map_err(|e| failed("write", &e))?;
+    file.sync_all().map_err(|e| failed("sync", &e))
+}
+
+/// The first cluster with another name for the backing file, all else in it as it is.
+fn with_backing(old: &[u8], backing: &Path, format: DiskFormat) -> Result<Vec<u8>, String> {
+    let cluster = cluster_size(old)?;
+    let at = match get32(old, 4) {
+        Some(2) => HEADER_OF_2,
+        _ => get32(old, 100).unwrap_or(0) as usize,
+    };
+    let mut new = old.get(..at).ok_or("its header length is impossible")?.to_vec();
+    // What follows is copied, but for what it says of the old file.
+    for (kind, data) in extensions(old, at)? {
+        if kind != BACKING_FORMAT {
+            extend(&mut new, kind, data);
+        }
+    }
+    extend(&mut new, BACKING_FORMAT, format.name().as_bytes());
+    extend(&mut new, END_OF_EXTENSIONS, &[]);
+    let name_at = new.len();
+    let name = backing.as_os_str().as_bytes();
+    new.extend(name);
+    if new.len() > cluster {
+        return Err("its first cluster has no room for the name of its backing file".to_owned());
+    }
+    put64(&mut new, 8, name_at as u64);
+    put32(&mut new, 16, name.len() as u32);
+    // The old name may have been longer. A file may end within its first cluster.
+    new.resize(new.len().max(old.len()), 0);
+    Ok(new)
+}
+
+/// Appends an extension of the header.
+fn extend(header: &mut Vec<u8>, kind: u32, data: &[u8]) {
+    header.extend(kind.to_be_bytes());
+    header.extend((data.len() as u32).to_be_bytes());
+    header.extend(data);
+    header.resize(header.len().next_multiple_of(8), 0);
 }
 
 /// Reads what a qcow2 file says whose bytes these are.
@@ -182,7 +274,8 @@ fn bad(path: &Path, why: &str) -> Error {
     Error::new(Code::Storage, message)
 }
 
-fn header(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<Vec<u8>> {
+/// Makes sure that a path can be stored, and means to others what it means here.
+fn check_name(backing: &Path) -> Result<()> {
     let backing = backing.as_os_str().as_bytes();
     let invalid = |message: String| Err(Error::new(Code::InvalidArgument, message));
     if backing.is_empty() || backing.len() > MAX_BACKING_PATH {
@@ -195,9 +288,16 @@ fn header(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<Vec<u
         return invalid("the path of a backing file is not UTF-8".to_owned());
     }
     // QEMU would take what is before a colon for a protocol, "json:" and others.
-    if !backing.starts_with(b"/") && backing.contains(&b':') {
-        return invalid("a relative path of a backing file must not have a colon".to_owned());
+    if backing.iter().find(|b| b":/".contains(b)) == Some(&b':') {
+        return invalid("a path of a backing file must not begin as a protocol does".to_owned());
     }
+    Ok(())
+}
+
+fn header(backing: &Path, format: DiskFormat, virtual_size: u64) -> Result<Vec<u8>> {
+    check_name(backing)?;
+    let backing = backing.as_os_str().as_bytes();
+    let invalid = |message: String| Err(Error::new(Code::InvalidArgument, message));
     let entries = virtual_size.div_ceil(BYTES_PER_L1_ENTRY);
     if virtual_size == 0 || !virtual_size.is_multiple_of(512) || entries * 8 > MAX_L1_BYTES {
         return invalid(format!(
@@ -283,10 +383,10 @@ fn parse(cluster: &mut Vec<u8>) -> Result<OverlayInfo, String> {
     cluster.resize(size.max(HEADER + 8), 0);
     if get32(cluster, 4) == Some(2) {
         // Version 2 has a shorter header; what follows is not fields but extensions.
-        cluster.splice(72..72, [0; HEADER - 72]);
+        cluster.splice(HEADER_OF_2..HEADER_OF_2, [0; HEADER - HEADER_OF_2]);
         let name_at = get64(cluster, 8).unwrap_or(0);
         if name_at != 0 {
-            let moved = name_at.checked_add(HEADER as u64 - 72);
+            let moved = name_at.checked_add((HEADER - HEADER_OF_2) as u64);
             put64(cluster, 8, moved.ok_or("its backing file's name is out of bounds")?);
         }
         put32(cluster, 100, HEADER as u32);
@@ -296,7 +396,7 @@ fn parse(cluster: &mut Vec<u8>) -> Result<OverlayInfo, String> {
     if header_len < HEADER || !header_len.is_multiple_of(8) || header_len > size {
         return Err("its header length is impossible".to_owned());
     }
-    check_extensions(cluster, header_len)?;
+    extensions(cluster, header_len)?;
     let features = get64(cluster, 72).unwrap_or(0);
     put64(cluster, 72, features & !HARMLESS_FEATURES);
     let parsed = Qcow2Header::from_buf(cluster).map_err(|e| e.to_string())?;
@@ -308,23 +408,23 @@ fn parse(cluster: &mut Vec<u8>) -> Result<OverlayInfo, String> {
     })
 }
 
-/// Walks the extensions; each must end within the cluster, and there must be an end.
-fn check_extensions(cluster: &[u8], mut at: usize) -> Result<(), String> {
+/// The extensions, with what they hold; each must end within the cluster, and there must be an end.
+fn extensions(cluster: &[u8], mut at: usize) -> Result<Vec<(u32, &[u8])>, String> {
     const BAD: &str = "its header extensions are out of bounds";
+    let mut found = Vec::new();
     loop {
         let kind = get32(cluster, at).ok_or(BAD)?;
         let len = get32(cluster, at + 4).ok_or(BAD)? as usize;
         if kind == END_OF_EXTENSIONS {
             // The parser reads the data of the end as well.
-            return if len == 0 { Ok(()) } else { Err(BAD.to_owned()) };
+            return if len == 0 { Ok(found) } else { Err(BAD.to_owned()) };
         }
         if kind == FEATURE_NAMES && !len.is_multiple_of(FEATURE_NAME) {
             return Err(BAD.to_owned());
         }
-        at = at.checked_add(8 + len).ok_or(BAD)?.next_multiple_of(8);
-        if at > cluster.len() {
-            return Err(BAD.to_owned());
-        }
+        let data = cluster.get(at + 8..).and_then(|rest| rest.get(..len)).ok_or(BAD)?;
+        found.push((kind, data));
+        at = (at + 8 + len).next_multiple_of(8);
     }
 }
 
@@ -402,44 +502,96 @@ mod tests {
     #[test]
     fn an_overlay_is_untouched_until_anything_in_it_changes() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("disk.qcow2");
-        let make = |format, size| {
+        let root = directory.path().canonicalize().unwrap();
+        let (path, base) = (root.join("disk.qcow2"), root.join("base"));
+        std::fs::write(&base, b"").unwrap();
+        create(&root.join("other"), Path::new("base"), DiskFormat::Raw, 1 << 20).unwrap();
+        let make = |named: &str, format, size| {
             let _ = std::fs::remove_file(&path);
-            create(&path, Path::new("/base"), format, size).unwrap();
+            create(&path, Path::new(named), format, size).unwrap();
         };
-        for size in [1 << 20, 10 << 30, 1 << 40] {
-            make(DiskFormat::Raw, size);
-            assert_eq!(untouched(&path).unwrap(), Some(info(&path).unwrap()));
+        let look = || untouched(&Chain::resolve(&root, &path).unwrap());
+        for virtual_size in [1 << 20, 10 << 30, 1 << 40] {
+            make("base", DiskFormat::Raw, virtual_size);
+            let found = look().unwrap().unwrap();
+            let wanted = RawBase { path: base.clone(), named: "base".into(), virtual_size };
+            assert_eq!((&found, found.info()), (&wanted, info(&path).unwrap()));
         }
         let length = std::fs::metadata(&path).unwrap().len();
         for at in [90, 1000, 65_536, 131_080, length - 1, length] {
-            make(DiskFormat::Raw, 1 << 40);
+            make("base", DiskFormat::Raw, 1 << 40);
+            let chain = Chain::resolve(&root, &path).unwrap();
             let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
             file.write_all_at(&[1], at).unwrap();
             // One that is broken is an error, and not untouched either.
-            assert!(!matches!(untouched(&path), Ok(Some(_))), "byte {at}");
+            assert!(!matches!(untouched(&chain), Ok(Some(_))), "byte {at}");
         }
-        make(DiskFormat::Qcow2, 1 << 30);
-        assert_eq!(untouched(&path).unwrap(), None);
-        std::fs::remove_file(&path).unwrap();
-        create(&path, Path::new("base"), DiskFormat::Raw, 1 << 30).unwrap();
-        assert_eq!(untouched(&path).unwrap(), None);
+        make("other", DiskFormat::Qcow2, 1 << 30);
+        assert_eq!(look().unwrap(), None);
     }
 
     #[test]
-    fn a_check_names_what_cannot_be_opened() {
+    fn another_backing_file_is_named_and_nothing_else_changes() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, base) = (directory.path().join("disk.qcow2"), directory.path().join("base"));
-        create(&path, &base, DiskFormat::Raw, 1 << 30).unwrap();
-        let text = check(&path).unwrap_err().to_string();
-        assert!(text.contains("base, which ") && text.contains("No such file"), "{text}");
-        std::fs::write(&base, b"").unwrap();
-        check(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        create(&path, Path::new("base"), DiskFormat::Raw, 1 << 30).unwrap();
-        check(&path).unwrap();
-        std::fs::write(&path, b"garbage").unwrap();
-        assert_eq!(check(&path).unwrap_err().code(), Code::Storage);
+        let path = directory.path().join("disk.qcow2");
+        create(&path, Path::new("../a"), DiskFormat::Raw, 1 << 30).unwrap();
+        let made = std::fs::read(&path).unwrap();
+        let (long, longest) = ("l".repeat(255), "m".repeat(MAX_BACKING_PATH));
+        for (named, format) in [
+            ("../../bases/b.qcow2", DiskFormat::Qcow2),
+            (&*longest, DiskFormat::Qcow2),
+            ("../s:1/disk.qcow2", DiskFormat::Qcow2),
+            (&*format!("../snapshots/{long}/disk.qcow2"), DiskFormat::Qcow2),
+            ("../a", DiskFormat::Raw),
+        ] {
+            set_backing(&path, Path::new(named), format).unwrap();
+            let found = info(&path).unwrap();
+            assert_eq!(found.backing_path.as_deref(), Some(Path::new(named)));
+            assert_eq!(found.backing_format.as_deref(), Some(format.name()));
+            assert_eq!(std::fs::read(&path).unwrap()[CLUSTER..], made[CLUSTER..]);
+        }
+        assert!(std::fs::read(&path).unwrap() == made);
+        for bad in ["", "nbd:x", &"b".repeat(MAX_BACKING_PATH + 1)] {
+            let error = set_backing(&path, Path::new(bad), DiskFormat::Raw).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+        }
+        assert!(std::fs::read(&path).unwrap() == made);
+    }
+
+    #[test]
+    fn files_of_others_keep_all_else_that_their_headers_say() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("base");
+        std::fs::write(&base, vec![7; 1 << 20]).unwrap();
+        let run = |arguments: &[&str]| {
+            let run = std::process::Command::new("qemu-img")
+                .args(arguments)
+                .current_dir(directory.path())
+                .output();
+            let run = run.unwrap();
+            assert!(
+                run.status.success(),
+                "{arguments:?}: {}",
+                String::from_utf8_lossy(&run.stderr)
+            );
+        };
+        for (n, options) in ["compat=0.10", "compat=1.1", "cluster_size=512"].iter().enumerate() {
+            let name = format!("{n}.qcow2");
+            let over = ["-b", "base", "-F", "raw", &name];
+            run(&[&["create", "-q", "-f", "qcow2", "-o", options][..], &over].concat());
+            let path = directory.path().join(&name);
+            let before = std::fs::read(&path).unwrap();
+            set_backing(&path, Path::new("../x/y"), DiskFormat::Qcow2).unwrap();
+            let found = info(&path).unwrap();
+            assert_eq!(found.backing_path.as_deref(), Some(Path::new("../x/y")));
+            set_backing(&path, Path::new("base"), DiskFormat::Raw).unwrap();
+            run(&["check", "-q", &name]);
+            run(&["compare", "-q", &name, "base"]);
+            let after = std::fs::read(&path).unwrap();
+            let features =
+                |bytes: &[u8]| bytes.windows(4).filter(|w| *w == [0x68, 3, 0xf8, 0x57]).count();
+            assert_eq!(features(&after), features(&before));
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::channel::guest::Session;
+use crate::disk::chain::Chain;
+use crate::disk::overlay::RawBase;
 use crate::error::{Code, Error, Result};
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
@@ -61,9 +63,9 @@ pub enum Disk {
     /// The device is there, with a disk to rehearse on; what a box has comes later.
     Later,
     /// The same, for a box whose disk is over this raw file and was never written to.
-    LaterOver { backing: PathBuf, bytes: u64 },
-    /// A qcow2 file.
-    Image(PathBuf),
+    LaterOver(RawBase),
+    /// A qcow2 file, with what is behind it.
+    Image(Chain),
 }
 
 /// Where prepared machines are kept, and for how long.

@@ -9,8 +9,10 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::disk::chain::{Chain, Link};
+use crate::disk::overlay::DiskFormat;
 use crate::engine::{Disk, MachineSpec};
 use crate::error::{Code, Error, Result};
 
@@ -156,26 +158,26 @@ fn memory(spec: &MachineSpec, purpose: Purpose) -> Option<String> {
 
 /// Whether a machine needs a disk to rehearse on.
 pub fn rehearses(disk: &Disk, purpose: Purpose) -> bool {
-    matches!(disk, Disk::Later | Disk::LaterOver { .. }) && purpose != Purpose::Prepare
+    matches!(disk, Disk::Later | Disk::LaterOver(_)) && purpose != Purpose::Prepare
 }
 
 /// What is behind the disk's device, with its node's name.
-fn block_device(
-    disk: &Disk,
-    purpose: Purpose,
-) -> Result<Option<(&'static str, serde_json::Value)>> {
+fn block_device(disk: &Disk, purpose: Purpose) -> Result<Option<(&'static str, Value)>> {
     Ok(match disk {
         Disk::None => None,
-        Disk::Image(path) if purpose != Purpose::Prepare => Some((DISK_NODE, image(path)?)),
-        Disk::LaterOver { .. } if rehearses(disk, purpose) => {
-            Some((SCRATCH_NODE, scratch("qcow2")))
+        Disk::Image(chain) if purpose != Purpose::Prepare => Some((DISK_NODE, image(chain)?)),
+        Disk::LaterOver(base) if rehearses(disk, purpose) => {
+            let mut scratch = scratch("qcow2");
+            scratch["backing"] =
+                below(&[Link { path: base.path.clone(), format: DiskFormat::Raw }])?;
+            Some((SCRATCH_NODE, scratch))
         }
         disk if rehearses(disk, purpose) => Some((SCRATCH_NODE, scratch("raw"))),
-        Disk::Later | Disk::LaterOver { .. } | Disk::Image(_) => Some((DISK_NODE, placeholder())),
+        Disk::Later | Disk::LaterOver(_) | Disk::Image(_) => Some((DISK_NODE, placeholder())),
     })
 }
 
-fn scratch(format: &str) -> serde_json::Value {
+fn scratch(format: &str) -> Value {
     json!({
         "driver": format,
         "node-name": SCRATCH_NODE,
@@ -185,23 +187,53 @@ fn scratch(format: &str) -> serde_json::Value {
 }
 
 /// What a template has for a disk: nothing of it is read before a box's own takes its place.
-fn placeholder() -> serde_json::Value {
+fn placeholder() -> Value {
     json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true })
 }
 
-/// A box's disk.
-pub fn image(path: &Path) -> Result<serde_json::Value> {
-    let filename = path.to_str().ok_or_else(|| {
-        Error::new(Code::Storage, "a disk's path must be valid UTF-8 for QEMU")
-            .object(path.display().to_string())
-    })?;
+/// A box's disk. Every file of its chain is named: QEMU follows no path that stands in one of them.
+pub fn image(disk: &Chain) -> Result<Value> {
+    let (top, rest) = disk
+        .links
+        .split_first()
+        .ok_or_else(|| Error::new(Code::Internal, "a disk consists of no file"))?;
     Ok(json!({
-        "driver": "qcow2",
+        "driver": top.format.name(),
         "node-name": DISK_NODE,
         "discard": "unmap",
         "detect-zeroes": "unmap",
-        "file": { "driver": "file", "filename": filename, "discard": "unmap" },
+        "file": { "driver": "file", "filename": filename(&top.path)?, "discard": "unmap" },
+        "backing": below(rest)?,
     }))
+}
+
+/// What an overlay is on; null if it is on nothing.
+fn below(links: &[Link]) -> Result<Value> {
+    // From the last one up.
+    links.iter().enumerate().rev().try_fold(Value::Null, |backing, (depth, link)| {
+        let mut node = json!({
+            "driver": link.format.name(),
+            "node-name": backing_node(depth),
+            "read-only": true,
+            "file": { "driver": "file", "filename": filename(&link.path)?, "auto-read-only": true },
+        });
+        if link.format == DiskFormat::Qcow2 {
+            node["backing"] = backing;
+        }
+        Ok(node)
+    })
+}
+
+/// The name of a node that the disk is on when a machine starts, counted from the top.
+fn backing_node(depth: usize) -> String {
+    format!("backing{depth}")
+}
+
+fn filename(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(Code::Storage, "a disk's path must be valid UTF-8 for QEMU")
+            .object(path.display().to_string())
+    })
 }
 
 /// An argument vector under construction.
@@ -247,6 +279,14 @@ mod tests {
 
     const TCG: Processor = Processor::Tcg { tsc_khz: 2_000_000 };
 
+    fn chain(paths: &[&str]) -> Chain {
+        let link = |(n, path): (usize, &&str)| Link {
+            path: path.into(),
+            format: if n + 1 == paths.len() { DiskFormat::Raw } else { DiskFormat::Qcow2 },
+        };
+        Chain { links: paths.iter().enumerate().map(link).collect(), virtual_size: 1 << 30 }
+    }
+
     fn line(disk: &str, processor: Processor) -> Vec<String> {
         let spec = MachineSpec {
             texts: vec![],
@@ -255,7 +295,7 @@ mod tests {
             binary: "/usr/bin/qemu".into(),
             kernel: "/k".into(),
             initramfs: "/i".into(),
-            disk: Disk::Image(disk.into()),
+            disk: Disk::Image(chain(&[disk, "/base"])),
             logs: None,
             accelerator: AcceleratorChoice::Auto,
             cache: "/c".into(),
@@ -273,6 +313,26 @@ mod tests {
         let at = line.iter().position(|a| a == "-blockdev").unwrap();
         let disk: serde_json::Value = serde_json::from_str(&line[at + 1]).unwrap();
         assert_eq!(disk["file"]["filename"], path);
+    }
+
+    #[test]
+    fn every_file_of_a_chain_is_named_and_nothing_is_followed() {
+        let disk = image(&chain(&["/top", "/snapshot", "/base"])).unwrap();
+        assert_eq!((&disk["file"]["filename"], &disk["driver"]), (&json!("/top"), &json!("qcow2")));
+        let below = &disk["backing"];
+        assert_eq!(below["file"]["filename"], "/snapshot");
+        assert_eq!(below["backing"]["file"]["filename"], "/base");
+        assert_eq!(below["backing"]["driver"], "raw");
+        assert_eq!(
+            (&below["read-only"], &below["backing"]["read-only"]),
+            (&json!(true), &json!(true))
+        );
+        // One that names nothing has nothing behind it, whatever it says.
+        let alone = Chain {
+            links: vec![Link { path: "/a".into(), format: DiskFormat::Qcow2 }],
+            virtual_size: 1,
+        };
+        assert_eq!(image(&alone).unwrap()["backing"], Value::Null);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::machine::{Origin, QemuMachine};
 use super::prepare::{self, Preparation};
 use super::template::{Place, Template};
 use crate::channel::guest::Session;
-use crate::disk::overlay::{self, OverlayInfo};
+use crate::disk::overlay;
 use crate::engine::{Disk, Launched, MachineSpec, Progress, Road, TemplatePolicy};
 use crate::error::{Code, Result};
 use crate::failpoint::{self, Point};
@@ -40,10 +40,6 @@ impl<'a> Launch<'a> {
         mut self,
         first: &impl AsyncFn(&mut Session, bool) -> Result<T>,
     ) -> Result<Launched<QemuMachine, T>> {
-        // No template is to blame for a disk that cannot be opened.
-        if let Disk::Image(path) = &self.spec.disk {
-            overlay::check(path)?;
-        }
         let (road, (machine, session, answer)) = match self.by_template(first).await {
             Some(restored) => (Road::Restored, restored),
             None => (Road::Cold, self.cold(first).await?),
@@ -105,17 +101,17 @@ impl<'a> Launch<'a> {
         }
         let disk = match &self.spec.disk {
             Disk::None | Disk::Later => return None,
-            Disk::LaterOver { backing, bytes } => OverlayInfo::over_raw(backing, *bytes),
+            Disk::LaterOver(base) => base.clone(),
             // Whoever opens a disk to run a box says best what is wrong with it.
-            Disk::Image(path) => overlay::untouched(path).ok()??,
+            Disk::Image(chain) => overlay::untouched(chain).ok()??,
         };
         let found = self.preparation(policy).with_disk(&disk).await;
         let written = found.and_then(|(place, mut template)| {
-            let Disk::Image(path) = &self.spec.disk else { return Ok(((place, template), false)) };
+            let Disk::Image(chain) = &self.spec.disk else { return Ok(((place, template), false)) };
             // Nobody needs them again: the template is held as long as the box runs.
             let mut bytes = std::mem::take(&mut template.disk);
             let inscribed = template.inscribe(&mut bytes, &self.spec.texts);
-            overlay::replace(path, &bytes)?;
+            overlay::replace(chain.top(), &bytes)?;
             failpoint::hit(Point::StartDisk);
             Ok(((place, template), inscribed))
         });

@@ -27,6 +27,7 @@ use super::monitor::{self, Monitor, Notice};
 use super::template::Template;
 use super::{files, prepare, scratch};
 use crate::channel::guest::{self, Session};
+use crate::disk::chain::Chain;
 use crate::disk::overlay;
 use crate::engine::log::{self, CappedLog, QUOTED_LINES};
 use crate::engine::{
@@ -102,7 +103,7 @@ impl Origin<'_> {
 fn unless_mounted<'a>(spec: &'a MachineSpec, origin: &Origin<'_>) -> Cow<'a, MachineSpec> {
     let mounted = matches!(origin, Origin::Restore(template) if !template.disk.is_empty());
     match spec.disk {
-        Disk::LaterOver { .. } if !mounted => {
+        Disk::LaterOver(_) if !mounted => {
             Cow::Owned(MachineSpec { disk: Disk::Later, ..spec.clone() })
         }
         _ => Cow::Borrowed(spec),
@@ -116,7 +117,7 @@ fn scratch(disk: &Disk, origin: &Origin<'_>) -> Result<Option<File>> {
         return Ok(None);
     }
     match (disk, origin) {
-        (Disk::LaterOver { .. }, Origin::Restore(template)) => files::in_memory(&template.disk)
+        (Disk::LaterOver(_), Origin::Restore(template)) => files::in_memory(&template.disk)
             .map_err(|e| Error::io(Code::Storage, "make a disk for a waiting machine", &e)),
         _ => scratch::disk(),
     }
@@ -281,7 +282,7 @@ impl QemuMachine {
 
     /// If the machine stands still with a disk mounted: has a box's disk, which nobody has written
     /// to, be that one, and with the box's texts if there are places for them.
-    fn hand_over_mounted(&self, disk: &Path, texts: &[String]) -> Result<bool> {
+    fn hand_over_mounted(&self, disk: &Chain, texts: &[String]) -> Result<bool> {
         let (Some(template), Some(scratch)) = (&self.template, &self.scratch) else {
             return Ok(false);
         };
@@ -289,13 +290,13 @@ impl QemuMachine {
             return Ok(false);
         }
         let mounted = overlay::info_in(&template.disk);
-        if overlay::untouched(disk)? != Some(mounted?) {
+        if overlay::untouched(disk)?.map(|base| base.info()) != Some(mounted?) {
             return Err(Error::new(Code::Internal, "a parked machine has another disk mounted"));
         }
         let mut bytes = files::whole(scratch)
             .map_err(|e| Error::io(Code::Storage, "read the disk of a waiting machine", &e))?;
         let inscribed = template.inscribe(&mut bytes, texts);
-        overlay::replace(disk, &bytes)?;
+        overlay::replace(disk.top(), &bytes)?;
         Ok(inscribed)
     }
 

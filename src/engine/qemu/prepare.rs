@@ -26,7 +26,8 @@ use super::monitor::Notice;
 use super::recipe::Recipe;
 use super::template::{Absence, MakingLock, Place, Template};
 use crate::channel::guest::{self, Session};
-use crate::disk::overlay::{self, DiskFormat, OverlayInfo};
+use crate::disk::chain::{Chain, Link};
+use crate::disk::overlay::{self, DiskFormat, RawBase};
 use crate::engine::{Disk, Machine, MachineSpec, Progress, ROOT_DEVICE, ROOT_TYPE, TemplatePolicy};
 use crate::error::{Code, Error, Result};
 use crate::stage::Stage;
@@ -74,11 +75,10 @@ impl Preparation<'_> {
 
     /// The template for the machine with a disk that nobody has written to; made from the one for
     /// the machine.
-    pub async fn with_disk(&mut self, disk: &OverlayInfo) -> Result<(Place, Template)> {
-        let backing = disk.backing_path.as_deref().unwrap_or(Path::new(""));
+    pub async fn with_disk(&mut self, disk: &RawBase) -> Result<(Place, Template)> {
         // A box's disk will name its backing file as the template's does.
-        let disk_identity =
-            format!("{} {} {} bytes", backing.display(), identify(backing)?, disk.virtual_size);
+        let RawBase { path, named, virtual_size } = disk;
+        let disk_identity = format!("{} {} {virtual_size} bytes", named.display(), identify(path)?);
         let recipe = Recipe { disk: Some(disk_identity), ..recipe(self.spec, self.processor)? };
         let place = Place::new(self.policy.clone(), recipe);
         let template = match self.claim(&place, &DISK).await? {
@@ -193,15 +193,18 @@ async fn derive(
     lock: &MakingLock,
     spec: &MachineSpec,
     processor: Processor,
-    disk: &OverlayInfo,
+    disk: &RawBase,
     template: Template,
 ) -> Result<()> {
     let (memory, state) = place.begin(lock, u64::from(spec.memory_mib) * MIB)?;
     copy_sparse(&template.memory, &memory)
         .map_err(|e| Error::io(Code::Storage, "copy the memory of a machine template", &e))?;
-    let backing = disk.backing_path.as_deref().unwrap_or(Path::new(""));
-    overlay::create(&place.new_disk(), backing, DiskFormat::Raw, disk.virtual_size)?;
-    let spec = MachineSpec { disk: Disk::Image(place.new_disk()), ..spec.clone() };
+    let RawBase { path, named, virtual_size } = disk;
+    overlay::create(&place.new_disk(), named, DiskFormat::Raw, *virtual_size)?;
+    let top = Link { path: place.new_disk(), format: DiskFormat::Qcow2 };
+    let base = Link { path: path.clone(), format: DiskFormat::Raw };
+    let chain = Chain { links: vec![top, base], virtual_size: *virtual_size };
+    let spec = MachineSpec { disk: Disk::Image(chain), ..spec.clone() };
     let origin = Origin::Derive { template, memory: &memory };
     let mut machine = QemuMachine::start(&spec, processor, origin)?;
     let mut session = guest::resume(machine.take_channel()?);
@@ -316,7 +319,10 @@ mod tests {
 
         // A box's own disk, logs and patience make no difference.
         let another = MachineSpec {
-            disk: Disk::Image("/some/disk".into()),
+            disk: Disk::Image(Chain {
+                links: vec![Link { path: "/some/disk".into(), format: DiskFormat::Qcow2 }],
+                virtual_size: 1 << 30,
+            }),
             logs: Some("/logs".into()),
             boot_timeout: Duration::from_secs(9),
             ..spec.clone()
