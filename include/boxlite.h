@@ -539,6 +539,13 @@ typedef struct boxlite_runtime boxlite_runtime;
 /// How a home is to be used. Owned by the caller. One thread at a time.
 typedef struct boxlite_runtime_options boxlite_runtime_options;
 
+/// A snapshot of a box's disk, as it was when it was asked for. Owned by the caller, except in a
+/// list.
+typedef struct boxlite_snapshot boxlite_snapshot;
+
+/// A list of snapshots. Owned by the caller.
+typedef struct boxlite_snapshot_list boxlite_snapshot_list;
+
 /// Events of a runtime's boxes, delivered to a callback. Owned by the caller. Keeps its runtime
 /// alive.
 typedef struct boxlite_subscription boxlite_subscription;
@@ -1242,6 +1249,101 @@ size_t boxlite_info_list_count(const struct boxlite_info_list *list);
 const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_list *list,
                                                      size_t index);
 
+/// Keeps what the box's disk is now under a name: 1 to 255 bytes of UTF-8, no '/' and no '\\', not
+/// beginning with '.', and of no other snapshot of the box. Nothing is copied, however much the disk
+/// holds. The result is the snapshot: boxlite_op_take_snapshot().
+///
+/// Of a box that runs, the file system is frozen for some tens of milliseconds: what its processes
+/// had written to files by then is in the snapshot, and whole; what they only have in memory is
+/// not. It goes on by itself. One that is being started is waited for.
+///
+/// Errors of the operation: BOXLITE_INVALID_ARGUMENT (the name), BOXLITE_ALREADY_EXISTS,
+/// BOXLITE_INVALID_STATE (the box is paused, or is being stopped), BOXLITE_TIMEOUT (the file
+/// system did not come to rest within 5 s), BOXLITE_BUSY (another program is changing the box),
+/// BOXLITE_RESOURCE_EXHAUSTED (the host's disk is full, or the box's disk consists of 64 files
+/// already), BOXLITE_STORAGE, BOXLITE_NOT_FOUND (the box was removed). Nothing has changed then.
+boxlite_status boxlite_box_snapshot_create(struct boxlite_box *box,
+                                           const char *name,
+                                           struct boxlite_op **op,
+                                           struct boxlite_error **error);
+
+/// Lists the box's snapshots in the order in which they were made. The result is a list:
+/// boxlite_op_take_snapshot_list().
+boxlite_status boxlite_box_snapshot_list(struct boxlite_box *box,
+                                         struct boxlite_op **op,
+                                         struct boxlite_error **error);
+
+/// Looks up a snapshot by its name. The result is the snapshot, or NULL if there is none:
+/// boxlite_op_take_snapshot().
+///
+/// Errors of the operation: BOXLITE_INVALID_ARGUMENT (no snapshot can have this name).
+boxlite_status boxlite_box_snapshot_get(struct boxlite_box *box,
+                                        const char *name,
+                                        struct boxlite_op **op,
+                                        struct boxlite_error **error);
+
+/// Has the box's disk be what it was in a snapshot, in one step. The box must not run. What was
+/// written since is gone, unless another snapshot has it; all snapshots stay. The operation has no
+/// result.
+///
+/// Errors of the operation: BOXLITE_INVALID_STATE (the box runs: stop it first), BOXLITE_NOT_FOUND
+/// (no such snapshot, or the box was removed), BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED,
+/// BOXLITE_STORAGE (a file of the snapshot is missing or damaged). The disk is as it was then.
+boxlite_status boxlite_box_snapshot_restore(struct boxlite_box *box,
+                                            const char *name,
+                                            struct boxlite_op **op,
+                                            struct boxlite_error **error);
+
+/// Removes a snapshot. The box may run. The operation has no result.
+///
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE (other disks are based on it:
+/// the message names them), BOXLITE_BUSY.
+boxlite_status boxlite_box_snapshot_remove(struct boxlite_box *box,
+                                           const char *name,
+                                           struct boxlite_op **op,
+                                           struct boxlite_error **error);
+
+/// Frees a snapshot that was taken from an operation, not one of a list. The snapshot itself stays.
+/// NULL is fine.
+void boxlite_snapshot_free(struct boxlite_snapshot *snapshot);
+
+/// The snapshot's id. Borrowed: good until the snapshot
+/// is freed. NULL for NULL.
+const char *boxlite_snapshot_id(const struct boxlite_snapshot *snapshot);
+
+/// The snapshot's name. Borrowed: good until the snapshot
+/// is freed. NULL for NULL.
+const char *boxlite_snapshot_name(const struct boxlite_snapshot *snapshot);
+
+/// The id of the box whose disk it is. Borrowed: good until the snapshot
+/// is freed. NULL for NULL.
+const char *boxlite_snapshot_box_id(const struct boxlite_snapshot *snapshot);
+
+/// When it was made, RFC 3339 in UTC, to the second. Borrowed: good until the snapshot
+/// is freed. NULL for NULL.
+const char *boxlite_snapshot_created_at(const struct boxlite_snapshot *snapshot);
+
+/// The name of the snapshot that the disk was based on when this one was made; NULL if there was none,
+/// or it was removed, and for NULL. Borrowed: good until the snapshot is freed.
+const char *boxlite_snapshot_parent(const struct boxlite_snapshot *snapshot);
+
+/// The size of the disk that the box sees, in bytes; 0 for NULL, and if its file cannot be read.
+uint64_t boxlite_snapshot_virtual_bytes(const struct boxlite_snapshot *snapshot);
+
+/// What the snapshot's own file takes on the host, in bytes: about what was written to the disk
+/// since its parent. 0 for NULL.
+uint64_t boxlite_snapshot_allocated_bytes(const struct boxlite_snapshot *snapshot);
+
+/// Frees a list and all snapshots in it. NULL is fine.
+void boxlite_snapshot_list_free(struct boxlite_snapshot_list *list);
+
+/// The number of snapshots in a list; 0 for NULL.
+size_t boxlite_snapshot_list_count(const struct boxlite_snapshot_list *list);
+
+/// A snapshot of the list, from 0; NULL beyond the last. Borrowed: good until the list is freed.
+const struct boxlite_snapshot *boxlite_snapshot_list_get(const struct boxlite_snapshot_list *list,
+                                                         size_t index);
+
 /// Adds a handle on an exec, to be freed like the first: execs are counted. Returns exec; NULL for
 /// NULL.
 struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
@@ -1619,6 +1721,19 @@ boxlite_status boxlite_op_take_exec_list(struct boxlite_op *op,
 boxlite_status boxlite_op_take_info_list(struct boxlite_op *op,
                                          struct boxlite_info_list **list,
                                          struct boxlite_error **error);
+
+/// Takes the snapshot that boxlite_box_snapshot_create() or boxlite_box_snapshot_get() resulted
+/// in. *snapshot is owned by the caller; NULL if there is none of that name. Errors as for
+/// boxlite_op_take_box().
+boxlite_status boxlite_op_take_snapshot(struct boxlite_op *op,
+                                        struct boxlite_snapshot **snapshot,
+                                        struct boxlite_error **error);
+
+/// Takes the list that boxlite_box_snapshot_list() resulted in. *list is owned by the caller.
+/// Errors as for boxlite_op_take_box().
+boxlite_status boxlite_op_take_snapshot_list(struct boxlite_op *op,
+                                             struct boxlite_snapshot_list **list,
+                                             struct boxlite_error **error);
 
 /// Takes the output that boxlite_box_run() resulted in. *output is owned by the caller. Errors as
 /// for boxlite_op_take_box().

@@ -148,6 +148,16 @@ impl Home {
         self.of_box(id).join("disks/disk.qcow2")
     }
 
+    /// The file of a box's snapshot.
+    pub fn snapshot(&self, id: &str, name: &str) -> PathBuf {
+        self.of_box(id).join("snapshots").join(name).join("disk.qcow2")
+    }
+
+    /// Held while it changes which disks there are, and which is on which.
+    pub fn disks_lock(&self) -> PathBuf {
+        self.root.join("locks/disks.lock")
+    }
+
     /// Held while a box's state changes.
     pub fn box_lock(&self, id: &str) -> PathBuf {
         self.root.join("locks").join(format!("box-{id}.lock"))

@@ -27,7 +27,7 @@ pub mod supervisor;
 pub use boxes::{
     Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Event, Events, Exec, ExecInfo,
     ExecOptions, HealthCheck, ListFilter, Main, MainStatus, Observer, OnMainExit, Output, Progress,
-    Status, What,
+    Snapshot, Status, What,
 };
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;

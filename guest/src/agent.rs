@@ -18,6 +18,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal as Sig};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
+use crate::freeze::{self, Freezer};
 use crate::port::{self, Change, Port};
 use crate::process::{Means, Process, Pumped, failure};
 use crate::rehearsal::{self, Stage};
@@ -26,6 +27,7 @@ use crate::stats;
 
 const PORT: u64 = u64::MAX;
 const SIGNALS: u64 = u64::MAX - 1;
+const FREEZER: u64 = u64::MAX - 2;
 /// Pipes of ended execs that background processes still write to.
 const DISCARD: u64 = 1 << 40;
 /// The outputs of the exec that has the ready-made pipes, by their stream.
@@ -73,6 +75,7 @@ struct Agent {
     /// The host has sent more than was looked at.
     backlog: bool,
     rehearsing: Option<Rehearsing>,
+    freezer: Freezer,
     /// What made this machine a box; to close it would take time.
     _spent: Option<Blank>,
 }
@@ -113,6 +116,7 @@ pub fn run() -> io::Result<()> {
         served: 0,
         backlog: false,
         rehearsing: None,
+        freezer: Freezer::default(),
         _spent: None,
     };
     while !matches!(agent.state, State::Over) {
@@ -169,6 +173,10 @@ impl Agent {
                     }
                 }
                 SIGNALS => self.reap()?,
+                FREEZER => {
+                    let answers = self.freezer.attempted();
+                    self.answer(answers);
+                }
                 token if token & DISCARD != 0 => self.discard((token & !DISCARD) as RawFd),
                 token => {
                     let ready_made = token & READY_MADE != 0;
@@ -265,6 +273,22 @@ impl Agent {
                 State::Blank(blank) => blank.mount_root(&disk).inspect(|()| self.means.prime()),
                 _ => Err(failure(FailureKind::State, "the machine is a box already", 0)),
             },
+            Some(request::Op::Freeze(_)) => {
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, FREEZER);
+                let begun = match &self.state {
+                    State::Box => self.freezer.freeze(id, |over| self.epoll.add(over, event)),
+                    _ => Err(failure(FailureKind::State, "not the time to freeze", 0)),
+                };
+                match begun {
+                    Ok(()) => return Ok(()),
+                    refused => refused,
+                }
+            }
+            Some(request::Op::Thaw(_)) => {
+                let answers = self.freezer.thaw(Some(id));
+                self.answer(answers);
+                return Ok(());
+            }
             Some(request::Op::Shutdown(shutdown)) => return self.shutdown(id, shutdown),
             Some(request::Op::GuestStats(_)) => {
                 let guest_stats = Some(Box::new(stats::read()));
@@ -278,12 +302,19 @@ impl Agent {
                 | request::Op::ListExecs(_)
                 | request::Op::Follow(_)
                 | request::Op::Detach(_)
+                | request::Op::Branch(_)
                 | request::Op::Stats(_),
             )
             | None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),
         };
         self.respond(id, outcome);
         Ok(())
+    }
+
+    fn answer(&mut self, answers: Vec<freeze::Answer>) {
+        for (id, outcome) in answers {
+            self.respond(id, outcome);
+        }
     }
 
     fn respond(&mut self, id: u64, outcome: Result<(), Failure>) {
@@ -447,9 +478,14 @@ impl Agent {
             let _ = process.signal(libc::SIGKILL);
         }
         self.processes.clear();
+        // Who asked for it is gone too.
+        self.freezer.thaw(None);
     }
 
     fn shutdown(&mut self, request: u64, shutdown: Shutdown) -> io::Result<()> {
+        // Processes that wait for the disk could not end.
+        let answers = self.freezer.thaw(None);
+        self.answer(answers);
         let wanted = Instant::now() + Duration::from_millis(u64::from(shutdown.grace_ms));
         match &mut self.state {
             // A second request can only shorten the first.

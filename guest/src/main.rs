@@ -9,6 +9,7 @@
 //! the agent. A panic is written to the console, which the host quotes, and ends the machine.
 
 mod agent;
+mod freeze;
 mod identity;
 mod output;
 mod pipes;

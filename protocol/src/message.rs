@@ -40,7 +40,10 @@ pub mod to_guest {
 pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21")]
+    #[prost(
+        oneof = "request::Op",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21"
+    )]
     pub op: Option<request::Op>,
 }
 
@@ -90,6 +93,16 @@ pub mod request {
         /// From now on the box outlives the program that created its supervisor.
         #[prost(message, tag = "14")]
         Detach(Empty),
+        /// Has what the disk holds now be behind it, and never change again. The supervisor does it.
+        #[prost(message, tag = "15")]
+        Branch(Branch),
+        /// Answers when nothing of what is written to the root file system is on its way, and nothing
+        /// more is written until it thaws. The supervisor's own.
+        #[prost(message, tag = "16")]
+        Freeze(Empty),
+        /// Answers when the file system can be written to, also if it always could. The supervisor's own.
+        #[prost(message, tag = "17")]
+        Thaw(Empty),
         /// What the box has done, and what its processes take. The supervisor answers it.
         #[prost(message, tag = "20")]
         Stats(Empty),
@@ -205,6 +218,20 @@ pub struct Follow {
     /// The credit granted from the start, on each.
     #[prost(uint64, tag = "5")]
     pub window: u64,
+}
+
+/// Where a box's disk goes on. Paths are relative to the home.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Branch {
+    /// An empty overlay that names `frozen` as what it is on. It gets the disk's name.
+    #[prost(string, tag = "1")]
+    pub overlay: String,
+    /// The name that what is the disk now gets. The directory is there, the file is not.
+    #[prost(string, tag = "2")]
+    pub frozen: String,
+    /// Nothing is to begin: one that was not carried to its end is, and if there is none, so be it.
+    #[prost(bool, tag = "3")]
+    pub only_finish: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -474,6 +501,8 @@ pub enum FailureKind {
     Silent = 11,
     /// Program and supervisor are of different versions: the box can only be stopped.
     Version = 12,
+    /// A file of the host's could not be changed.
+    Storage = 13,
 }
 
 /// The end of an exec, after the last byte of its output.

@@ -178,6 +178,51 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Adds to what disks there are, as others may at the same time: which is on which of those that are
+    /// there stays as it is.
+    pub fn share_disks(&self) -> Result<DisksLock> {
+        self.lock_disks(FlockArg::LockSharedNonblock)
+    }
+
+    /// Takes something of the disks away, or moves it, and nobody else changes anything meanwhile.
+    pub fn take_disks(&self) -> Result<DisksLock> {
+        self.lock_disks(FlockArg::LockExclusiveNonblock)
+    }
+
+    fn lock_disks(&self, how: FlockArg) -> Result<DisksLock> {
+        let path = self.home.disks_lock();
+        let failed =
+            |e: std::io::Error| Error::io(Code::Storage, format!("lock {}", path.display()), &e);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let mut file = file.map_err(failed)?;
+        let began = Instant::now();
+        loop {
+            file = match Flock::lock(file, how) {
+                Ok(file) => return Ok(DisksLock { _file: file }),
+                Err((_, e)) if e != Errno::EWOULDBLOCK => return Err(failed(e.into())),
+                Err((file, _)) if began.elapsed() < CHANGING => file,
+                Err(_) => {
+                    let text =
+                        "another program is changing the home's disks: try again when it is done";
+                    let object = self.home.root().display().to_string();
+                    return Err(Error::new(Code::Busy, text).object(object));
+                }
+            };
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Held while it changes which disks there are.
+pub struct DisksLock {
+    _file: Flock<File>,
+}
+
+/// How long those are waited for who change disks: no change takes long, but for a guest that takes its
+/// time to come to rest.
+const CHANGING: Duration = Duration::from_secs(30);
+
 /// How long somebody who has found out that a row is not true may take to correct it.
 const LOOKING: Duration = Duration::from_secs(1);
 

@@ -6,6 +6,7 @@
 //! killed are stale.
 
 mod attach;
+mod snapshots;
 mod starting;
 mod stopping;
 

@@ -8,6 +8,7 @@
 //! - [`create`]: from options to a box that can be started
 //! - [`start`]: from a box to a running machine
 //! - [`pool`]: machines that wait for boxes
+//! - [`disks`]: its disk and snapshots, and what changes them
 //! - [`exec`]: commands in a running box
 //! - [`events`]: what happens to boxes, for those who want to hear of it
 //! - [`list`]: which boxes there are, also those whose rows cannot be read
@@ -24,6 +25,7 @@ mod admission;
 pub mod config;
 mod context;
 mod create;
+mod disks;
 mod events;
 mod exec;
 mod handle;
@@ -42,6 +44,7 @@ mod watch;
 
 pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
+pub use disks::snapshot::Snapshot;
 pub use events::{Bus, DEFAULT_CAPACITY, Event, Events, What};
 pub use exec::{Captured, Exec, ExecInfo, Output};
 pub use handle::BoxHandle;

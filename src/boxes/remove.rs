@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
+use super::disks;
 use super::events::What;
 use crate::disk::durable::sync_directory;
 use crate::error::{Code, Error, Result};
@@ -105,11 +106,14 @@ pub fn recover(context: &Context) -> Result<()> {
     if !failpoint::recovers() {
         return Ok(());
     }
-    for Intent { id: intent, box_id, kind, .. } in context.store.intents()? {
+    for found in context.store.intents()? {
+        let Intent { id: intent, box_id, kind, .. } = found.clone();
         // Somebody is at it.
         let Ok(_lock) = context.try_lock_box(&box_id) else { continue };
+        if disks::is_ours(&found) {
+            settle_disk(context, &found);
         // Of a box that has its rows nothing is removed, whatever was intended.
-        if context.store.load(&box_id)?.is_some() {
+        } else if context.store.load(&box_id)?.is_some() {
             context.store.end_intent(intent)?;
         } else if let Err(error) = finish(context, &box_id, intent) {
             tracing::warn!("what is left of box {box_id} ({kind}) cannot be removed: {error}");
@@ -121,6 +125,17 @@ pub fn recover(context: &Context) -> Result<()> {
         tracing::warn!("what is left of an image's disk cannot be removed: {error}");
     }
     report_strangers(context)
+}
+
+/// Ends a change of a box's disk. That of a machine which runs is left to who changes it next: only its
+/// supervisor knows what has become of it.
+fn settle_disk(context: &Context, intent: &Intent) {
+    let id = &intent.box_id;
+    let settled = is_supervised(&context.home.of_box(id))
+        .and_then(|runs| if runs { Ok(()) } else { disks::settle(context, intent) });
+    if let Err(error) = settled {
+        tracing::warn!("box {id}: what was under way with its disk ({}): {error}", intent.kind);
+    }
 }
 
 /// Locks of boxes that are no more, or that never came to be.

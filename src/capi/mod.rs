@@ -31,6 +31,8 @@ pub mod boxes;
 
 pub mod info;
 
+pub mod snapshots;
+
 pub mod exec;
 
 pub mod streams;

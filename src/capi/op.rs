@@ -19,9 +19,10 @@ use super::output::boxlite_output;
 use super::pointer::{self, Counted, Handles, Out};
 use super::progress::boxlite_progress;
 use super::runtime::boxlite_runtime;
+use super::snapshots::{boxlite_snapshot, boxlite_snapshot_list};
 use super::userdata::{Callback, boxlite_destroy};
 use crate::error::{Code, Error, Result};
-use crate::{BoxHandle, BoxInfo, Exec, ExecInfo, Observer, Output, Progress};
+use crate::{BoxHandle, BoxInfo, Exec, ExecInfo, Observer, Output, Progress, Snapshot};
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
 /// or with an error. Counted. Keeps its runtime alive.
@@ -54,6 +55,9 @@ pub enum OpValue {
     Output(Box<Output>),
     Metrics(boxlite_metrics),
     Text(String),
+    /// None if there is none of that name.
+    Snapshot(Option<Box<Snapshot>>),
+    Snapshots(Vec<Snapshot>),
 }
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
@@ -446,6 +450,54 @@ pub unsafe extern "C" fn boxlite_op_take_info_list(
                 other => Err(other),
             })?;
             out.give(boxlite_info_list::new(infos));
+            Ok(())
+        })
+    }
+}
+
+/// Takes the snapshot that boxlite_box_snapshot_create() or boxlite_box_snapshot_get() resulted
+/// in. *snapshot is owned by the caller; NULL if there is none of that name. Errors as for
+/// boxlite_op_take_box().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_take_snapshot(
+    op: *mut boxlite_op,
+    snapshot: *mut *mut boxlite_snapshot,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(snapshot, "snapshot")?;
+            let taken = pointer::borrow(op, "op")?.take(|value| match value {
+                OpValue::Snapshot(snapshot) => Ok(snapshot),
+                other => Err(other),
+            })?;
+            match taken {
+                Some(snapshot) => out.give(boxlite_snapshot::new(*snapshot)),
+                None => out.write(std::ptr::null_mut()),
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Takes the list that boxlite_box_snapshot_list() resulted in. *list is owned by the caller.
+/// Errors as for boxlite_op_take_box().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_take_snapshot_list(
+    op: *mut boxlite_op,
+    list: *mut *mut boxlite_snapshot_list,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(list, "list")?;
+            let snapshots = pointer::borrow(op, "op")?.take(|value| match value {
+                OpValue::Snapshots(snapshots) => Ok(snapshots),
+                other => Err(other),
+            })?;
+            out.give(boxlite_snapshot_list::new(snapshots));
             Ok(())
         })
     }

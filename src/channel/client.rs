@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
-    Attach, Data, Empty, Exec, Failure, FailureKind, FromSupervisor, Gap, GuestStats, Notice,
-    Parked, Request, Response, Running, Signal, Stage, Standing, Stats, ToSupervisor,
+    Attach, Branch, Data, Empty, Exec, Failure, FailureKind, FromSupervisor, Gap, GuestStats,
+    Notice, Parked, Request, Response, Running, Signal, Stage, Standing, Stats, ToSupervisor,
     from_supervisor, request, stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
@@ -212,6 +212,11 @@ impl Connection {
     pub async fn pause(&self) -> Result<()> {
         let op = request::Op::Pause(Empty {});
         self.ask(op).await.map(drop)
+    }
+
+    /// Has the disk go on in another file. Tells whether it does, if nothing was to begin.
+    pub async fn branch(&self, branch: Branch) -> Result<bool> {
+        self.ask(request::Op::Branch(branch)).await.map(|answer| answer.number > 0)
     }
 
     /// Has it go on.

@@ -4,8 +4,10 @@
 //! Everything here works on plain files as an ordinary user. It must never mount, never run
 //! another program, and never leave half a file under a final name.
 
+pub mod branch;
 pub mod chain;
 pub mod durable;
 pub mod ext4;
+pub mod graph;
 pub mod overlay;
 pub mod qcow2;

@@ -130,12 +130,25 @@ pub fn untouched(disk: &Chain) -> Result<Option<RawBase>> {
     if base.format != DiskFormat::Raw {
         return Ok(None);
     }
-    let path = &top.path;
-    let info = info(path)?;
-    let Some(named) = info.backing_path else { return Ok(None) };
-    let Ok((start, length)) = empty(&named, DiskFormat::Raw, info.virtual_size) else {
-        return Ok(None);
-    };
+    let info = info(&top.path)?;
+    let virtual_size = info.virtual_size;
+    Ok(match info.backing_path.clone() {
+        Some(named) if is_as_made(&top.path, info, DiskFormat::Raw)? => {
+            Some(RawBase { path: base.path.clone(), named, virtual_size })
+        }
+        _ => None,
+    })
+}
+
+/// Whether an overlay on another is as [`create`] left it.
+pub fn is_empty(path: &Path) -> Result<bool> {
+    is_as_made(path, info(path)?, DiskFormat::Qcow2)
+}
+
+/// Whether an overlay with this header, on a file of this format, is as [`create`] left it.
+fn is_as_made(path: &Path, info: OverlayInfo, format: DiskFormat) -> Result<bool> {
+    let Some(named) = info.backing_path else { return Ok(false) };
+    let Ok((start, length)) = empty(&named, format, info.virtual_size) else { return Ok(false) };
     let read = || {
         let file = File::open(path)?;
         if file.metadata()?.len() != length {
@@ -147,11 +160,9 @@ pub fn untouched(disk: &Chain) -> Result<Option<RawBase>> {
         let (found, rest) = bytes.split_at(start.len());
         Ok(found == start && rest.iter().all(|byte| *byte == 0))
     };
-    let is_empty = read().map_err(|e: std::io::Error| {
+    read().map_err(|e: std::io::Error| {
         Error::io(Code::Storage, format!("read {}", path.display()), &e)
-    })?;
-    let virtual_size = info.virtual_size;
-    Ok(is_empty.then(|| RawBase { path: base.path.clone(), named, virtual_size }))
+    })
 }
 
 /// Has the file at `path` be these bytes, which are an overlay, from now on: all of them or none.

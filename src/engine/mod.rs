@@ -8,7 +8,8 @@ pub mod oom;
 pub mod qemu;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -129,6 +130,9 @@ impl FromStr for AcceleratorChoice {
     }
 }
 
+/// Something that goes on in a machine, whoever waits for it.
+pub type Work = Pin<Box<dyn Future<Output = Result<()>>>>;
+
 /// Launches machines.
 #[expect(async_fn_in_trait, reason = "used by the single-threaded supervisor only")]
 pub trait Engine {
@@ -216,6 +220,10 @@ pub trait Machine {
 
     /// Has a paused machine go on; a write that the full disk refused is tried again.
     async fn go_on(&mut self) -> Result<()>;
+
+    /// Has what is written to the disk from now on go into an overlay, which is empty and names what is
+    /// the disk now; that is never written again when the work is done. Failed, all is as it was.
+    async fn branch(&mut self, overlay: &Path) -> Result<Work>;
 
     /// Whether the machine runs, or stands still. Returns if the process that is the machine answers.
     async fn runs(&mut self) -> Result<bool>;

@@ -10,6 +10,7 @@
 //! - [`open`]: whose a database is, and whether it can be used
 //! - [`schema`]: the tables
 //! - [`migrate`]: from one version of them to the next; [`adopt`]: each such step
+//! - [`snapshots`]: the rows of snapshots
 //! - [`process`]: no database in a forked child
 
 mod adopt;
@@ -17,6 +18,7 @@ mod migrate;
 mod open;
 mod process;
 mod schema;
+mod snapshots;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 
 use self::process::ProcessGuard;
+pub use self::snapshots::{SnapshotRow, snapshot_exists};
 use crate::error::{Code, Error, Result};
 use crate::home::{Home, HomeLock};
 
@@ -290,6 +293,10 @@ impl Store {
         self.write("delete a box", |transaction| {
             if transaction.execute("DELETE FROM box_config WHERE id = ?1", [id])? == 0 {
                 return Ok(None);
+            }
+            // Whatever was under way with its disk is moot.
+            for table in ["snapshot", "intent"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE box_id = ?1"), [id])?;
             }
             insert_intent(transaction, id, kind, "{}").map(Some)
         })

@@ -16,6 +16,7 @@ use boxlite_protocol::message::{
 };
 use tokio::sync::mpsc;
 
+use super::branch::Asked;
 use super::follow::{Finished, Place};
 use super::peer::{ClientId, Clients};
 use super::route::{MAIN, OWN, Route};
@@ -45,6 +46,13 @@ pub enum Outcome {
     /// The main process runs, or could not be started.
     MainStarted(Result<(), Failure>),
     MainExited(Exited),
+    /// A program wants the disk to go on in another file; the request is still to be answered.
+    Branch(Asked),
+    /// The guest's file system has come to rest at this request, or cannot.
+    Frozen {
+        request: u64,
+        answer: Result<(), Failure>,
+    },
     /// A program wants the box to outlive it; the request is still to be answered.
     Detach {
         client: ClientId,
@@ -83,6 +91,7 @@ enum Kind {
     Exec(u32),
     Shutdown,
     Stats,
+    Freeze,
     Other,
 }
 
@@ -175,6 +184,20 @@ impl Hub {
         self.tell(request::Op::Shutdown(Shutdown { grace_ms }));
     }
 
+    /// Has the guest's file system come to rest, which [`Outcome::Frozen`] tells. Returns the request's
+    /// number.
+    pub fn freeze(&mut self) -> u64 {
+        let id = self.next_request;
+        self.requests.insert(id, Pending { client: OWN, id, kind: Kind::Freeze });
+        self.tell(request::Op::Freeze(boxlite_protocol::message::Empty {}));
+        id
+    }
+
+    /// Has it go on.
+    pub fn thaw(&mut self) {
+        self.tell(request::Op::Thaw(boxlite_protocol::message::Empty {}));
+    }
+
     /// Whether programs have commands running.
     pub fn is_in_use(&self) -> bool {
         self.execs.values().any(|route| route.client != OWN)
@@ -182,15 +205,23 @@ impl Hub {
 
     /// Answers a request that the hub has passed on.
     pub fn answer(&self, clients: &Clients, client: ClientId, id: u64, done: Result<()>) {
-        let failure = done.err().map(|error| {
+        self.answer_with(clients, client, id, done.map(|()| 0));
+    }
+
+    /// The same, with a number.
+    pub fn answer_with(&self, clients: &Clients, client: ClientId, id: u64, done: Result<u32>) {
+        let done = done.map_err(|error| {
             let kind = match error.code() {
                 Code::Timeout => FailureKind::Silent,
                 Code::InvalidState => FailureKind::State,
+                Code::InvalidArgument => FailureKind::Invalid,
+                Code::ResourceExhausted => FailureKind::Resources,
+                Code::Storage | Code::AlreadyExists => FailureKind::Storage,
                 _ => FailureKind::Internal,
             };
-            fail(kind, error.message())
+            Failure { errno: error.os_errno().unwrap_or(0), ..fail(kind, error.message()) }
         });
-        respond(clients, client, id, failure.map_or(Ok(0), Err));
+        respond(clients, client, id, done);
     }
 
     /// Tells a program that the box runs.
@@ -248,6 +279,9 @@ impl Hub {
         let passed_on = match request.op {
             Some(request::Op::Pause(_)) => return Outcome::Halt { client, id, pause: true },
             Some(request::Op::Resume(_)) => return Outcome::Halt { client, id, pause: false },
+            Some(request::Op::Branch(branch)) => {
+                return Outcome::Branch(Asked { client, id, branch });
+            }
             Some(request::Op::Detach(_)) => return Outcome::Detach { client, id },
             Some(request::Op::ListExecs(ListExecs { after })) => {
                 let answer = Response { id, execs: Some(self.list(after)), ..Response::default() };
@@ -455,6 +489,7 @@ impl Hub {
                 clients.send(pending.client, to_client(from_supervisor::Body::Response(answer)));
                 return outcome;
             }
+            Kind::Freeze => return Outcome::Frozen { request: pending.id, answer },
             Kind::Shutdown if answer.is_ok() => outcome = Outcome::GuestDone,
             _ => {}
         }

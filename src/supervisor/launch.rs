@@ -42,6 +42,13 @@ pub struct LaunchSpec {
     pub idle_stop: Option<Duration>,
 }
 
+impl LaunchSpec {
+    /// The home of the box.
+    pub fn home(&self) -> &Path {
+        self.box_dir.ancestors().nth(2).unwrap_or(Path::new("/"))
+    }
+}
+
 /// What makes the machine this box and no other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {

@@ -8,6 +8,7 @@
 //! One thread. It treats the guest as hostile: what the guest may send is bounded by credit, and
 //! a guest that breaks the protocol loses its machine.
 //!
+//! - [`branch`]: the disk goes on in another file
 //! - [`health`]: whether the box is well
 //! - [`heart`]: whether the machine answers
 //! - [`idle`]: whether anybody uses it
@@ -24,6 +25,7 @@
 //! - [`stats`]: what the box does and takes
 //! - [`socket`]: the box's socket, and the file that says who serves it
 
+mod branch;
 mod creator;
 mod follow;
 pub mod health;

@@ -1,5 +1,7 @@
 //! The running box: whoever asks for something, and whatever happens to the machine, until it ends.
 
+mod branching;
+
 use std::time::Duration;
 
 use boxlite_protocol::message::{
@@ -9,6 +11,7 @@ use boxlite_protocol::message::{
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
+use super::branch::Disks;
 use super::creator::Creator;
 use super::follow::Place;
 use super::health::{Checks, Due, Health, HealthReport};
@@ -19,7 +22,7 @@ use super::launch::{self, LaunchSpec, Launched, Stages};
 use super::main_process::{self, MainRecord};
 use super::peer::{self, Arrival, Clients, GuestReader};
 use super::{Cause, explain};
-use crate::engine::{Machine, MachineEvent, Progress};
+use crate::engine::{Disk, Machine, MachineEvent, Progress};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
 use crate::stage::Stage;
@@ -58,6 +61,7 @@ struct Service<'a, M> {
     attached: bool,
     /// Whether the main process was started, if it was tried.
     main_started: Option<Result<(), Failure>>,
+    disks: Disks,
 }
 
 /// Serves the running box until it ends; `Ok` if it was meant to.
@@ -83,6 +87,10 @@ pub async fn serve<M: Machine>(
     let place = Place::clear(&spec.box_dir, spec.spool_bytes, &spec.run)?;
     let mut hub = Hub::new(guest_writer, running, place);
     hub.meter.started_in(stages);
+    let disks = Disks::new(match &spec.machine.disk {
+        Disk::Image(chain) => Some(chain.clone()),
+        _ => None,
+    });
     let mut service = Service {
         checks: spec.health.clone().map(|health| Checks::new(health, &spec.run)).transpose()?,
         idle: spec.idle_stop.map(Idle::new),
@@ -100,6 +108,7 @@ pub async fn serve<M: Machine>(
         unasked: None,
         attached: true,
         main_started: None,
+        disks,
     };
     service.write_health();
     let end = match service.start_main(creator).await {
@@ -142,6 +151,10 @@ impl<M: Machine> Service<'_, M> {
                 }
                 MachineEvent::DiskFull => return self.disk_full(),
             },
+            progress = self.disks.progress() => {
+                self.branch_goes_on(progress).await;
+                Ok(Outcome::Continue)
+            }
             () = self.heart.tick() => {
                 self.beat().await;
                 Ok(Outcome::Continue)
@@ -178,6 +191,17 @@ impl<M: Machine> Service<'_, M> {
                 let refused = Err(Error::new(Code::InvalidState, text));
                 self.hub.answer(self.clients, client, id, refused);
             }
+            // It would never come to rest.
+            Outcome::Halt { client, id, pause: true } if self.disks.is_freezing() => {
+                let text = "the box's disk is being frozen, and it cannot be paused: try again";
+                let refused = Err(Error::new(Code::InvalidState, text));
+                self.hub.answer(self.clients, client, id, refused);
+            }
+            Outcome::Branch(asked) => {
+                self.disks.ask(asked);
+                self.begin_branch();
+            }
+            Outcome::Frozen { request, answer } => self.frozen(request, answer).await,
             Outcome::Halt { client, id, pause } => {
                 let done = self.halt(pause).await;
                 self.hub.answer(self.clients, client, id, done);

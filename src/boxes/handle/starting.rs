@@ -8,6 +8,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::super::admission;
 use super::super::context::{self, BoxLock, Context, Counter};
+use super::super::disks;
 use super::super::events::What;
 use super::super::info::Boot;
 use super::super::main_process::Main;
@@ -137,6 +138,7 @@ impl Inner {
             let lock = context.lock_box(&id)?;
             failpoint::hit(Point::StartLocked);
             let before = truth::startable(context, &id)?;
+            disks::settle_box(context, &id)?;
             admission::check(memory_mib, context.home.root()).map_err(|e| e.context(&id))?;
             // A box of other software lacks some.
             context.home.make_box(&id)?;

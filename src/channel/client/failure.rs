@@ -59,7 +59,7 @@ pub fn error(failure: &Failure) -> Error {
         Ok(FailureKind::NoExec) => Code::NotFound,
         Ok(FailureKind::CommandNotFound | FailureKind::CommandNotExecutable) => Code::Execution,
         Ok(FailureKind::Resources) => Code::ResourceExhausted,
-        Ok(FailureKind::Mount) => Code::Storage,
+        Ok(FailureKind::Mount | FailureKind::Storage) => Code::Storage,
         Ok(FailureKind::Ended) => Code::Stopped,
         Ok(FailureKind::Silent) => Code::Timeout,
         Ok(FailureKind::Version) => Code::Unsupported,

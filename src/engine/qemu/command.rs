@@ -207,6 +207,18 @@ pub fn image(disk: &Chain) -> Result<Value> {
     }))
 }
 
+/// A node for an overlay that becomes the disk: what it is on is attached then.
+pub fn overlay(path: &Path, node: &str) -> Result<Value> {
+    Ok(json!({
+        "driver": DiskFormat::Qcow2.name(),
+        "node-name": node,
+        "discard": "unmap",
+        "detect-zeroes": "unmap",
+        "file": { "driver": "file", "filename": filename(path)?, "discard": "unmap" },
+        "backing": null,
+    }))
+}
+
 /// What an overlay is on; null if it is on nothing.
 fn below(links: &[Link]) -> Result<Value> {
     // From the last one up.

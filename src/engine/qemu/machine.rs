@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::blocks::Blocks;
 use super::command::{
     self, CHANNEL_FD, CONSOLE_FD, DISK_NODE, MEMORY_FD, MONITOR_FD, Processor, Purpose, SCRATCH_FD,
     STATE_FD,
@@ -31,7 +32,7 @@ use crate::disk::chain::Chain;
 use crate::disk::overlay;
 use crate::engine::log::{self, CappedLog, QUOTED_LINES};
 use crate::engine::{
-    Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineEvent, MachineSpec,
+    Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineEvent, MachineSpec, Work,
 };
 use crate::error::{Code, Error, Result};
 
@@ -52,6 +53,7 @@ pub struct QemuMachine {
     notices: mpsc::UnboundedReceiver<Notice>,
     /// Its disk cannot be written, and not for want of space.
     broken: bool,
+    blocks: Blocks,
     /// The disk until it has a box's.
     scratch: Option<File>,
     /// Held, so that nobody removes what the machine is made from.
@@ -184,6 +186,7 @@ impl QemuMachine {
         let exited = unsafe { AsyncFd::register(pidfd) }.map_err(|e| sockets(e.into()))?;
         let (monitor, notices) = monitor::open(monitor).map_err(sockets)?;
         Ok(QemuMachine {
+            blocks: Blocks::default(),
             process: Process { child, exited, end: None, console, messages },
             accelerator: match processor {
                 Processor::Kvm => Accelerator::Kvm,
@@ -379,6 +382,11 @@ impl Machine for QemuMachine {
 
     async fn runs(&mut self) -> Result<bool> {
         self.monitor.runs().await
+    }
+
+    async fn branch(&mut self, overlay: &Path) -> Result<Work> {
+        let link = self.monitor.greeted().await?.clone();
+        self.blocks.branch(link, overlay)
     }
 
     async fn park(&mut self) -> Result<()> {

@@ -16,6 +16,7 @@
 //! - [`seal`]: how a template is known to be intact
 //! - [`template`]: templates on disk
 
+mod blocks;
 mod clock;
 pub mod command;
 mod files;

@@ -43,7 +43,7 @@ pub struct Monitor {
 
 /// A QEMU that has greeted.
 #[derive(Clone)]
-struct Link {
+pub struct Link {
     service: Arc<Service>,
     /// Held from a command to its answer. Whether the first exchange was made: before it, QEMU takes no
     /// command and reports no event.
@@ -107,7 +107,7 @@ impl Link {
     /// Has a command executed when it is its turn. Dropped before that, it is never sent. What was sent
     /// goes on to its answer even if nobody waits any more: commands have no numbers here, and an answer
     /// that was left for later would be taken for that of another.
-    async fn execute<C>(&self, command: C) -> Result<C::Ok>
+    pub async fn execute<C>(&self, command: C) -> Result<C::Ok>
     where
         C: QmpCommand + Send + 'static,
         C::Ok: Send + 'static,
@@ -125,9 +125,16 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Adds a node, as a command line would name it.
+    pub async fn add_node(&self, node: Value) -> Result<()> {
+        self.execute(AddNode(node)).await.map(drop)
+    }
+}
+
 impl Monitor {
     /// Waits for QEMU to greet; commands may be sent then.
-    async fn greeted(&mut self) -> Result<&Link> {
+    pub async fn greeted(&mut self) -> Result<&Link> {
         if self.link.is_none() {
             let service = (&mut self.greeting).await.ok();
             let link = |s| Link { service: Arc::new(s), negotiated: Arc::default() };
@@ -190,7 +197,7 @@ impl Monitor {
             value: node.into(),
         };
         let old = qmp::blockdev_del { node_name: SCRATCH_NODE.to_owned() };
-        link.execute(AddNode(disk)).await?;
+        link.add_node(disk).await?;
         link.execute(exchange).await?;
         link.execute(old).await?;
         link.execute(qmp::cont {}).await?;

@@ -1,0 +1,62 @@
+//! A box's disk, its snapshots, and what changes them.
+//!
+//! A disk is a chain of files: an overlay that is written to, on files that never change again, on an
+//! image's disk. What is behind a disk keeps its name for as long as it is there. Rows say which of these
+//! files have a meaning to somebody; which file is on which only the files themselves say.
+//!
+//! Each change is an intent first. Whoever makes one holds the box's lock, and that of the home's disks:
+//! shared to add to what is there, alone to take something away.
+//!
+//! - [`snapshot`]: what a snapshot is, and how one is made
+//! - [`restore`]: a disk goes back to a snapshot
+//! - [`discard`]: a snapshot goes, and files that nobody needs
+
+pub mod discard;
+pub mod restore;
+pub mod snapshot;
+
+use super::context::Context;
+use super::remove::is_supervised;
+use crate::error::{Code, Error, Result};
+use crate::store::Intent;
+
+/// What is being done, as intents name it.
+pub const SNAPSHOT: &str = "snapshot";
+pub const RESTORE: &str = "restore";
+pub const DISCARD: &str = "discard";
+
+/// Whether an intent is one of those that are settled here.
+pub fn is_ours(intent: &Intent) -> bool {
+    matches!(&*intent.kind, SNAPSHOT | RESTORE | DISCARD)
+}
+
+/// Carries to its end, or undoes, what a program that died was doing with the disk of a box that does not
+/// run. The caller has locked the box.
+pub fn settle(context: &Context, intent: &Intent) -> Result<()> {
+    match &*intent.kind {
+        SNAPSHOT => snapshot::settle(context, intent).map(drop),
+        RESTORE => restore::settle(context, intent),
+        DISCARD => discard::settle(context, intent),
+        _ => Ok(()),
+    }
+}
+
+/// The same for all that is under way with a box, before anything else is done with its disk.
+pub fn settle_box(context: &Context, id: &str) -> Result<()> {
+    let intents = context.store.intents()?;
+    for intent in intents.iter().filter(|intent| intent.box_id == id && is_ours(intent)) {
+        settle(context, intent).map_err(|e| {
+            e.context("finish what was under way with the box's disk").or_object(id)
+        })?;
+    }
+    Ok(())
+}
+
+/// That a box which must not run does not. The caller has locked it.
+fn check_stopped(context: &Context, id: &str) -> Result<()> {
+    if is_supervised(&context.home.of_box(id))? {
+        let text = "another program has just started the box: try again";
+        return Err(Error::new(Code::Busy, text).object(id));
+    }
+    Ok(())
+}

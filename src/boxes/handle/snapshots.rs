@@ -1,0 +1,114 @@
+//! Snapshots of a box's disk.
+
+use std::sync::Arc;
+
+use super::super::context::{BoxLock, Context};
+use super::super::disks::snapshot::{self, Snapshot};
+use super::super::disks::{discard, restore};
+use super::{BoxHandle, Inner};
+use crate::error::{Code, Error, Result};
+
+impl BoxHandle {
+    /// Keeps what the disk is now under a name, which no other snapshot of the box has. Nothing is
+    /// copied, whatever the disk holds. Of a box that runs, the file system is frozen for a moment, so
+    /// that all that was written before is in it, and whole. Dropping the future changes nothing.
+    pub async fn create_snapshot(&self, name: &str) -> Result<Snapshot> {
+        snapshot::check_name(name)?;
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        self.inner.context.finish(async move { inner.create_snapshot(&name).await }).await
+    }
+
+    /// The box's snapshots, in the order in which they were made.
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let id = self.id().to_owned();
+        self.inner.context.blocking(move |context| snapshot::list(context, &id)).await
+    }
+
+    /// A snapshot by its name; none if there is none.
+    pub async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
+        snapshot::check_name(name)?;
+        let (id, name) = (self.id().to_owned(), name.to_owned());
+        self.inner.context.blocking(move |context| snapshot::get(context, &id, &name)).await
+    }
+
+    /// Has the disk of a box that does not run be what it was in a snapshot. What was written since is
+    /// gone, unless it is in other snapshots; those stay, and this one.
+    pub async fn restore_snapshot(&self, name: &str) -> Result<()> {
+        self.change_stopped(name, "and cannot go back: stop it first", restore::restore).await
+    }
+
+    /// Removes a snapshot. One that other disks are based on is refused.
+    pub async fn remove_snapshot(&self, name: &str) -> Result<()> {
+        snapshot::check_name(name)?;
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        let remove = async move {
+            let _turn = inner.turn.lock().await;
+            let runs = inner.connection().await?.is_some();
+            let id = inner.config.id.clone();
+            let work = move |context: &Context| {
+                let _lock = context.lock_box(&id)?;
+                discard::snapshot(context, &id, &name, runs)
+            };
+            inner.context.blocking(work).await
+        };
+        self.inner.context.finish(remove).await
+    }
+
+    /// Does something with a snapshot that no running machine can bear.
+    async fn change_stopped(
+        &self,
+        name: &str,
+        refusal: &'static str,
+        change: impl FnOnce(&Context, &str, &str) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        snapshot::check_name(name)?;
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        let work = async move {
+            let _turn = inner.turn.lock().await;
+            let id = inner.config.id.clone();
+            if inner.connection().await?.is_some() {
+                let text = format!("box {id} is running, {refusal}");
+                return Err(Error::new(Code::InvalidState, text).object(id));
+            }
+            let change = move |context: &Context| {
+                let _lock = lock(context, &id)?;
+                change(context, &id, &name)
+            };
+            inner.context.blocking(change).await
+        };
+        self.inner.context.finish(work).await
+    }
+}
+
+/// Takes a box that is still there.
+fn lock(context: &Context, id: &str) -> Result<BoxLock> {
+    let lock = context.lock_box(id)?;
+    if context.store.load(id)?.is_none() {
+        return Err(Error::new(Code::NotFound, "the box was removed").object(id));
+    }
+    Ok(lock)
+}
+
+impl Inner {
+    async fn create_snapshot(self: &Arc<Self>, name: &str) -> Result<Snapshot> {
+        let _turn = self.turn.lock().await;
+        let connection = self.connection().await?;
+        let (id, name) = (self.config.id.clone(), name.to_owned());
+        let made = match connection {
+            Some(connection) => {
+                let own = id.clone();
+                let _lock = self.context.blocking(move |context| lock(context, &own)).await?;
+                snapshot::of_running(&self.context, &connection, &id, &name).await
+            }
+            None => {
+                let own = id.clone();
+                let make = move |context: &Context| {
+                    let _lock = lock(context, &own)?;
+                    snapshot::of_stopped(context, &own, &name)
+                };
+                self.context.blocking(make).await
+            }
+        };
+        made.map_err(|e| e.or_object(&*id))
+    }
+}
