@@ -30,6 +30,8 @@ pub enum Scene {
     Used,
     /// A detached box that has run, and runs now if `runs`.
     Detached { runs: bool },
+    /// A box with snapshots, which runs now if `runs`.
+    Snapshots { detached: bool, runs: bool },
     /// A box whose removal ended half-way, with these of its files left: all, or every second.
     HalfRemoved { files: bool },
     /// A box that was half made.
@@ -75,13 +77,25 @@ impl Case {
             (Point::StopAsked, Dies::Other, not_yet, "stop"),
             (Point::StopMachineGone, Dies::Both, not_yet, "stop"),
         ];
+        // It is carried to its end by the supervisor of a box that lives on.
+        let runs = Scene::Snapshots { detached: true, runs: true };
+        let not_yet = Scene::Snapshots { detached: true, runs: false };
+        let running = [
+            (Point::SnapshotIntent, Dies::Itself, runs, "snapshot running"),
+            (Point::SnapshotOverlay, Dies::Itself, runs, "snapshot running"),
+            (Point::SnapshotRow, Dies::Itself, runs, "snapshot running"),
+            (Point::BranchFrozen, Dies::Other, not_yet, "snapshot running"),
+            (Point::BranchSwitched, Dies::Other, not_yet, "snapshot running"),
+            (Point::BranchMoved, Dies::Other, not_yet, "snapshot running"),
+        ];
         let case = |(point, dies, scene, role)| Case { point, count: 1, dies, scene, role };
-        cases.extend(detached.map(case));
+        cases.extend(detached.into_iter().chain(running).map(case));
         cases
     }
 
     fn at(point: Point) -> Vec<Case> {
         let case = |scene, role| Case { point, count: 1, dies: Dies::Itself, scene, role };
+        let snapshots = Scene::Snapshots { detached: false, runs: false };
         let operation = point.name().split('.').next().unwrap();
         let first = match (operation, point) {
             ("open", _) => case(Scene::NoHome, "open"),
@@ -98,6 +112,10 @@ impl Case {
             ("start", _) => case(Scene::Used, "start"),
             ("stop", _) => case(Scene::Used, "stop"),
             ("remove", _) => case(Scene::Used, "remove"),
+            ("snapshot", _) => case(snapshots, "snapshot"),
+            ("restore", _) => case(snapshots, "restore"),
+            ("discard", _) => case(snapshots, "remove snapshot"),
+            ("branch", _) => case(snapshots, "snapshot running"),
             _ => panic!("nobody knows how to come to {}", point.name()),
         };
         // Both are alive there.
@@ -121,6 +139,9 @@ impl Case {
     pub fn is_survived(&self) -> bool {
         let on_its_own =
             matches!(self.point, Point::StartDetached | Point::StopBegun | Point::StopNoted);
+        if let Scene::Snapshots { detached, .. } = self.scene {
+            return detached;
+        }
         let detached = matches!(self.scene, Scene::Detached { .. });
         detached && on_its_own && self.dies == Dies::Itself
     }
@@ -130,6 +151,7 @@ impl Case {
         match self.point {
             _ if self.is_survived() => Some("running"),
             _ if self.role == "open" && self.scene != Scene::OldHome => Some(""),
+            _ if self.is_at_rest() => Some("stopped"),
             Point::CreateRows => Some("configured"),
             _ if self.role == "create" => Some(""),
             // It was never begun.
@@ -141,9 +163,14 @@ impl Case {
         }
     }
 
+    /// Whether it is about the disk of a box that does not run.
+    fn is_at_rest(&self) -> bool {
+        matches!(self.role, "snapshot" | "restore" | "remove snapshot")
+    }
+
     /// Whether one look must be enough: nobody is left who is still ending.
     pub fn is_over_at_once(&self) -> bool {
-        !matches!(self.role, "start" | "stop")
+        !matches!(self.role, "start" | "stop" | "snapshot running")
     }
 }
 
@@ -161,7 +188,9 @@ impl fmt::Display for Case {
             (Dies::Both, false) => ", program and supervisor",
         })?;
         match self.scene {
-            Scene::Detached { .. } => f.write_str(", of a detached box"),
+            Scene::Detached { .. } | Scene::Snapshots { detached: true, .. } => {
+                f.write_str(", of a detached box")
+            }
             Scene::HalfMade => f.write_str(", in undoing a creation"),
             Scene::HalfRemoved { files: true } => f.write_str(", in ending a removal"),
             Scene::HalfRemoved { files: false } => {

@@ -27,6 +27,15 @@ pub struct Outcome {
     pub recovery: Duration,
 }
 
+/// What a box with snapshots may have kept, and they: as it was before the victim did anything, or
+/// after.
+const SNAPSHOTS: &[&str] = &[
+    "kept first=before leaf=kept",
+    "kept first=before leaf=kept new=kept",
+    "kept first=before",
+    "before first=before leaf=kept",
+];
+
 /// What must have become of the box when everything is right again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
@@ -195,6 +204,16 @@ impl<'a> Stage<'a> {
                 stage.shape.push((DETACHED, "1".into()));
                 stage.run("create used");
                 stage.kept = &[KEPT];
+                if runs {
+                    stage.run("start");
+                }
+            }
+            Scene::Snapshots { detached, runs } => {
+                if detached {
+                    stage.shape.push((DETACHED, "1".into()));
+                }
+                stage.run("create snapshots");
+                stage.kept = SNAPSHOTS;
                 if runs {
                     stage.run("start");
                 }

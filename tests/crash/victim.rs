@@ -19,6 +19,13 @@ pub const NAME: &str = "victim";
 /// What a box has kept that has run, and one that has not.
 pub const KEPT: &str = "kept";
 pub const NOTHING: &str = "nothing";
+/// What it had in its first snapshot.
+pub const BEFORE: &str = "before";
+/// Snapshots that there are: the disk is on the first, and nothing on the other.
+pub const FIRST: &str = "first";
+pub const LEAF: &str = "leaf";
+/// The snapshot that a victim makes.
+pub const NEW: &str = "new";
 
 pub fn run(role: &str) {
     if role == "race" {
@@ -50,6 +57,20 @@ async fn act(role: &str) -> Result<String> {
         "start" => start(&runtime).await,
         "stop" => stop(&runtime).await,
         "remove" => runtime.remove(NAME, false).await.map(|()| String::new()),
+        "create snapshots" => create_snapshots(&runtime).await,
+        "snapshot" => {
+            let handle = runtime.get(NAME).await?;
+            handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
+        }
+        "snapshot running" => snapshot_running(&runtime).await,
+        "restore" => {
+            let handle = runtime.get(NAME).await?;
+            handle.restore_snapshot(FIRST).await.map(|()| String::new())
+        }
+        "remove snapshot" => {
+            let handle = runtime.get(NAME).await?;
+            handle.remove_snapshot(LEAF).await.map(|()| String::new())
+        }
         "life" => live(&runtime).await,
         "list" => list(&runtime).await,
         "use" => use_up(&runtime).await,
@@ -88,6 +109,34 @@ async fn create_used(runtime: &Runtime) -> Result<String> {
     shell(&handle, "echo kept > /kept; sync").await?;
     handle.stop(Duration::ZERO).await?;
     Ok(handle.id().to_owned())
+}
+
+/// Has the box keep something, in files that can be seen to be whole.
+async fn write(handle: &BoxHandle, what: &str) -> Result<()> {
+    let script = format!(
+        "mkdir -p /tree && cd /tree && for i in 1 2 3 4 5 6 7 8; do echo $i {what} > $i; \
+         head -c 9999 /dev/urandom > r$i; done && sha256sum * > /sums && echo {what} > /kept && sync"
+    );
+    shell(handle, &script).await?;
+    handle.stop(Duration::ZERO).await
+}
+
+/// A box with a snapshot that its disk is on, and one that nothing is on.
+async fn create_snapshots(runtime: &Runtime) -> Result<String> {
+    let handle = create(runtime).await?;
+    write(&handle, BEFORE).await?;
+    handle.create_snapshot(FIRST).await?;
+    write(&handle, KEPT).await?;
+    handle.create_snapshot(LEAF).await?;
+    handle.restore_snapshot(FIRST).await?;
+    write(&handle, KEPT).await?;
+    Ok(handle.id().to_owned())
+}
+
+async fn snapshot_running(runtime: &Runtime) -> Result<String> {
+    let handle = runtime.get(NAME).await?;
+    handle.start(None).await?;
+    handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
 }
 
 async fn start(runtime: &Runtime) -> Result<String> {
@@ -129,6 +178,15 @@ async fn remove_all(runtime: &Runtime) -> Result<String> {
     Ok(String::new())
 }
 
+/// What a box has kept; all of it, or it is broken.
+async fn look(handle: &BoxHandle) -> Result<String> {
+    let script = "cd /tree 2>/dev/null && { sha256sum -c /sums >/dev/null 2>&1 || echo broken; }
+                  cat /kept 2>/dev/null || echo nothing";
+    let kept = shell(handle, script).await?;
+    handle.stop(Duration::ZERO).await?;
+    Ok(kept.trim().to_owned())
+}
+
 /// The box can be started, has what it had, and can be stopped and removed; where there is none, one of
 /// its name can be made.
 async fn use_up(runtime: &Runtime) -> Result<String> {
@@ -137,8 +195,11 @@ async fn use_up(runtime: &Runtime) -> Result<String> {
         Err(e) if e.code() == Code::NotFound => create(runtime).await?,
         Err(e) => return Err(e),
     };
-    let kept = shell(&handle, "cat /kept 2>/dev/null || echo nothing").await?;
-    handle.stop(Duration::ZERO).await?;
+    let mut kept = look(&handle).await?;
+    for snapshot in handle.snapshots().await? {
+        handle.restore_snapshot(&snapshot.name).await?;
+        kept += &format!(" {}={}", snapshot.name, look(&handle).await?);
+    }
     runtime.remove(NAME, false).await?;
-    Ok(kept.trim().to_owned())
+    Ok(kept)
 }
