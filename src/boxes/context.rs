@@ -132,6 +132,17 @@ impl Context {
         outcome(self.tasks.spawn_blocking(move || work(&context)).await)
     }
 
+    /// Writes down that something is to go, also where the disk has no room for that. What is given up for
+    /// it is taken again by [`Home::take_ballast`], once something has gone.
+    pub fn make_room<T>(&self, write: impl Fn() -> Result<T>) -> Result<T> {
+        match write() {
+            Err(full) if full.code() == Code::ResourceExhausted && self.home.give_up_ballast() => {
+                write()
+            }
+            written => written,
+        }
+    }
+
     /// Counts and tells what has just happened to a box.
     pub fn tell(&self, box_id: &str, box_name: Option<&str>, what: What) {
         Counter::of_event(&what).into_iter().for_each(|counter| self.counters.add(counter));

@@ -64,13 +64,8 @@ pub fn remove(context: &Context, id: &str) -> Result<()> {
         let text = "its machine is still ending: try again";
         return Err(Error::new(Code::Busy, text).object(id));
     }
-    let deleted = match context.store.delete(id, REMOVE) {
-        Err(full) if full.code() == Code::ResourceExhausted && context.home.give_up_ballast() => {
-            context.store.delete(id, REMOVE)
-        }
-        deleted => deleted,
-    };
-    let intent = deleted?.ok_or_else(|| not_found(id))?;
+    let deleted = context.make_room(|| context.store.delete(id, REMOVE))?;
+    let intent = deleted.ok_or_else(|| not_found(id))?;
     context.tell(id, row.name.as_deref(), What::BoxRemoved);
     failpoint::hit(Point::RemoveRows);
     if let Err(error) = finish(context, id, intent) {

@@ -214,9 +214,11 @@ impl Connection {
         self.ask(op).await.map(drop)
     }
 
-    /// Has the disk go on in another file. Tells whether it does, if nothing was to begin.
-    pub async fn branch(&self, branch: Branch) -> Result<bool> {
-        self.ask(request::Op::Branch(branch)).await.map(|answer| answer.number > 0)
+    /// Has the disk go on in another file, and returns the supervisor's answer: that it does, or why not.
+    /// Where there is none, it may do so, now or later.
+    pub async fn branch(&self, branch: Branch) -> Result<Result<()>> {
+        let answer = self.request(request::Op::Branch(branch), None).await?;
+        Ok(answer.map(drop).map_err(|failure| error(&failure)))
     }
 
     /// Has it go on.
@@ -299,6 +301,7 @@ impl Connection {
             request::Op::Exec(_)
             | request::Op::Signal(_)
             | request::Op::Ping(_)
+            | request::Op::Branch(_)
             | request::Op::GuestStats(_) => &[Standing::Unsupervised, Standing::Silent][..],
             _ => &[Standing::Unsupervised][..],
         };

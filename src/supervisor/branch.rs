@@ -40,6 +40,8 @@ pub struct Disks {
     current: Option<Current>,
     /// The machine writes to the overlay, and not all files have their names yet.
     unnamed: Option<Branch>,
+    /// The request by which the guest is to go on.
+    thawing: Option<u64>,
 }
 
 struct Current {
@@ -69,7 +71,8 @@ pub enum Progress {
 
 impl Disks {
     pub fn new(chain: Option<Chain>) -> Disks {
-        Disks { chain, waiting: VecDeque::new(), current: None, unnamed: None }
+        let waiting = VecDeque::new();
+        Disks { chain, waiting, current: None, unnamed: None, thawing: None }
     }
 
     /// Takes a request, to be begun when it is its turn.
@@ -79,7 +82,10 @@ impl Disks {
 
     /// The request whose turn it is.
     pub fn next(&mut self) -> Option<Asked> {
-        if self.current.is_some() { None } else { self.waiting.pop_front() }
+        let first = self.waiting.front()?;
+        let is_its_turn =
+            self.current.is_none() && (self.thawing.is_none() || first.branch.only_finish);
+        if is_its_turn { self.waiting.pop_front() } else { None }
     }
 
     /// Whether the guest stands still, or is about to.
@@ -137,10 +143,18 @@ impl Disks {
         }
     }
 
-    /// The guest was told to go on.
-    pub fn thawed(&mut self) {
+    /// The guest was told to go on, by this request.
+    pub fn thaws(&mut self, request: u64) {
+        self.thawing = Some(request);
         if let Some(current) = &mut self.current {
             current.thawed = true;
+        }
+    }
+
+    /// It does. Before, it could not freeze again.
+    pub fn thawed(&mut self, request: u64) {
+        if self.thawing == Some(request) {
+            self.thawing = None;
         }
     }
 

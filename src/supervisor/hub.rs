@@ -53,6 +53,10 @@ pub enum Outcome {
         request: u64,
         answer: Result<(), Failure>,
     },
+    /// The guest's file system goes on after this request, or cannot.
+    Thawed {
+        request: u64,
+    },
     /// A program wants the box to outlive it; the request is still to be answered.
     Detach {
         client: ClientId,
@@ -92,6 +96,7 @@ enum Kind {
     Shutdown,
     Stats,
     Freeze,
+    Thaw,
     Other,
 }
 
@@ -193,9 +198,12 @@ impl Hub {
         id
     }
 
-    /// Has it go on.
-    pub fn thaw(&mut self) {
+    /// Has it go on, which [`Outcome::Thawed`] tells. Returns the request's number.
+    pub fn thaw(&mut self) -> u64 {
+        let id = self.next_request;
+        self.requests.insert(id, Pending { client: OWN, id, kind: Kind::Thaw });
         self.tell(request::Op::Thaw(boxlite_protocol::message::Empty {}));
+        id
     }
 
     /// Whether programs have commands running.
@@ -489,6 +497,7 @@ impl Hub {
                 clients.send(pending.client, to_client(from_supervisor::Body::Response(answer)));
                 return outcome;
             }
+            Kind::Thaw => return Outcome::Thawed { request: pending.id },
             Kind::Freeze => return Outcome::Frozen { request: pending.id, answer },
             Kind::Shutdown if answer.is_ok() => outcome = Outcome::GuestDone,
             _ => {}

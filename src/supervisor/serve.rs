@@ -197,11 +197,12 @@ impl<M: Machine> Service<'_, M> {
                 let refused = Err(Error::new(Code::InvalidState, text));
                 self.hub.answer(self.clients, client, id, refused);
             }
-            Outcome::Branch(asked) => {
-                self.disks.ask(asked);
+            Outcome::Branch(asked) => self.ask_branch(asked),
+            Outcome::Frozen { request, answer } => self.frozen(request, answer).await,
+            Outcome::Thawed { request } => {
+                self.disks.thawed(request);
                 self.begin_branch();
             }
-            Outcome::Frozen { request, answer } => self.frozen(request, answer).await,
             Outcome::Halt { client, id, pause } => {
                 let done = self.halt(pause).await;
                 self.hub.answer(self.clients, client, id, done);
@@ -352,6 +353,11 @@ impl<M: Machine> Service<'_, M> {
             .errno(libc::ENOSPC)));
         }
         self.stands(Standing::DiskFull);
+        if self.disks.gives_up() {
+            let text = "the host's disk is full, and the box's file system cannot come to rest: free \
+                        some space and resume the box";
+            self.end_branch(Err(Error::new(Code::ResourceExhausted, text).errno(libc::ENOSPC)));
+        }
         None
     }
 

@@ -46,14 +46,14 @@ pub fn snapshot(context: &Context, id: &str, name: &str, runs: bool) -> Result<(
         return Err(Error::new(Code::InvalidState, text).object(name));
     }
     let plan = snapshot::json(&Plan { file: relative(context, &path) })?;
-    let Some(intent) = context.store.delete_snapshot(&row.id, (id, DISCARD, &plan))? else {
-        return Ok(());
-    };
+    let delete = || context.store.delete_snapshot(&row.id, (id, DISCARD, &plan));
+    let Some(intent) = context.make_room(delete)? else { return Ok(()) };
     failpoint::hit(Point::DiscardRow);
     if let Err(error) = collect(context, &path).and_then(|()| context.store.end_intent(intent)) {
         tracing::warn!("snapshot '{name}' of box {id} is removed, but not its file yet: {error}");
     }
     failpoint::hit(Point::DiscardEnded);
+    context.home.take_ballast();
     Ok(())
 }
 

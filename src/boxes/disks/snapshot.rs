@@ -127,17 +127,13 @@ pub async fn of_running(
         frozen: relative(&branch.frozen),
         only_finish: false,
     };
-    let answer = connection.branch(asked).await;
-    if let Err(error) = &answer
-        && connection.has_ended()
-    {
-        // Whoever uses the disk next finds out what it has come to.
-        return Err(error.clone());
-    }
+    let answer = connection.branch(asked).await.map_err(|error| {
+        error.context("whether the snapshot was made is found out when the box's disk is used next")
+    })?;
     let done = move |context: &Context| {
         let _disks = disks;
         answer
-            .and_then(|_| record(context, &plan, intent))
+            .and_then(|()| record(context, &plan, intent))
             .map_err(|error| give_up(context, &branch, intent, error))
     };
     context.blocking(done).await
@@ -148,7 +144,7 @@ async fn finish_running(context: &Arc<Context>, connection: &Connection, id: &st
     let intents = context.blocking(|context| context.store.intents()).await?;
     for intent in intents.into_iter().filter(|i| i.box_id == id && i.kind == SNAPSHOT) {
         let only_finish = message::Branch { only_finish: true, ..message::Branch::default() };
-        connection.branch(only_finish).await?;
+        connection.branch(only_finish).await??;
         context.blocking(move |context| settle_idle(context, &intent)).await?;
     }
     Ok(())
@@ -216,7 +212,7 @@ fn record(context: &Context, plan: &Plan, intent: i64) -> Result<Snapshot> {
         created_at: stored.created_at.as_i64().unwrap_or_default(),
         json: json(stored)?,
     };
-    context.store.save_snapshot(&row, intent)?;
+    context.make_room(|| context.store.save_snapshot(&row, intent))?;
     failpoint::hit(Point::SnapshotRow);
     get(context, &row.box_id, &row.name)?
         .ok_or_else(|| Error::new(Code::Internal, "the snapshot was just made"))
@@ -236,7 +232,9 @@ fn undo(context: &Context, branch: &Branch, intent: i64, reason: Error) -> Error
 fn give_up(context: &Context, branch: &Branch, intent: i64, reason: Error) -> Error {
     match branch.is_begun() {
         Ok(false) => undo(context, branch, intent, reason),
-        _ => reason,
+        _ => {
+            reason.context("the snapshot is there, and is listed when the box's disk is used next")
+        }
     }
 }
 

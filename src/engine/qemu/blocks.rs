@@ -1,7 +1,8 @@
 //! The disk's files in QEMU's block layer, and changing them while the machine runs.
 //!
-//! Nodes are named by us, and nothing here goes by a file's name: that may have changed since QEMU has
-//! opened it.
+//! Nodes are named by us, and files are given as descriptors: a file's name may be another's by the time
+//! that QEMU opens it once more, which it does whenever a file is to be read only, or to be written, from
+//! then on.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -11,50 +12,53 @@ use qapi::qmp;
 
 use super::command::{self, DISK_NODE};
 use super::monitor::Link;
+use crate::disk::chain::Chain;
 use crate::engine::Work;
-use crate::error::Result;
 
 /// The nodes of a machine's disk.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Blocks {
     nodes: Rc<RefCell<Nodes>>,
 }
 
+#[derive(Default)]
 struct Nodes {
     /// The one that is written to.
     active: String,
-    /// How many were added.
-    added: u32,
-}
-
-impl Default for Blocks {
-    fn default() -> Blocks {
-        let nodes = Nodes { active: DISK_NODE.to_owned(), added: 0 };
-        Blocks { nodes: Rc::new(RefCell::new(nodes)) }
-    }
+    /// How many sets of descriptors there were.
+    sets: usize,
 }
 
 impl Blocks {
+    /// Those of a disk that a machine was given.
+    pub fn of(disk: &Chain) -> Blocks {
+        let nodes = Nodes { active: DISK_NODE.to_owned(), sets: disk.links.len() };
+        Blocks { nodes: Rc::new(RefCell::new(nodes)) }
+    }
+
     /// Has what is written from now on go into an overlay, which is empty. What has been the disk is
     /// complete in its file then, and never written again.
-    pub fn branch(&self, link: Link, overlay: &Path) -> Result<Work> {
-        let (active, node) = {
-            let mut nodes = self.nodes.borrow_mut();
-            nodes.added += 1;
-            (nodes.active.clone(), format!("{DISK_NODE}{}", nodes.added))
-        };
-        let added = command::overlay(overlay, &node)?;
-        let nodes = self.nodes.clone();
-        Ok(Box::pin(async move {
-            link.add_node(added).await?;
+    pub fn branch(&self, link: Link, overlay: &Path) -> Work {
+        let (nodes, overlay) = (self.nodes.clone(), overlay.to_owned());
+        Box::pin(async move {
+            let (active, set) = {
+                let mut nodes = nodes.borrow_mut();
+                nodes.sets += 1;
+                (nodes.active.clone(), nodes.sets - 1)
+            };
+            let node = format!("{DISK_NODE}{set}");
+            for access in command::accesses(set, &overlay, true) {
+                link.add_file(&access).await?;
+            }
+            link.add_node(command::overlay(set, &node)).await?;
             let snapshot = qmp::BlockdevSnapshot { node: active, overlay: node.clone() };
             if let Err(error) = link.execute(qmp::blockdev_snapshot(snapshot)).await {
-                // The overlay goes; that it goes from QEMU too only frees a descriptor.
+                // The overlay goes; that it goes from QEMU too only frees descriptors.
                 let _ = link.execute(qmp::blockdev_del { node_name: node }).await;
                 return Err(error);
             }
             nodes.borrow_mut().active = node;
             Ok(())
-        }))
+        })
     }
 }

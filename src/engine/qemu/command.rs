@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::disk::chain::{Chain, Link};
+use crate::disk::chain::Chain;
 use crate::disk::overlay::DiskFormat;
 use crate::engine::{Disk, MachineSpec};
 use crate::error::{Code, Error, Result};
@@ -26,6 +26,8 @@ pub const MEMORY_FD: i32 = 6;
 pub const STATE_FD: i32 = 7;
 /// The disk to rehearse on.
 pub const SCRATCH_FD: i32 = 8;
+/// The first of the disk's files.
+pub const DISK_FD: i32 = 16;
 
 /// What a machine is started for. The guest sees the same machine in each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +106,16 @@ pub fn arguments(
     line.option("-chardev", format!("socket,id=channel,fd={CHANNEL_FD}"));
     line.option("-device", "virtio-serial-device,max_ports=4");
     line.option("-device", "virtserialport,nr=1,chardev=channel,name=boxlite.agent");
+    if let (Disk::Image(chain), true) = (&spec.disk, purpose != Purpose::Prepare) {
+        for (number, access) in files(chain).enumerate() {
+            let Access { set, path, .. } = access;
+            // Where a comma ends the text, two are one. For people only.
+            let opaque = path.display().to_string().replace(',', ",,");
+            // A chain has some dozen files at most.
+            let fd = DISK_FD + number as i32;
+            line.option("-add-fd", format!("fd={fd},set={set},opaque={opaque}"));
+        }
+    }
     if let Some((node, disk)) = block_device(&spec.disk, purpose)? {
         line.option("-blockdev", disk.to_string());
         // A write that fails stops the machine instead of reaching the guest: nothing is lost
@@ -168,8 +180,11 @@ fn block_device(disk: &Disk, purpose: Purpose) -> Result<Option<(&'static str, V
         Disk::Image(chain) if purpose != Purpose::Prepare => Some((DISK_NODE, image(chain)?)),
         Disk::LaterOver(base) if rehearses(disk, purpose) => {
             let mut scratch = scratch("qcow2");
-            scratch["backing"] =
-                below(&[Link { path: base.path.clone(), format: DiskFormat::Raw }])?;
+            scratch["backing"] = json!({
+                "driver": DiskFormat::Raw.name(),
+                "read-only": true,
+                "file": { "driver": "file", "filename": filename(&base.path)?, "read-only": true },
+            });
             Some((SCRATCH_NODE, scratch))
         }
         disk if rehearses(disk, purpose) => Some((SCRATCH_NODE, scratch("raw"))),
@@ -191,49 +206,67 @@ fn placeholder() -> Value {
     json!({ "driver": "null-co", "node-name": DISK_NODE, "read-zeroes": true })
 }
 
+/// A file of a disk, as QEMU gets it.
+pub struct Access<'a> {
+    /// The set of descriptors that it is in. All of one set are the same file.
+    pub set: usize,
+    pub path: &'a Path,
+    pub writable: bool,
+}
+
+/// The files of a disk, as descriptors. QEMU opens a file anew where it is to be read only, or to be
+/// written from then on; and by then its name may be another's. So it gets no name, but a descriptor for
+/// either.
+pub fn files(disk: &Chain) -> impl Iterator<Item = Access<'_>> {
+    disk.links.iter().enumerate().flat_map(|(set, link)| accesses(set, &link.path, set == 0))
+}
+
+/// A file that is in a set.
+pub fn accesses(set: usize, path: &Path, is_top: bool) -> impl Iterator<Item = Access<'_>> {
+    let access = move |writable| Access { set, path, writable };
+    is_top.then(|| access(true)).into_iter().chain([access(false)])
+}
+
 /// A box's disk. Every file of its chain is named: QEMU follows no path that stands in one of them.
 pub fn image(disk: &Chain) -> Result<Value> {
     let (top, rest) = disk
         .links
         .split_first()
         .ok_or_else(|| Error::new(Code::Internal, "a disk consists of no file"))?;
-    Ok(json!({
-        "driver": top.format.name(),
-        "node-name": DISK_NODE,
-        "discard": "unmap",
-        "detect-zeroes": "unmap",
-        "file": { "driver": "file", "filename": filename(&top.path)?, "discard": "unmap" },
-        "backing": below(rest)?,
-    }))
-}
-
-/// A node for an overlay that becomes the disk: what it is on is attached then.
-pub fn overlay(path: &Path, node: &str) -> Result<Value> {
-    Ok(json!({
-        "driver": DiskFormat::Qcow2.name(),
-        "node-name": node,
-        "discard": "unmap",
-        "detect-zeroes": "unmap",
-        "file": { "driver": "file", "filename": filename(path)?, "discard": "unmap" },
-        "backing": null,
-    }))
-}
-
-/// What an overlay is on; null if it is on nothing.
-fn below(links: &[Link]) -> Result<Value> {
     // From the last one up.
-    links.iter().enumerate().rev().try_fold(Value::Null, |backing, (depth, link)| {
+    let backing = rest.iter().enumerate().rev().fold(Value::Null, |backing, (at, link)| {
         let mut node = json!({
             "driver": link.format.name(),
-            "node-name": backing_node(depth),
+            "node-name": backing_node(at),
             "read-only": true,
-            "file": { "driver": "file", "filename": filename(&link.path)?, "auto-read-only": true },
+            "file": { "driver": "file", "filename": in_set(at + 1), "auto-read-only": true },
         });
         if link.format == DiskFormat::Qcow2 {
             node["backing"] = backing;
         }
-        Ok(node)
+        node
+    });
+    let mut disk = overlay(0, DISK_NODE);
+    disk["driver"] = top.format.name().into();
+    disk["backing"] = backing;
+    Ok(disk)
+}
+
+/// A node for an overlay that is to be the disk: what it is on is attached then.
+pub fn overlay(set: usize, node: &str) -> Value {
+    json!({
+        "driver": DiskFormat::Qcow2.name(),
+        "node-name": node,
+        "discard": "unmap",
+        "detect-zeroes": "unmap",
+        "file": { "driver": "file", "filename": in_set(set), "discard": "unmap" },
+        "backing": null,
     })
+}
+
+/// How QEMU calls the file of a set.
+fn in_set(set: usize) -> String {
+    format!("/dev/fdset/{set}")
 }
 
 /// The name of a node that the disk is on when a machine starts, counted from the top.
@@ -286,6 +319,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::chain::Link;
     use crate::engine::AcceleratorChoice;
     use std::time::Duration;
 
@@ -319,31 +353,36 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_commas_quotes_and_spaces_arrives_whole() {
-        let path = "/a,b \"c\"\\d=e/disk.qcow2";
-        let line = line(path, TCG);
-        let at = line.iter().position(|a| a == "-blockdev").unwrap();
-        let disk: serde_json::Value = serde_json::from_str(&line[at + 1]).unwrap();
-        assert_eq!(disk["file"]["filename"], path);
+    fn a_path_with_commas_quotes_and_spaces_changes_nothing() {
+        let line = line("/a,b \"c\"\\d=e/disk.qcow2", TCG);
+        let sets = line.iter().zip(&line[1..]).filter(|(option, _)| *option == "-add-fd");
+        let sets: Vec<&str> = sets.map(|(_, set)| &**set).collect();
+        let top = "opaque=/a,,b \"c\"\\d=e/disk.qcow2";
+        let wanted = [
+            format!("fd=16,set=0,{top}"),
+            format!("fd=17,set=0,{top}"),
+            "fd=18,set=1,opaque=/base".to_owned(),
+        ];
+        assert_eq!(sets, wanted);
     }
 
     #[test]
-    fn every_file_of_a_chain_is_named_and_nothing_is_followed() {
+    fn every_file_of_a_chain_is_given_and_no_path_is_followed() {
         let disk = image(&chain(&["/top", "/snapshot", "/base"])).unwrap();
-        assert_eq!((&disk["file"]["filename"], &disk["driver"]), (&json!("/top"), &json!("qcow2")));
+        assert_eq!(disk["file"]["filename"], "/dev/fdset/0");
+        assert_eq!(disk["driver"], "qcow2");
         let below = &disk["backing"];
-        assert_eq!(below["file"]["filename"], "/snapshot");
-        assert_eq!(below["backing"]["file"]["filename"], "/base");
+        assert_eq!(below["file"]["filename"], "/dev/fdset/1");
+        assert_eq!(below["backing"]["file"]["filename"], "/dev/fdset/2");
         assert_eq!(below["backing"]["driver"], "raw");
         assert_eq!(
             (&below["read-only"], &below["backing"]["read-only"]),
             (&json!(true), &json!(true))
         );
         // One that names nothing has nothing behind it, whatever it says.
-        let alone = Chain {
-            links: vec![Link { path: "/a".into(), format: DiskFormat::Qcow2 }],
-            virtual_size: 1,
-        };
+        assert_eq!(overlay(7, "disk7")["backing"], Value::Null);
+        let link = Link { path: "/a".into(), format: DiskFormat::Qcow2 };
+        let alone = Chain { links: vec![link], virtual_size: 1 };
         assert_eq!(image(&alone).unwrap()["backing"], Value::Null);
     }
 

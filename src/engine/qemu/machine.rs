@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::blocks::Blocks;
 use super::command::{
-    self, CHANNEL_FD, CONSOLE_FD, DISK_NODE, MEMORY_FD, MONITOR_FD, Processor, Purpose, SCRATCH_FD,
+    self, CHANNEL_FD, CONSOLE_FD, DISK_FD, MEMORY_FD, MONITOR_FD, Processor, Purpose, SCRATCH_FD,
     STATE_FD,
 };
 use super::monitor::{self, Monitor, Notice};
@@ -112,6 +112,19 @@ fn unless_mounted<'a>(spec: &'a MachineSpec, origin: &Origin<'_>) -> Cow<'a, Mac
     }
 }
 
+/// The files of the disk, in the order in which the command line names them.
+fn disk_files(disk: &Disk, purpose: Purpose) -> Result<Vec<File>> {
+    let (Disk::Image(chain), true) = (disk, purpose != Purpose::Prepare) else { return Ok(vec![]) };
+    let open = |access: command::Access<'_>| {
+        let file = File::options().read(true).write(access.writable).open(access.path);
+        file.map_err(|e| {
+            let path = access.path.display().to_string();
+            Error::io(Code::Storage, format!("open {path}"), &e).object(path)
+        })
+    };
+    command::files(chain).map(open).collect()
+}
+
 /// The disk of a machine that gets a box's later: the one that its template has mounted, or an empty
 /// one. None if it gets none.
 fn scratch(disk: &Disk, origin: &Origin<'_>) -> Result<Option<File>> {
@@ -152,6 +165,10 @@ impl QemuMachine {
         let purpose = origin.purpose();
         let argv = command::arguments(spec, processor, purpose)?;
         let scratch = scratch(&spec.disk, &origin)?;
+        let blocks = match &spec.disk {
+            Disk::Image(chain) => Blocks::of(chain),
+            _ => Blocks::default(),
+        };
         let binary = CString::new(spec.binary.as_os_str().as_bytes())
             .map_err(|_| Error::new(Code::Engine, "QEMU's path contains a NUL byte"))?;
         let sockets = |e: std::io::Error| Error::io(Code::Engine, "create sockets for QEMU", &e);
@@ -165,6 +182,10 @@ impl QemuMachine {
         let console = Log::follow(log(CONSOLE_LOG).as_deref(), console)?;
         let messages = Log::follow(log(MESSAGES_LOG).as_deref(), messages)?;
         let mut command = Command::new(binary, argv);
+        let disk = disk_files(&spec.disk, purpose)?;
+        for (file, number) in disk.iter().zip(DISK_FD..) {
+            command = command.fd(file.as_fd(), number);
+        }
         let scratch_file = scratch.iter().map(|file| (file, SCRATCH_FD));
         for (file, number) in origin.files().into_iter().chain(scratch_file) {
             command = command.fd(file.as_fd(), number);
@@ -186,7 +207,7 @@ impl QemuMachine {
         let exited = unsafe { AsyncFd::register(pidfd) }.map_err(|e| sockets(e.into()))?;
         let (monitor, notices) = monitor::open(monitor).map_err(sockets)?;
         Ok(QemuMachine {
-            blocks: Blocks::default(),
+            blocks,
             process: Process { child, exited, end: None, console, messages },
             accelerator: match processor {
                 Processor::Kvm => Accelerator::Kvm,
@@ -386,7 +407,7 @@ impl Machine for QemuMachine {
 
     async fn branch(&mut self, overlay: &Path) -> Result<Work> {
         let link = self.monitor.greeted().await?.clone();
-        self.blocks.branch(link, overlay)
+        Ok(self.blocks.branch(link, overlay))
     }
 
     async fn park(&mut self) -> Result<()> {
@@ -403,7 +424,8 @@ impl Machine for QemuMachine {
             self.process.console.keep(&logs.join(CONSOLE_LOG))?;
             self.process.messages.keep(&logs.join(MESSAGES_LOG))?;
         }
-        self.monitor.resume_with(command::image(disk)?, DISK_NODE).await?;
+        self.monitor.resume_with(disk).await?;
+        self.blocks = Blocks::of(disk);
         self.scratch = None;
         Ok(inscribed)
     }

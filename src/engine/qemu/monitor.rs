@@ -17,7 +17,8 @@ use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::command::{DISK, SCRATCH_NODE, STATE_FD};
+use super::command::{self, Access, DISK, DISK_NODE, SCRATCH_NODE, STATE_FD};
+use crate::disk::chain::Chain;
 use crate::error::{Code, Error, Result};
 
 type Service = QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>;
@@ -36,7 +37,7 @@ pub enum Notice {
 /// Commands to one QEMU.
 pub struct Monitor {
     /// The connection once more: descriptors go beside what is written.
-    socket: StdUnixStream,
+    socket: Arc<StdUnixStream>,
     greeting: oneshot::Receiver<Service>,
     link: Option<Link>,
 }
@@ -45,6 +46,7 @@ pub struct Monitor {
 #[derive(Clone)]
 pub struct Link {
     service: Arc<Service>,
+    socket: Arc<StdUnixStream>,
     /// Held from a command to its answer. Whether the first exchange was made: before it, QEMU takes no
     /// command and reports no event.
     negotiated: Arc<Mutex<bool>>,
@@ -54,7 +56,7 @@ pub struct Link {
 ///
 /// The queue of notices has no limit: what a guest can cause stops the machine.
 pub fn open(stream: StdUnixStream) -> io::Result<(Monitor, mpsc::UnboundedReceiver<Notice>)> {
-    let socket = stream.try_clone()?;
+    let socket = Arc::new(stream.try_clone()?);
     stream.set_nonblocking(true)?;
     let stream = UnixStream::from_std(stream)?;
     let (sender, notices) = mpsc::unbounded_channel();
@@ -112,12 +114,25 @@ impl Link {
         C: QmpCommand + Send + 'static,
         C::Ok: Send + 'static,
     {
+        self.execute_with(command, None).await
+    }
+
+    /// The same for a command that takes a descriptor.
+    async fn execute_with<C>(&self, command: C, file: Option<File>) -> Result<C::Ok>
+    where
+        C: QmpCommand + Send + 'static,
+        C::Ok: Send + 'static,
+    {
         let mut negotiated = self.negotiated.clone().lock_owned().await;
-        let service = self.service.clone();
+        let (service, socket) = (self.service.clone(), self.socket.clone());
         let exchange = tokio::spawn(async move {
             if !*negotiated {
                 execute(&service, qmp::qmp_capabilities { enable: None }).await?;
                 *negotiated = true;
+            }
+            if let Some(file) = file {
+                send_descriptor(&socket, &file)
+                    .map_err(|e| Error::io(Code::Engine, "hand a descriptor to QEMU", &e))?;
             }
             execute(&service, command).await
         });
@@ -126,6 +141,17 @@ impl Link {
 }
 
 impl Link {
+    /// Gives a file to QEMU, in a set.
+    pub async fn add_file(&self, access: &Access<'_>) -> Result<()> {
+        let Access { set, path, writable } = access;
+        let file = File::options().read(true).write(*writable).open(path);
+        let file =
+            file.map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))?;
+        let fdset_id = i64::try_from(*set).ok();
+        let opaque = Some(path.display().to_string());
+        self.execute_with(qmp::add_fd { fdset_id, opaque }, Some(file)).await.map(drop)
+    }
+
     /// Adds a node, as a command line would name it.
     pub async fn add_node(&self, node: Value) -> Result<()> {
         self.execute(AddNode(node)).await.map(drop)
@@ -137,7 +163,8 @@ impl Monitor {
     pub async fn greeted(&mut self) -> Result<&Link> {
         if self.link.is_none() {
             let service = (&mut self.greeting).await.ok();
-            let link = |s| Link { service: Arc::new(s), negotiated: Arc::default() };
+            let socket = self.socket.clone();
+            let link = |s| Link { service: Arc::new(s), socket, negotiated: Arc::default() };
             self.link = service.map(link);
         }
         self.link.as_ref().ok_or_else(|| Error::new(Code::Engine, "QEMU closed its monitor"))
@@ -160,11 +187,12 @@ impl Monitor {
     /// Begins to write the state of the devices, to run on from when it is loaded. A notice tells
     /// when that is done; the machine then stands still.
     pub async fn save(&mut self, state: &File) -> Result<()> {
-        let socket = self.socket.try_clone().map_err(|e| descriptor_failed(&e))?;
+        let state = state
+            .try_clone()
+            .map_err(|e| Error::io(Code::Engine, "hand a descriptor to QEMU", &e))?;
         let link = self.greeted().await?;
         link.execute(migration_setup()).await?;
-        send_descriptor(&socket, state).map_err(|e| descriptor_failed(&e))?;
-        link.execute(qmp::getfd { fdname: "state".to_owned() }).await?;
+        link.execute_with(qmp::getfd { fdname: "state".to_owned() }, Some(state)).await?;
         let uri = Some("fd:state".to_owned());
         let migrate = qmp::migrate { uri, channels: None, detach: None, resume: None };
         link.execute(migrate).await.map(drop)
@@ -189,15 +217,19 @@ impl Monitor {
     /// Puts a disk, as a command line would name it, in the place of the one to rehearse on, and has
     /// the machine run on. On the way of a start, as loading is: if one of these fails, the machine
     /// that runs on then is of no use to anybody.
-    pub async fn resume_with(&mut self, disk: Value, node: &str) -> Result<()> {
+    pub async fn resume_with(&mut self, disk: &Chain) -> Result<()> {
         let link = self.greeted().await?;
+        for access in command::files(disk) {
+            link.add_file(&access).await?;
+        }
+        let node = DISK_NODE;
         let exchange = qmp::qom_set {
             path: format!("/machine/peripheral/{DISK}"),
             property: "drive".to_owned(),
             value: node.into(),
         };
         let old = qmp::blockdev_del { node_name: SCRATCH_NODE.to_owned() };
-        link.add_node(disk).await?;
+        link.add_node(command::image(disk)?).await?;
         link.execute(exchange).await?;
         link.execute(old).await?;
         link.execute(qmp::cont {}).await?;
@@ -239,8 +271,4 @@ fn send_descriptor(socket: &StdUnixStream, file: &File) -> io::Result<()> {
     let bytes = [IoSlice::new(b"\n")];
     sendmsg::<()>(socket.as_raw_fd(), &bytes, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
-}
-
-fn descriptor_failed(error: &io::Error) -> Error {
-    Error::io(Code::Engine, "hand a descriptor to QEMU", error)
 }

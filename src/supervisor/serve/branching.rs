@@ -12,6 +12,19 @@ use crate::failpoint::{self, Point};
 use crate::supervisor::branch::{Asked, Progress, refused, restless};
 
 impl<M: Machine> Service<'_, M> {
+    /// A program wants the disk to go on in another file.
+    pub(super) fn ask_branch(&mut self, asked: Asked) {
+        match self.check_runs() {
+            Err(error) if !asked.branch.only_finish => {
+                self.hub.answer(self.clients, asked.client, asked.id, Err(error));
+            }
+            _ => {
+                self.disks.ask(asked);
+                self.begin_branch();
+            }
+        }
+    }
+
     /// Begins what is asked for next with the disk, if nothing is under way.
     pub(super) fn begin_branch(&mut self) {
         while let Some(asked) = self.disks.next() {
@@ -35,16 +48,21 @@ impl<M: Machine> Service<'_, M> {
     }
 
     fn plan_branch(&self, asked: &Asked) -> Result<Branch> {
+        self.check_runs()?;
+        self.disks.plan(self.spec.home(), &asked.branch)
+    }
+
+    /// That the guest could come to rest.
+    fn check_runs(&self) -> Result<()> {
         let refuse = |text: &str| Err(Error::new(Code::InvalidState, text));
         if self.deadline.is_some() {
             return refuse("the box is being stopped: its disk cannot be frozen now");
         }
         if self.standing != Standing::Runs {
-            return refuse(
-                "the box is paused, and its file system cannot be frozen: resume it first",
-            );
+            let text = "the box is paused, and its file system cannot be frozen: resume it first";
+            return refuse(text);
         }
-        self.disks.plan(self.spec.home(), &asked.branch)
+        Ok(())
     }
 
     /// The guest has come to rest, or cannot.
@@ -84,12 +102,12 @@ impl<M: Machine> Service<'_, M> {
     }
 
     fn thaw(&mut self) {
-        self.hub.thaw();
-        self.disks.thawed();
+        let request = self.hub.thaw();
+        self.disks.thaws(request);
     }
 
     /// Answers who asked for it.
-    fn end_branch(&mut self, done: Result<()>) {
+    pub(super) fn end_branch(&mut self, done: Result<()>) {
         if self.disks.is_freezing() {
             self.thaw();
         }
