@@ -1249,9 +1249,9 @@ size_t boxlite_info_list_count(const struct boxlite_info_list *list);
 const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_list *list,
                                                      size_t index);
 
-/// Keeps what the box's disk is now under a name: 1 to 255 bytes of UTF-8, no '/' and no '\\', not
-/// beginning with '.', and of no other snapshot of the box. Nothing is copied, however much the disk
-/// holds. The result is the snapshot: boxlite_op_take_snapshot().
+/// Keeps what the box's disk is now under a name: 1 to 255 bytes of UTF-8, no '/' and no '\', not
+/// beginning with '.', and of no other snapshot of the box. Nothing is copied, however much the
+/// disk holds. The result is the snapshot: boxlite_op_take_snapshot().
 ///
 /// Of a box that runs, the file system is frozen for some tens of milliseconds: what its processes
 /// had written to files by then is in the snapshot, and whole; what they only have in memory is
@@ -1323,8 +1323,8 @@ const char *boxlite_snapshot_box_id(const struct boxlite_snapshot *snapshot);
 /// is freed. NULL for NULL.
 const char *boxlite_snapshot_created_at(const struct boxlite_snapshot *snapshot);
 
-/// The name of the snapshot that the disk was based on when this one was made; NULL if there was none,
-/// or it was removed, and for NULL. Borrowed: good until the snapshot is freed.
+/// The name of the snapshot that the disk was based on when this one was made; NULL if there was
+/// none, or it was removed, and for NULL. Borrowed: good until the snapshot is freed.
 const char *boxlite_snapshot_parent(const struct boxlite_snapshot *snapshot);
 
 /// The size of the disk that the box sees, in bytes; 0 for NULL, and if its file cannot be read.

@@ -61,9 +61,9 @@ unsafe fn field(
     text::borrowed(unsafe { pointer::borrow(snapshot, "snapshot") }.ok().and_then(pick))
 }
 
-/// Keeps what the box's disk is now under a name: 1 to 255 bytes of UTF-8, no '/' and no '\\', not
-/// beginning with '.', and of no other snapshot of the box. Nothing is copied, however much the disk
-/// holds. The result is the snapshot: boxlite_op_take_snapshot().
+/// Keeps what the box's disk is now under a name: 1 to 255 bytes of UTF-8, no '/' and no '\', not
+/// beginning with '.', and of no other snapshot of the box. Nothing is copied, however much the
+/// disk holds. The result is the snapshot: boxlite_op_take_snapshot().
 ///
 /// Of a box that runs, the file system is frozen for some tens of milliseconds: what its processes
 /// had written to files by then is in the snapshot, and whole; what they only have in memory is
@@ -240,8 +240,8 @@ pub unsafe extern "C" fn boxlite_snapshot_created_at(
     unsafe { field(snapshot, |s| Some(&s.created_at)) }
 }
 
-/// The name of the snapshot that the disk was based on when this one was made; NULL if there was none,
-/// or it was removed, and for NULL. Borrowed: good until the snapshot is freed.
+/// The name of the snapshot that the disk was based on when this one was made; NULL if there was
+/// none, or it was removed, and for NULL. Borrowed: good until the snapshot is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_snapshot_parent(
     snapshot: *const boxlite_snapshot,

@@ -18,6 +18,8 @@ typedef struct {
     boxlite_box_info *box_info;
     boxlite_info_list *info_list;
     boxlite_exec_list *exec_list;
+    boxlite_snapshot *snapshot;
+    boxlite_snapshot_list *snapshot_list;
     const boxlite_exec_info *exec_info;
     boxlite_output *output;
     boxlite_metrics *metrics;
@@ -55,6 +57,8 @@ boxlite_subscription *make_subscription(const fixture *f);
 boxlite_box_info *make_box_info(const fixture *f);
 boxlite_info_list *make_info_list(const fixture *f);
 boxlite_exec_list *make_exec_list(const fixture *f);
+boxlite_snapshot *make_snapshot(const fixture *f);
+boxlite_snapshot_list *make_snapshot_list(const fixture *f);
 boxlite_output *make_output(const fixture *f);
 boxlite_metrics *make_metrics(const fixture *f);
 boxlite_text *make_text(const fixture *f);

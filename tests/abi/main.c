@@ -161,6 +161,29 @@ boxlite_exec_list *make_exec_list(const fixture *f)
     return made;
 }
 
+boxlite_snapshot *make_snapshot(const fixture *f)
+{
+    static int count;
+    char name[32];
+    boxlite_op *op;
+    boxlite_snapshot *made;
+    snprintf(name, sizeof name, "made %d", count++);
+    OK(boxlite_box_snapshot_create(f->box, name, &op, &error));
+    OK(boxlite_op_take_snapshot(completed(op), &made, &error));
+    boxlite_op_free(op);
+    return made;
+}
+
+boxlite_snapshot_list *make_snapshot_list(const fixture *f)
+{
+    boxlite_op *op;
+    boxlite_snapshot_list *made;
+    OK(boxlite_box_snapshot_list(f->box, &op, &error));
+    OK(boxlite_op_take_snapshot_list(completed(op), &made, &error));
+    boxlite_op_free(op);
+    return made;
+}
+
 boxlite_output *make_output(const fixture *f)
 {
     boxlite_op *op;
@@ -243,6 +266,8 @@ int main(void)
     OK(boxlite_op_wait(f.done, 60000, &error));
     f.box_info = make_box_info(&f);
     f.info_list = make_info_list(&f);
+    f.snapshot = make_snapshot(&f);
+    f.snapshot_list = make_snapshot_list(&f);
     f.output = make_output(&f);
     f.metrics = make_metrics(&f);
     f.text = make_text(&f);
@@ -284,6 +309,8 @@ int main(void)
     boxlite_box_info_free(f.box_info);
     boxlite_info_list_free(f.info_list);
     boxlite_exec_list_free(f.exec_list);
+    boxlite_snapshot_free(f.snapshot);
+    boxlite_snapshot_list_free(f.snapshot_list);
     boxlite_output_free(f.output);
     boxlite_metrics_free(f.metrics);
     boxlite_text_free(f.text);
