@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 // The descriptors that the arguments name; see src/engine/qemu/command.rs.
-enum { MONITOR_FD = 3, CHANNEL_FD = 4, CONSOLE_FD = 5, ABOVE_THEM = 10 };
+enum { MONITOR_FD = 3, CHANNEL_FD = 4, CONSOLE_FD = 5, ABOVE_THEM = 32 };
 
 // Guards against hanging.
 enum { PATIENCE_MS = 60000 };
@@ -46,11 +46,40 @@ static void connect_pair(int *ours, int *theirs)
     *theirs = above_them(ends[1]);
 }
 
+// A file of the disk's: the descriptor that QEMU is to find it under, as an argument says that goes with it.
+typedef struct {
+    int descriptor, flags;
+    const char *path;
+} disk_file;
+
+enum { MOST_DISK_FILES = 8 };
+
+// The files that the arguments name as descriptors, up to one without a path. A box's own can be written
+// to, by the first of its descriptors.
+static void find_disk(char *const *arguments, disk_file files[MOST_DISK_FILES + 1])
+{
+    int count = 0;
+    for (; *arguments; arguments++) {
+        int descriptor, set, end = 0;
+        if (sscanf(*arguments, "fd=%d,set=%d,opaque=%n", &descriptor, &set, &end) != 2 || !end)
+            continue;
+        if (count == MOST_DISK_FILES)
+            fail("a disk of more than %d files", MOST_DISK_FILES);
+        files[count] = (disk_file){descriptor, count ? O_RDONLY : O_RDWR, *arguments + end};
+        count++;
+    }
+    files[count].path = NULL;
+}
+
 // In the child, whose memory is the parent's: only system calls.
-static _Noreturn void become(char *const *arguments, const int theirs[3], int state, pid_t parent)
+static _Noreturn void become(char *const *arguments, const int theirs[3], int state, const disk_file *file,
+                             pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int null = open("/dev/null", O_RDONLY);
+    for (; file->path; file++)
+        if (dup2(open(file->path, file->flags | O_CLOEXEC), file->descriptor) < 0)
+            _exit(127);
     if (getppid() == parent && null >= 0 && dup2(null, 0) >= 0
         && dup2(theirs[0], MONITOR_FD) >= 0 && dup2(theirs[1], CHANNEL_FD) >= 0
         && dup2(theirs[2], CONSOLE_FD) >= 0 && (state < 0 || dup2(state, STATE_FD) >= 0))
@@ -65,13 +94,15 @@ void start_bare(machine *m, char *const *arguments, int state)
     connect_pair(&m->monitor, &theirs[0]);
     connect_pair(&m->channel, &theirs[1]);
     connect_pair(&m->console, &theirs[2]);
+    disk_file files[MOST_DISK_FILES + 1];
+    find_disk(arguments, files);
     pid_t parent = getpid();
     // Not fork: a baseline should not pay for copying this program's page tables.
     m->pid = vfork();
     if (m->pid < 0)
         fail("vfork: %s", strerror(errno));
     if (m->pid == 0)
-        become(arguments, theirs, state, parent);
+        become(arguments, theirs, state, files, parent);
     for (int i = 0; i < 3; i++)
         close(theirs[i]);
 }

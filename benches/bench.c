@@ -10,7 +10,7 @@
 // booted or restored, the raw port, fork and exec inside the guest. A missed aim is reported, and
 // is no failure.
 //
-// - boots.c, commands.c, starts.c, many.c, idle.c, clock.c, ends.c: what is measured
+// - boots.c, commands.c, starts.c, many.c, idle.c, clock.c, ends.c, snapshots.c: what is measured
 // - bare.c, restore.c: QEMU alone; inside.c, noop.c: what runs in guests
 // - boxes.c, process.c, report.c: the library's calls, /proc, and what comes of it all
 //
@@ -50,6 +50,7 @@ static void measure(const plan *p)
     measure_ends(runtime, p);
     measure_boots(runtime, p, arguments);
     measure_commands(runtime, p, arguments);
+    measure_snapshots(runtime, p);
 
     discard(runtime, model);
     boxlite_runtime_free(runtime);
