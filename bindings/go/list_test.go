@@ -111,9 +111,6 @@ func spoil(t *testing.T, home, sql string) {
 }
 
 func TestABoxThatCannotBeReadIsListedAndCanBeRemoved(t *testing.T) {
-	if _, err := exec.LookPath("sqlite3"); err != nil {
-		t.Skip("there is no sqlite3")
-	}
 	ctx := within(t)
 	dir := t.TempDir()
 	rt := openWith(t, Options{Home: dir})

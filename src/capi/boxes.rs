@@ -100,10 +100,9 @@ pub unsafe extern "C" fn boxlite_box_get(
             let out = Out::new(op, "op")?;
             let shared = pointer::share(runtime, "runtime")?;
             let wanted = text::string(id_or_name, "id_or_name")?.to_owned();
-            let runtime = shared.get()?.clone();
-            out.give_shared(boxlite_op::start(shared, move |_| async move {
-                runtime.get(&wanted).await.map(OpValue::Box)
-            }));
+            let started = shared
+                .operate(|runtime| async move { runtime.get(&wanted).await.map(OpValue::Box) });
+            out.give_shared(started?);
             Ok(())
         })
     }
@@ -121,10 +120,9 @@ pub unsafe extern "C" fn boxlite_box_list(
         guard(error, || {
             let out = Out::new(op, "op")?;
             let shared = pointer::share(runtime, "runtime")?;
-            let runtime = shared.get()?.clone();
-            out.give_shared(boxlite_op::start(shared, move |_| async move {
-                runtime.list().await.map(OpValue::List)
-            }));
+            let started =
+                shared.operate(|runtime| async move { runtime.list().await.map(OpValue::List) });
+            out.give_shared(started?);
             Ok(())
         })
     }
@@ -147,10 +145,10 @@ pub unsafe extern "C" fn boxlite_box_list_matching(
             let out = Out::new(op, "op")?;
             let shared = pointer::share(runtime, "runtime")?;
             let filter = filter.as_ref().map_or_else(ListFilter::new, |f| f.0.clone());
-            let runtime = shared.get()?.clone();
-            out.give_shared(boxlite_op::start(shared, move |_| async move {
+            let started = shared.operate(|runtime| async move {
                 runtime.list_matching(&filter).await.map(OpValue::List)
-            }));
+            });
+            out.give_shared(started?);
             Ok(())
         })
     }
@@ -177,10 +175,10 @@ pub unsafe extern "C" fn boxlite_box_remove(
             let out = Out::new(op, "op")?;
             let shared = pointer::share(runtime, "runtime")?;
             let wanted = text::string(id_or_name, "id_or_name")?.to_owned();
-            let runtime = shared.get()?.clone();
-            out.give_shared(boxlite_op::start(shared, move |_| async move {
+            let started = shared.operate(|runtime| async move {
                 runtime.remove(&wanted, force).await.map(|()| OpValue::Nothing)
-            }));
+            });
+            out.give_shared(started?);
             Ok(())
         })
     }

@@ -172,10 +172,10 @@ pub unsafe extern "C" fn boxlite_runtime_metrics(
         guard(error, || {
             let out = Out::new(op, "op")?;
             let shared = pointer::share(runtime, "runtime")?;
-            let runtime = shared.get()?.clone();
-            out.give_shared(boxlite_op::start(shared, move |_| async move {
+            let started = shared.operate(|runtime| async move {
                 Ok(OpValue::Metrics(boxlite_metrics(Metrics::Runtime(runtime.metrics()))))
-            }));
+            });
+            out.give_shared(started?);
             Ok(())
         })
     }
@@ -196,10 +196,9 @@ pub unsafe extern "C" fn boxlite_runtime_metrics_text(
         guard(error, || {
             let out = Out::new(op, "op")?;
             let shared = pointer::share(runtime, "runtime")?;
-            let runtime = shared.get()?.clone();
-            out.give_shared(boxlite_op::start(shared, move |_| async move {
-                Ok(OpValue::Text(runtime.metrics_text().await))
-            }));
+            let started = shared
+                .operate(|runtime| async move { Ok(OpValue::Text(runtime.metrics_text().await)) });
+            out.give_shared(started?);
             Ok(())
         })
     }

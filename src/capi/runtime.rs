@@ -90,6 +90,15 @@ impl boxlite_runtime {
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(work);
     }
+
+    /// Starts an operation on the home.
+    pub(super) fn operate<W: Future<Output = Result<OpValue>> + Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(Runtime) -> W,
+    ) -> Result<Arc<boxlite_op>> {
+        let runtime = self.get()?.clone();
+        Ok(boxlite_op::start(self.clone(), |_| work(runtime)))
+    }
 }
 
 impl Drop for boxlite_runtime {
@@ -180,11 +189,11 @@ pub unsafe extern "C" fn boxlite_runtime_shutdown(
         guard(error, || {
             let out = Out::new(op, "op")?;
             let shared = pointer::share(runtime, "runtime")?;
-            let runtime = shared.get()?.clone();
             let grace = Duration::from_millis(u64::from(grace_ms));
-            out.give_shared(boxlite_op::start(shared, move |_| async move {
+            let started = shared.operate(|runtime| async move {
                 runtime.shutdown(grace).await.map(|()| OpValue::Nothing)
-            }));
+            });
+            out.give_shared(started?);
             Ok(())
         })
     }

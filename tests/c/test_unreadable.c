@@ -230,10 +230,6 @@ int main(int argc, char **argv)
 {
     (void)argc;
     be_program(argv, (program[]){{"make_and_spoil", make_and_spoil}, {"run_boxes", run_boxes}, {NULL, NULL}});
-    if (system("command -v sqlite3 >/dev/null") != 0) {
-        fprintf(stderr, "skipped: there is no sqlite3\n");
-        return 77;
-    }
     boxlite_runtime_options_free(in_home()); // makes the directory
     wait_done(start_program("make_and_spoil", -1, -1));
     boxlite_runtime *runtime = open_runtime();
