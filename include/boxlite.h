@@ -1303,6 +1303,27 @@ boxlite_status boxlite_box_snapshot_remove(struct boxlite_box *box,
                                            struct boxlite_op **op,
                                            struct boxlite_error **error);
 
+/// Makes boxes that begin with what the box's disk is now or, unless snapshot is NULL, was in the
+/// snapshot of that name: count of them, 1 to 1000, with names of their own. names may be NULL, and
+/// so may each of its elements: no name. They have the box's options, and ids, host names and
+/// machine ids of their own. All or none are made, and nothing is copied, however much the disk
+/// holds. The box may run: it goes on, and its file system is frozen for a moment, as for a
+/// snapshot. The results are boxes: boxlite_op_take_box() for each of them. Once begun, this is not
+/// cancelled.
+///
+/// What the clones are based on stays until the last of them is removed, also when the box itself
+/// is.
+///
+/// Errors of the operation: BOXLITE_ALREADY_EXISTS (a name), BOXLITE_INVALID_ARGUMENT (a name that
+/// is none, or is there twice; count), BOXLITE_NOT_FOUND (the snapshot, or the box was removed), and
+/// those of boxlite_box_snapshot_create().
+boxlite_status boxlite_box_clone(struct boxlite_box *box,
+                                 const char *snapshot,
+                                 const char *const *names,
+                                 size_t count,
+                                 struct boxlite_op **op,
+                                 struct boxlite_error **error);
+
 /// Frees a snapshot that was taken from an operation, not one of a list. The snapshot itself stays.
 /// NULL is fine.
 void boxlite_snapshot_free(struct boxlite_snapshot *snapshot);
@@ -1691,8 +1712,9 @@ boxlite_status boxlite_op_on_progress(struct boxlite_op *op,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-/// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in. *box_out is owned by
-/// the caller. BOXLITE_INVALID_STATE before completion, for another type, and the second time; the
+/// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in, or the next one of
+/// boxlite_box_clone(), in the order of the names. *box_out is owned by the caller.
+/// BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
 /// operation's own error if it failed.
 boxlite_status boxlite_op_take_box(struct boxlite_op *op,
                                    struct boxlite_box **box_out,

@@ -153,6 +153,16 @@ impl Home {
         self.of_box(id).join("snapshots").join(name).join("disk.qcow2")
     }
 
+    /// Files that several disks are on.
+    pub fn bases(&self) -> PathBuf {
+        self.root.join("bases")
+    }
+
+    /// One that clones are on.
+    pub fn base(&self, id: &str) -> PathBuf {
+        self.bases().join(format!("{id}.qcow2"))
+    }
+
     /// Held while it changes which disks there are, and which is on which.
     pub fn disks_lock(&self) -> PathBuf {
         self.root.join("locks/disks.lock")

@@ -117,12 +117,23 @@ impl<T, E: Clone, P, C, O: Clone> Completion<T, E, P, C, O> {
 
     /// Takes the result, once, if `pick` finds it to be of the wanted kind.
     pub fn take<U>(&self, pick: impl FnOnce(T) -> Result<U, T>) -> Result<U, NoResult<E>> {
+        self.take_part(|value| pick(value).map(|taken| (taken, None)))
+    }
+
+    /// As [`Completion::take`], where `pick` may leave something of it to be taken by others.
+    pub fn take_part<U>(
+        &self,
+        pick: impl FnOnce(T) -> Result<(U, Option<T>), T>,
+    ) -> Result<U, NoResult<E>> {
         let mut state = self.lock();
         match state.outcome.as_mut() {
             None => Err(NoResult::Incomplete),
             Some(Err(error)) => Err(NoResult::Failed(error.clone())),
             Some(Ok(value)) => match value.take().map(pick) {
-                Some(Ok(taken)) => Ok(taken),
+                Some(Ok((taken, rest))) => {
+                    *value = rest;
+                    Ok(taken)
+                }
                 Some(Err(other)) => {
                     *value = Some(other);
                     Err(NoResult::OtherKind)

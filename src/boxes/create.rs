@@ -234,18 +234,22 @@ impl Drop for Undo<'_> {
     }
 }
 
-fn configure(id: &str, options: &BoxOptions, image: &Image) -> Result<BoxConfig> {
+/// The id of a new box's container: 64 hexadecimal digits, at random.
+pub fn container_id() -> Result<String> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)
         .map_err(|e| Error::new(Code::Internal, format!("no random bytes from the host: {e}")))?;
-    let container = random.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+fn configure(id: &str, options: &BoxOptions, image: &Image) -> Result<BoxConfig> {
     let image_config = image.config();
     let timeout = options.start_timeout.as_millis();
     Ok(BoxConfig {
         id: id.to_owned(),
         name: options.name.clone(),
         created_at: now(),
-        container: Container { id: container },
+        container: Container { id: container_id()? },
         options: Options {
             cpus: options.cpus,
             memory_mib: options.memory_mib,

@@ -92,18 +92,7 @@ impl BoxOptions {
 
     /// A name, unique in the home: 1 to 128 of `[A-Za-z0-9_.-]`, beginning with a letter or digit.
     pub fn name(&mut self, name: impl Into<String>) -> Result<()> {
-        let name = text("name", name.into())?;
-        let fits = |c: u8| c.is_ascii_alphanumeric() || b"_.-".contains(&c);
-        let begins = name.as_bytes()[0].is_ascii_alphanumeric();
-        if !begins || name.len() > MAX_NAME || !name.bytes().all(fits) {
-            return Err(invalid(
-                "name",
-                format!(
-                    "'{name}' is not 1 to {MAX_NAME} of [A-Za-z0-9_.-], first a letter or digit"
-                ),
-            ));
-        }
-        self.name = Some(name);
+        self.name = Some(box_name(name.into())?);
         Ok(())
     }
 
@@ -365,6 +354,19 @@ pub(super) fn label_value(value: String) -> Result<String> {
         return Err(invalid("value", message));
     }
     Ok(value)
+}
+
+/// A name that a box can have.
+pub fn box_name(name: String) -> Result<String> {
+    let name = text("name", name)?;
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b"_.-".contains(&c);
+    let begins = name.as_bytes()[0].is_ascii_alphanumeric();
+    if !begins || name.len() > MAX_NAME || !name.bytes().all(fits) {
+        let text =
+            format!("'{name}' is not 1 to {MAX_NAME} of [A-Za-z0-9_.-], first a letter or digit");
+        return Err(invalid("name", text));
+    }
+    Ok(name)
 }
 
 fn invalid(field: &str, message: impl std::fmt::Display) -> Error {

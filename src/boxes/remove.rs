@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::disks;
+use super::disks::{self, discard};
 use super::events::What;
 use crate::disk::durable::sync_directory;
 use crate::error::{Code, Error, Result};
@@ -75,17 +75,11 @@ pub fn remove(context: &Context, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Does away with the files of a box without rows, and then with the intent. Its lock's file goes last:
-/// as long as that is there, whoever makes a box of this id waits.
+/// Does away with the files of a box without rows, and then with the intent; but for those that other
+/// boxes' disks are on, which go with the last of these. Its lock's file goes last: as long as that is
+/// there, whoever makes a box of this id waits.
 pub fn finish(context: &Context, id: &str, intent: i64) -> Result<()> {
-    let directory = context.home.of_box(id);
-    let failed = |e: std::io::Error| {
-        Error::io(Code::Storage, format!("remove {}", directory.display()), &e).object(id)
-    };
-    match std::fs::remove_dir_all(&directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
+    discard::of_box(context, id).map_err(|e| e.or_object(id))?;
     failpoint::hit(Point::RemoveFiles);
     sync_directory(&context.home.boxes())?;
     failpoint::hit(Point::RemoveSynced);
@@ -158,7 +152,11 @@ fn report_strangers(context: &Context) -> Result<()> {
     let boxes = context.home.boxes();
     // What there is first: a box that is made meanwhile then is known.
     let found = names(&boxes)?;
-    let known = context.store.known_ids()?;
+    let mut known = context.store.known_ids()?;
+    // What is left of a removed box because others are on it.
+    let bases = context.store.bases()?;
+    let kept = bases.iter().filter_map(|base| base.path.strip_prefix("boxes/")?.split('/').next());
+    known.extend(kept.map(str::to_owned));
     for name in found.iter().filter(|name| name.to_str().is_none_or(|id| !known.contains(id))) {
         let directory = boxes.join(name);
         let supervisor = PidFile::holder(&directory).ok().flatten();

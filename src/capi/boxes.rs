@@ -43,6 +43,21 @@ impl boxlite_box {
         }
     }
 
+    /// Starts to make clones of it.
+    pub(super) fn clone_box(
+        &self,
+        from: Option<String>,
+        names: Vec<Option<String>>,
+    ) -> Result<Arc<boxlite_op>> {
+        let runtime = self.runtime.get()?.clone();
+        let handle = self.handle.clone();
+        let work = |_, _| async move {
+            let clones = runtime.clone_box(&handle, from.as_deref(), names).await?;
+            Ok(OpValue::Boxes(clones.into()))
+        };
+        Ok(boxlite_op::start_undoing(self.runtime.clone(), work))
+    }
+
     /// Starts an operation on the box.
     pub(super) fn operate<W: Future<Output = Result<OpValue>> + Send + 'static>(
         &self,

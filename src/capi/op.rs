@@ -1,5 +1,6 @@
 //! Operations: work that takes long, as one concept.
 
+use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -48,6 +49,8 @@ impl Counted for boxlite_op {
 pub enum OpValue {
     Nothing,
     Box(BoxHandle),
+    /// In the order in which they are taken.
+    Boxes(VecDeque<BoxHandle>),
     Exec(Exec),
     Info(Box<BoxInfo>),
     List(Vec<BoxInfo>),
@@ -155,6 +158,15 @@ impl boxlite_op {
     pub fn take<T>(&self, pick: impl FnOnce(OpValue) -> Result<T, OpValue>) -> Result<T> {
         self.runtime.get()?;
         self.state.take(pick).map_err(no_result)
+    }
+
+    /// The same for a result of several parts, of which the rest is returned too.
+    fn take_part<T>(
+        &self,
+        pick: impl FnOnce(OpValue) -> Result<(T, Option<OpValue>), OpValue>,
+    ) -> Result<T> {
+        self.runtime.get()?;
+        self.state.take_part(pick).map_err(no_result)
     }
 
     /// Waits for the end, whether or not anybody dispatches.
@@ -342,8 +354,9 @@ pub unsafe extern "C" fn boxlite_op_on_progress(
     }
 }
 
-/// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in. *box_out is owned by
-/// the caller. BOXLITE_INVALID_STATE before completion, for another type, and the second time; the
+/// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in, or the next one of
+/// boxlite_box_clone(), in the order of the names. *box_out is owned by the caller.
+/// BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
 /// operation's own error if it failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_take_box(
@@ -356,8 +369,13 @@ pub unsafe extern "C" fn boxlite_op_take_box(
         guard(error, || {
             let out = Out::new(box_out, "box_out")?;
             let op = pointer::borrow(op, "op")?;
-            let handle = op.take(|value| match value {
-                OpValue::Box(handle) => Ok(handle),
+            let handle = op.take_part(|value| match value {
+                OpValue::Box(handle) => Ok((handle, None)),
+                OpValue::Boxes(mut handles) => match handles.pop_front() {
+                    Some(first) if handles.is_empty() => Ok((first, None)),
+                    Some(first) => Ok((first, Some(OpValue::Boxes(handles)))),
+                    None => Err(OpValue::Boxes(handles)),
+                },
                 other => Err(other),
             })?;
             out.give_shared(Arc::new(boxlite_box::new(op.runtime.clone(), handle)));

@@ -196,6 +196,44 @@ pub unsafe extern "C" fn boxlite_box_snapshot_remove(
     }
 }
 
+/// Makes boxes that begin with what the box's disk is now or, unless snapshot is NULL, was in the
+/// snapshot of that name: count of them, 1 to 1000, with names of their own. names may be NULL, and
+/// so may each of its elements: no name. They have the box's options, and ids, host names and
+/// machine ids of their own. All or none are made, and nothing is copied, however much the disk
+/// holds. The box may run: it goes on, and its file system is frozen for a moment, as for a
+/// snapshot. The results are boxes: boxlite_op_take_box() for each of them. Once begun, this is not
+/// cancelled.
+///
+/// What the clones are based on stays until the last of them is removed, also when the box itself
+/// is.
+///
+/// Errors of the operation: BOXLITE_ALREADY_EXISTS (a name), BOXLITE_INVALID_ARGUMENT (a name that
+/// is none, or is there twice; count), BOXLITE_NOT_FOUND (the snapshot, or the box was removed), and
+/// those of boxlite_box_snapshot_create().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_clone(
+    r#box: *mut boxlite_box,
+    snapshot: *const c_char,
+    names: *const *const c_char,
+    count: usize,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let from = match snapshot.is_null() {
+                true => None,
+                false => Some(text::string(snapshot, "snapshot")?.to_owned()),
+            };
+            let names = text::optional_strings(names, count, "names")?;
+            out.give_shared(pointer::borrow(r#box, "box")?.clone_box(from, names)?);
+            Ok(())
+        })
+    }
+}
+
 /// Frees a snapshot that was taken from an operation, not one of a list. The snapshot itself stays.
 /// NULL is fine.
 #[unsafe(no_mangle)]

@@ -48,6 +48,32 @@ pub unsafe fn strings(
     array.iter().map(|p| unsafe { string(*p, name).map(str::to_owned) }).collect()
 }
 
+/// An array of `count` strings, each of which may be NULL, as may the array: none.
+///
+/// # Safety
+/// As for [`strings`].
+pub unsafe fn optional_strings(
+    pointer: *const *const c_char,
+    count: usize,
+    name: &str,
+) -> Result<Vec<Option<String>>> {
+    if count > MAX_ARGUMENTS {
+        let text = format!("{name}: {count} elements are more than {MAX_ARGUMENTS}");
+        return Err(Error::new(Code::InvalidArgument, text).object(name));
+    }
+    if pointer.is_null() {
+        return Ok(vec![None; count]);
+    }
+    // SAFETY: an array of `count`, by the caller's promise.
+    let array = unsafe { std::slice::from_raw_parts(pointer, count) };
+    let owned = |p: &*const c_char| match p.is_null() {
+        true => Ok(None),
+        // SAFETY: a string, by the caller's promise.
+        false => unsafe { string(*p, name) }.map(|text| Some(text.to_owned())),
+    };
+    array.iter().map(owned).collect()
+}
+
 /// A string for C to borrow. A NUL inside, which only a foreign message can have, ends it.
 pub fn c_string(text: &str) -> CString {
     let end = text.find('\0').unwrap_or(text.len());

@@ -63,6 +63,24 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// The files of a box's directory that disks of others are on, directly or not.
+    pub fn needed_by_others(&self, directory: &Path) -> Vec<PathBuf> {
+        let of = |path: &Path| self.files.iter().find(|node| node.path == path);
+        let mut needed: Vec<PathBuf> = Vec::new();
+        let mut next: Vec<&Path> = Vec::new();
+        let others = self.files.iter().filter(|node| !node.path.starts_with(directory));
+        next.extend(others.filter_map(|node| node.backing.as_deref()));
+        while let Some(path) = next.pop() {
+            if path.starts_with(directory) && !needed.iter().any(|known| known == path) {
+                needed.push(path.to_owned());
+                next.extend(of(path).and_then(|node| node.backing.as_deref()));
+            }
+        }
+        needed
+    }
+}
+
 /// The directory in `boxes` that a file is in, or that of what is shared.
 fn owner(path: &Path) -> Option<&OsStr> {
     let mut above = path

@@ -250,6 +250,21 @@ impl Runtime {
         Ok(self.inner.handle(config))
     }
 
+    /// Makes as many boxes as there are names, some of which may be none, that begin with what another
+    /// box's disk is now, or was in one of its snapshots (`from`). They have its options, and ids, host names
+    /// and machine ids of their own. All or none are made, and nothing is copied, whatever the disk holds. A
+    /// box that runs goes on; its file system is frozen for a moment, as for a snapshot.
+    pub async fn clone_box(
+        &self,
+        source: &BoxHandle,
+        from: Option<&str>,
+        names: Vec<Option<String>>,
+    ) -> Result<Vec<BoxHandle>> {
+        let clones = source.clones(from, names).await?;
+        tracing::info!("{} clones of box {} made", clones.len(), source.id());
+        Ok(clones.into_iter().map(|config| self.inner.handle(config)).collect())
+    }
+
     /// A box by its id or its name.
     pub async fn get(&self, id_or_name: &str) -> Result<BoxHandle> {
         let wanted = id_or_name.to_owned();

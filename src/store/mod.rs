@@ -10,10 +10,12 @@
 //! - [`open`]: whose a database is, and whether it can be used
 //! - [`schema`]: the tables
 //! - [`migrate`]: from one version of them to the next; [`adopt`]: each such step
+//! - [`bases`]: the rows of files that several disks are on
 //! - [`snapshots`]: the rows of snapshots
 //! - [`process`]: no database in a forked child
 
 mod adopt;
+mod bases;
 mod migrate;
 mod open;
 mod process;
@@ -27,6 +29,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 
+pub use self::bases::BaseRow;
 use self::process::ProcessGuard;
 pub use self::snapshots::{SnapshotRow, snapshot_exists};
 use crate::error::{Code, Error, Result};
@@ -166,24 +169,7 @@ impl Store {
     /// use is ALREADY_EXISTS, and the error names its holder.
     pub fn save(&self, config: &ConfigRow, state: &StateRow, intent: Option<i64>) -> Result<()> {
         self.write("save a box", |transaction| {
-            let inserted = transaction.execute(
-                "INSERT INTO box_config (id, name, created_at, json) VALUES (?1, ?2, ?3, ?4)",
-                params![config.id, config.name, config.created_at, config.json],
-            );
-            if let Err(rusqlite::Error::SqliteFailure(e, _)) = &inserted
-                && e.code == ErrorCode::ConstraintViolation
-            {
-                return Err(Trouble::Refused(match &config.name {
-                    Some(name) => name_in_use(name, holder_of(transaction, name)?.as_deref()),
-                    None => Error::new(Code::AlreadyExists, "a box of this id exists already")
-                        .object(&*config.id),
-                }));
-            }
-            inserted?;
-            transaction.execute(
-                "INSERT INTO box_state (id, status, pid, json) VALUES (?1, ?2, ?3, ?4)",
-                params![state.id, state.status, state.pid, state.json],
-            )?;
+            insert_box(transaction, config, state)?;
             if let Some(intent) = intent {
                 transaction.execute("DELETE FROM intent WHERE id = ?1", [intent])?;
             }
@@ -295,7 +281,7 @@ impl Store {
                 return Ok(None);
             }
             // Whatever was under way with its disk is moot.
-            for table in ["snapshot", "intent"] {
+            for table in ["snapshot", "intent", "base_disk_ref"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE box_id = ?1"), [id])?;
             }
             insert_intent(transaction, id, kind, "{}").map(Some)
@@ -384,6 +370,32 @@ impl From<rusqlite::Error> for Trouble {
     fn from(e: rusqlite::Error) -> Trouble {
         Trouble::Database(e)
     }
+}
+
+fn insert_box(
+    transaction: &Transaction<'_>,
+    config: &ConfigRow,
+    state: &StateRow,
+) -> Result<(), Trouble> {
+    let inserted = transaction.execute(
+        "INSERT INTO box_config (id, name, created_at, json) VALUES (?1, ?2, ?3, ?4)",
+        params![config.id, config.name, config.created_at, config.json],
+    );
+    if let Err(rusqlite::Error::SqliteFailure(e, _)) = &inserted
+        && e.code == ErrorCode::ConstraintViolation
+    {
+        return Err(Trouble::Refused(match &config.name {
+            Some(name) => name_in_use(name, holder_of(transaction, name)?.as_deref()),
+            None => Error::new(Code::AlreadyExists, "a box of this id exists already")
+                .object(&*config.id),
+        }));
+    }
+    inserted?;
+    transaction.execute(
+        "INSERT INTO box_state (id, status, pid, json) VALUES (?1, ?2, ?3, ?4)",
+        params![state.id, state.status, state.pid, state.json],
+    )?;
+    Ok(())
 }
 
 fn insert_intent(

@@ -58,6 +58,7 @@ class Parameter:
         self.type = self.type.replace(" *", "*")
         # The header says so where NULL is fine.
         self.optional = bool(re.search(rf"\b{self.name} may be NULL|unless {self.name} is NULL", doc))
+        self.optional_elements = self.optional and "so may each of its elements" in re.sub(r"\s+", " ", doc)
 
 
 class Function:
@@ -262,7 +263,7 @@ class Writer:
                 self.call(function, {p.name: "NULL"} | data, None, f"{p.name} is NULL")
             elif p.type.endswith("*"):
                 # With a length it may be NULL for none; `integers` sees to that.
-                if p.optional and not hasattr(p, "length"):
+                if p.optional and (p.optional_elements or not hasattr(p, "length")):
                     self.call(function, {p.name: "NULL"}, None, f"{p.name} is NULL")
                 else:
                     required.append(p)
@@ -276,7 +277,8 @@ class Writer:
                 for what, text in INVALID_UTF8.items():
                     self.call(function, {p.name: text}, self.refused(p.name), f"{p.name} is {what}")
             if p.type == "const char*const*":
-                for what, text in [*INVALID_UTF8.items(), ("NULL", "NULL")]:
+                missing = [] if p.optional_elements else [("NULL", "NULL")]
+                for what, text in [*INVALID_UTF8.items(), *missing]:
                     for array in (f'{{{text}, "x"}}', f'{{"true", {text}}}'):
                         self.call(function, {p.name: f"(const char *const[]){array}"},
                                   self.refused(p.name), f"an element of {p.name} is {what}")

@@ -132,7 +132,7 @@ static void nobodys_files_are_left_alone(boxlite_runtime *runtime)
     FILE *file = fopen(path, "w");
     fputs("precious", file);
     fclose(file);
-    FAILS(try_snapshot(box, "mine"), BOXLITE_ALREADY_EXISTS, "belongs to no snapshot");
+    FAILS(try_snapshot(box, "mine"), BOXLITE_ALREADY_EXISTS, "belongs to nobody");
     CHECK(!strcmp(word_of("cat '%s'", in_box(box, "snapshots/mine/disk.qcow2")), "precious"));
     CHECK(access(in_box(box, "disks/next.qcow2"), F_OK));
     PRINTS(box, "echo up", "up\n");

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::context::Context;
-use super::snapshot::{self, relative, unreadable};
+use super::branching::{self, relative};
+use super::snapshot;
 use super::{DISCARD, check_stopped};
 use crate::disk::durable::sync_directory;
 use crate::disk::graph::Graph;
@@ -45,7 +46,7 @@ pub fn snapshot(context: &Context, id: &str, name: &str, runs: bool) -> Result<(
             format!("snapshot '{name}' of box {id} is what {} is based on", paths.join(", "));
         return Err(Error::new(Code::InvalidState, text).object(name));
     }
-    let plan = snapshot::json(&Plan { file: relative(context, &path) })?;
+    let plan = branching::json(&Plan { file: relative(context, &path) })?;
     let delete = || context.store.delete_snapshot(&row.id, (id, DISCARD, &plan));
     let Some(intent) = context.make_room(delete)? else { return Ok(()) };
     failpoint::hit(Point::DiscardRow);
@@ -55,6 +56,76 @@ pub fn snapshot(context: &Context, id: &str, name: &str, runs: bool) -> Result<(
     failpoint::hit(Point::DiscardEnded);
     context.home.take_ballast();
     Ok(())
+}
+
+/// Does away with all files of a box that is no more, but for those that disks of others are on.
+pub fn of_box(context: &Context, id: &str) -> Result<()> {
+    let directory = context.home.of_box(id);
+    let below = what_it_is_on(context, id);
+    let snapshots = directory.join("snapshots");
+    // Most boxes share nothing with anybody, and wait for nobody.
+    if below.is_empty() && entries(&snapshots)?.is_empty() {
+        return remove_all(&directory);
+    }
+    let _disks = context.take_disks()?;
+    let kept = Graph::read(context.home.root())?.needed_by_others(&directory);
+    if kept.is_empty() {
+        remove_all(&directory)?;
+    } else {
+        let is_kept = |path: &Path| kept.iter().any(|file| file.starts_with(path));
+        for path in entries(&directory)?.into_iter().chain(entries(&snapshots)?) {
+            if !is_kept(&path) {
+                remove_all(&path)?;
+            }
+        }
+        sync_directory(&snapshots)?;
+        sync_directory(&directory)?;
+        tracing::info!("other boxes' disks are on {} files of box {id}: they stay", kept.len());
+    }
+    below.iter().try_for_each(|path| collect(context, path))
+}
+
+/// The files outside of a box's directory that its own are on, but for images.
+fn what_it_is_on(context: &Context, id: &str) -> Vec<PathBuf> {
+    let directory = context.home.of_box(id);
+    let snapshots = entries(&directory.join("snapshots")).unwrap_or_default();
+    let own = snapshots.into_iter().map(|path| path.join("disk.qcow2"));
+    let files = std::iter::once(context.home.disk(id)).chain(own);
+    let mut found: Vec<PathBuf> = files.filter_map(|path| backing(&path)).collect();
+    found.retain(|path| !path.starts_with(&directory) && is_ours(context, path));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// What a file is on, if that can be read.
+fn backing(path: &Path) -> Option<PathBuf> {
+    let named = overlay::info(path).ok()?.backing_path?;
+    path.parent()?.join(named).canonicalize().ok()
+}
+
+/// Removes whatever there is.
+fn remove_all(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(Code::Storage, format!("remove {}", path.display()), &e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    match std::fs::read_dir(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read
+            .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
+            .map_err(|e| Error::io(Code::Storage, format!("list {}", directory.display()), &e)),
+    }
 }
 
 /// Does away with a file if nobody needs it, and then with those that only it needed. The caller has the
@@ -75,11 +146,10 @@ pub fn collect(context: &Context, path: &Path) -> Result<()> {
         if !Graph::read(context.home.root())?.dependents(&path).is_empty() {
             break;
         }
-        next = overlay::info(&path)
-            .ok()
-            .and_then(|info| path.parent()?.join(info.backing_path?).canonicalize().ok());
-        remove(&path)?;
+        next = backing(&path);
+        remove(context, &path)?;
         failpoint::hit(Point::DiscardFile);
+        context.store.delete_base(&relative(context, &path))?;
     }
     Ok(())
 }
@@ -91,26 +161,32 @@ fn is_ours(context: &Context, path: &Path) -> bool {
     matches!(parts[..], ["boxes", _, "snapshots", _, "disk.qcow2"] | ["bases", _])
 }
 
-/// Removes a file, and its directory if that was for it alone.
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io(Code::Storage, format!("remove {}", path.display()), &e));
-        }
-        _ => {}
-    }
+/// Removes a file, and the directories that were for it alone.
+fn remove(context: &Context, path: &Path) -> Result<()> {
+    remove_all(path)?;
     let Some(directory) = path.parent() else { return Ok(()) };
     sync_directory(directory)?;
-    let alone = directory.parent().and_then(Path::file_name) == Some("snapshots".as_ref());
-    if alone && std::fs::remove_dir(directory).is_ok() {
-        sync_directory(directory.parent().unwrap_or(directory))?;
+    let snapshots = directory.parent().unwrap_or(directory);
+    if snapshots.file_name() != Some("snapshots".as_ref())
+        || std::fs::remove_dir(directory).is_err()
+    {
+        return Ok(());
+    }
+    sync_directory(snapshots)?;
+    // Of a box that was removed before this file was.
+    let owner = snapshots.parent().unwrap_or(snapshots);
+    let id = owner.file_name().unwrap_or_default().to_string_lossy();
+    if context.store.load(&id)?.is_none() && std::fs::remove_dir(snapshots).is_ok() {
+        // One with anything else in it is reported when the home is opened.
+        let _ = std::fs::remove_dir(owner);
+        sync_directory(&context.home.boxes())?;
     }
     Ok(())
 }
 
 /// Ends what a program has begun that died.
 pub fn settle(context: &Context, intent: &Intent) -> Result<()> {
-    let plan: Plan = serde_json::from_str(&intent.json).map_err(|e| unreadable(intent, &e))?;
+    let plan: Plan = branching::read(intent)?;
     let _disks = context.take_disks()?;
     collect(context, &context.home.root().join(&plan.file))?;
     context.store.end_intent(intent.id)

@@ -7,10 +7,14 @@
 //! Each change is an intent first. Whoever makes one holds the box's lock, and that of the home's disks:
 //! shared to add to what is there, alone to take something away.
 //!
+//! - [`branching`]: a disk goes on in another file
+//! - [`clone`]: boxes that begin with what another's disk was
 //! - [`snapshot`]: what a snapshot is, and how one is made
 //! - [`restore`]: a disk goes back to a snapshot
 //! - [`discard`]: a snapshot goes, and files that nobody needs
 
+mod branching;
+pub mod clone;
 pub mod discard;
 pub mod restore;
 pub mod snapshot;
@@ -22,21 +26,32 @@ use crate::store::Intent;
 
 /// What is being done, as intents name it.
 pub const SNAPSHOT: &str = "snapshot";
+pub const CLONE: &str = "clone";
 pub const RESTORE: &str = "restore";
 pub const DISCARD: &str = "discard";
 
 /// Whether an intent is one of those that are settled here.
 pub fn is_ours(intent: &Intent) -> bool {
-    matches!(&*intent.kind, SNAPSHOT | RESTORE | DISCARD)
+    matches!(&*intent.kind, SNAPSHOT | CLONE | RESTORE | DISCARD)
 }
 
 /// Carries to its end, or undoes, what a program that died was doing with the disk of a box that does not
 /// run. The caller has locked the box.
 pub fn settle(context: &Context, intent: &Intent) -> Result<()> {
     match &*intent.kind {
-        SNAPSHOT => snapshot::settle(context, intent).map(drop),
+        SNAPSHOT => snapshot::settle(context, intent),
+        CLONE => clone::settle(context, intent),
         RESTORE => restore::settle(context, intent),
         DISCARD => discard::settle(context, intent),
+        _ => Ok(()),
+    }
+}
+
+/// The same for one whose machine runs, between two changes of its disk.
+fn settle_idle(context: &Context, intent: &Intent) -> Result<()> {
+    match &*intent.kind {
+        SNAPSHOT => snapshot::settle_idle(context, intent),
+        CLONE => clone::settle_idle(context, intent),
         _ => Ok(()),
     }
 }

@@ -5,20 +5,20 @@
 //! supervisor does what is done with files.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use boxlite_protocol::message;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::context::Context;
+use super::branching::{self, Begun, Files, relative};
 use super::{SNAPSHOT, check_stopped};
 use crate::channel::client::Connection;
-use crate::disk::branch::{Branch, Points};
-use crate::disk::chain::{Chain, Link, MAX_LINKS};
-use crate::disk::overlay::{self, DiskFormat};
+use crate::disk::branch::Points;
+use crate::disk::chain::Chain;
+use crate::disk::overlay;
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
 use crate::store::{Intent, SnapshotRow, snapshot_exists};
@@ -65,18 +65,11 @@ struct Stored {
     unknown: Map<String, Value>,
 }
 
-/// What an intent says: the snapshot, and what its disk is on.
+/// What an intent says.
 #[derive(Debug, Serialize, Deserialize)]
 struct Plan {
+    files: Files,
     snapshot: Stored,
-    backing: Option<Backing>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Backing {
-    /// Relative to the home.
-    path: String,
-    format: DiskFormat,
 }
 
 /// The rules of STORAGE: a name is that of a directory.
@@ -101,12 +94,10 @@ pub fn of_stopped(context: &Context, id: &str, name: &str) -> Result<Snapshot> {
     check_stopped(context, id)?;
     super::settle_box(context, id)?;
     let _disks = context.share_disks()?;
-    let (plan, branch, intent) = begin(context, id, name)?;
-    let done = branch.finish(&POINTS).and_then(|()| record(context, &plan, intent));
-    match done {
-        Ok(snapshot) => Ok(snapshot),
-        Err(error) => Err(undo(context, &branch, intent, error)),
-    }
+    let (stored, begun) = begin(context, id, name)?;
+    let finished = begun.branch.finish(&POINTS);
+    let made = finished.and_then(|()| record(context, &stored, begun.intent));
+    made.map_err(|error| begun.undo(context, error))
 }
 
 /// Makes a snapshot of a box that runs. The caller has locked it.
@@ -117,100 +108,59 @@ pub async fn of_running(
     name: &str,
 ) -> Result<Snapshot> {
     let disks = context.blocking(|context| context.share_disks()).await?;
-    finish_running(context, connection, id).await?;
+    branching::settle_running(context, connection, id).await?;
     let (box_id, named) = (id.to_owned(), name.to_owned());
     let begun = context.blocking(move |context| begin(context, &box_id, &named)).await;
-    let (plan, branch, intent) = begun?;
-    let relative = |path: &Path| relative(context, path);
-    let asked = message::Branch {
-        overlay: relative(&branch.overlay),
-        frozen: relative(&branch.frozen),
-        only_finish: false,
-    };
-    let answer = connection.branch(asked).await.map_err(|error| {
-        error.context("whether the snapshot was made is found out when the box's disk is used next")
-    })?;
-    let done = move |context: &Context| {
+    let (stored, begun) = begun?;
+    let answer = begun.ask(context, connection).await?;
+    let record = move |context: &Context| {
         let _disks = disks;
         answer
-            .and_then(|()| record(context, &plan, intent))
-            .map_err(|error| give_up(context, &branch, intent, error))
+            .and_then(|()| record(context, &stored, begun.intent))
+            .map_err(|error| begun.give_up(context, error))
     };
-    context.blocking(done).await
-}
-
-/// Settles what is under way with the disk of a box that runs: its supervisor alone knows.
-async fn finish_running(context: &Arc<Context>, connection: &Connection, id: &str) -> Result<()> {
-    let intents = context.blocking(|context| context.store.intents()).await?;
-    for intent in intents.into_iter().filter(|i| i.box_id == id && i.kind == SNAPSHOT) {
-        let only_finish = message::Branch { only_finish: true, ..message::Branch::default() };
-        connection.branch(only_finish).await??;
-        context.blocking(move |context| settle_idle(context, &intent)).await?;
-    }
-    Ok(())
+    context.blocking(record).await
 }
 
 /// Writes down what is about to be done, and makes what can be made while nothing has changed.
-fn begin(context: &Context, id: &str, name: &str) -> Result<(Plan, Branch, i64)> {
+fn begin(context: &Context, id: &str, name: &str) -> Result<(Stored, Begun)> {
     if context.store.snapshot(id, name)?.is_some() {
         return Err(snapshot_exists(id, name));
     }
-    let chain =
-        Chain::resolve(context.home.root(), &context.home.disk(id)).map_err(|e| e.or_object(id))?;
-    if chain.links.len() >= MAX_LINKS {
-        let text = format!(
-            "the box's disk consists of {} files already, and {MAX_LINKS} are the most: remove snapshots \
-             that are not needed",
-            chain.links.len()
-        );
-        return Err(Error::new(Code::ResourceExhausted, text).object(id));
-    }
-    let frozen = context.home.snapshot(id, name);
-    let branch = Branch::new(&chain, frozen);
-    if branch.is_begun()? {
-        let path = branch.frozen.display();
-        let text =
-            format!("{path} is there, and belongs to no snapshot: look at it, and move it away");
-        return Err(Error::new(Code::AlreadyExists, text).object(name));
-    }
+    let chain = branching::extendable(context, id)?;
+    let path = context.home.snapshot(id, name);
     let taken = std::fs::metadata(chain.top()).map_or(0, |meta| meta.blocks() * 512);
-    let plan = Plan {
-        snapshot: Stored {
-            id: ulid::Ulid::generate().to_string(),
-            box_id: id.to_owned(),
-            name: name.to_owned(),
-            base_path: relative(context, &branch.frozen),
-            container_disk_bytes: Some(chain.virtual_size),
-            size_bytes: Some(taken),
-            created_at: Utc::now().timestamp().into(),
-            unknown: Map::new(),
-        },
-        backing: branch
-            .backing
-            .as_ref()
-            .map(|link| Backing { path: relative(context, &link.path), format: link.format }),
+    let stored = Stored {
+        id: ulid::Ulid::generate().to_string(),
+        box_id: id.to_owned(),
+        name: name.to_owned(),
+        base_path: relative(context, &path),
+        container_disk_bytes: Some(chain.virtual_size),
+        size_bytes: Some(taken),
+        created_at: Utc::now().timestamp().into(),
+        unknown: Map::new(),
     };
-    let json = json(&plan)?;
-    let intent = context.store.begin_intent(id, SNAPSHOT, &json)?;
+    let begun = branching::begin(context, &chain, path, |files| {
+        let plan = Plan { files, snapshot: stored.clone() };
+        context.store.begin_intent(id, SNAPSHOT, &branching::json(&plan)?)
+    });
+    let begun = begun.map_err(|e| e.or_object(name))?;
     failpoint::hit(Point::SnapshotIntent);
-    match branch.prepare(chain.virtual_size) {
-        Ok(()) => {
-            failpoint::hit(Point::SnapshotOverlay);
-            Ok((plan, branch, intent))
-        }
-        Err(error) => Err(undo(context, &branch, intent, error)),
+    if let Err(error) = begun.prepare() {
+        return Err(begun.undo(context, error));
     }
+    failpoint::hit(Point::SnapshotOverlay);
+    Ok((stored, begun))
 }
 
 /// Writes the row; with it the snapshot is there.
-fn record(context: &Context, plan: &Plan, intent: i64) -> Result<Snapshot> {
-    let stored = &plan.snapshot;
+fn record(context: &Context, stored: &Stored, intent: i64) -> Result<Snapshot> {
     let row = SnapshotRow {
         id: stored.id.clone(),
         box_id: stored.box_id.clone(),
         name: stored.name.clone(),
         created_at: stored.created_at.as_i64().unwrap_or_default(),
-        json: json(stored)?,
+        json: branching::json(stored)?,
     };
     context.make_room(|| context.store.save_snapshot(&row, intent))?;
     failpoint::hit(Point::SnapshotRow);
@@ -218,73 +168,27 @@ fn record(context: &Context, plan: &Plan, intent: i64) -> Result<Snapshot> {
         .ok_or_else(|| Error::new(Code::Internal, "the snapshot was just made"))
 }
 
-/// Has all be as it was, for a reason. What cannot be undone now is settled before the box is used again.
-fn undo(context: &Context, branch: &Branch, intent: i64, reason: Error) -> Error {
-    match branch.undo().and_then(|()| context.store.end_intent(intent)) {
-        Ok(()) => {}
-        Err(error) => tracing::warn!("a snapshot that was not made is not undone yet: {error}"),
-    }
-    reason
-}
-
-/// The same for a box that runs: if its machine has gone over to the overlay, the snapshot is left to be
-/// settled.
-fn give_up(context: &Context, branch: &Branch, intent: i64, reason: Error) -> Error {
-    match branch.is_begun() {
-        Ok(false) => undo(context, branch, intent, reason),
-        _ => {
-            reason.context("the snapshot is there, and is listed when the box's disk is used next")
-        }
-    }
-}
-
 /// Carries to its end, or undoes, what a program has begun that died. Nobody runs the box.
-pub fn settle(context: &Context, intent: &Intent) -> Result<bool> {
-    let (plan, branch) = read(context, intent)?;
-    let made = branch.settle(&POINTS)?;
+pub fn settle(context: &Context, intent: &Intent) -> Result<()> {
+    let plan: Plan = branching::read(intent)?;
+    let made = plan.files.branch(context, &intent.box_id).settle(&POINTS)?;
     conclude(context, &plan, intent, made)
 }
 
 /// The same while its machine runs, which is between two such changes.
-fn settle_idle(context: &Context, intent: &Intent) -> Result<()> {
-    let (plan, branch) = read(context, intent)?;
-    let made = branch.is_begun()?;
-    if !made {
-        branch.undo()?;
-    }
-    conclude(context, &plan, intent, made).map(drop)
+pub fn settle_idle(context: &Context, intent: &Intent) -> Result<()> {
+    let plan: Plan = branching::read(intent)?;
+    let made = branching::is_there(&plan.files.branch(context, &intent.box_id))?;
+    conclude(context, &plan, intent, made)
 }
 
-fn conclude(context: &Context, plan: &Plan, intent: &Intent, made: bool) -> Result<bool> {
+fn conclude(context: &Context, plan: &Plan, intent: &Intent, made: bool) -> Result<()> {
     if !made {
-        context.store.end_intent(intent.id)?;
-        return Ok(false);
+        return context.store.end_intent(intent.id);
     }
-    record(context, plan, intent.id)?;
+    record(context, &plan.snapshot, intent.id)?;
     tracing::info!("snapshot '{}' of box {} is complete", plan.snapshot.name, intent.box_id);
-    Ok(true)
-}
-
-fn read(context: &Context, intent: &Intent) -> Result<(Plan, Branch)> {
-    let plan: Plan = serde_json::from_str(&intent.json).map_err(|e| unreadable(intent, &e))?;
-    let disk = context.home.disk(&intent.box_id);
-    let branch = Branch {
-        overlay: crate::disk::branch::overlay_beside(&disk),
-        disk,
-        frozen: context.home.root().join(&plan.snapshot.base_path),
-        backing: plan.backing.as_ref().map(|backing| Link {
-            path: context.home.root().join(&backing.path),
-            format: backing.format,
-        }),
-    };
-    Ok((plan, branch))
-}
-
-/// That an intent is not what this version understands.
-pub fn unreadable(intent: &Intent, why: &dyn std::fmt::Display) -> Error {
-    let text =
-        format!("what is under way with the disk of box {} is unreadable: {why}", intent.box_id);
-    Error::new(Code::Metadata, text).object(&*intent.box_id)
+    Ok(())
 }
 
 /// A box's snapshots, in the order in which they were made.
@@ -330,17 +234,6 @@ pub fn file(context: &Context, row: &SnapshotRow) -> Result<PathBuf> {
         Error::new(Code::Metadata, text).object(&*row.name)
     })?;
     Ok(context.home.root().join(stored.base_path))
-}
-
-/// A path of the home as rows and messages have it.
-pub fn relative(context: &Context, path: &Path) -> String {
-    let inside = path.strip_prefix(context.home.root()).unwrap_or(path);
-    inside.to_string_lossy().into_owned()
-}
-
-pub fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|e| Error::new(Code::Internal, format!("describe a snapshot: {e}")))
 }
 
 /// A box's snapshot, which must be there.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::super::config::BoxConfig;
 use super::super::context::{BoxLock, Context};
 use super::super::disks::snapshot::{self, Snapshot};
-use super::super::disks::{discard, restore};
+use super::super::disks::{clone, discard, restore};
+use super::super::options::box_name;
 use super::{BoxHandle, Inner};
 use crate::error::{Code, Error, Result};
 
@@ -52,6 +54,40 @@ impl BoxHandle {
             inner.context.blocking(work).await
         };
         self.inner.context.finish(remove).await
+    }
+
+    /// Makes boxes that begin with what this one's disk is now, or was in a snapshot; with the same options,
+    /// and names of their own or none. All or none are made, and nothing is copied. Of a box that runs, the
+    /// file system is frozen for a moment. Dropping the future changes nothing.
+    pub(crate) async fn clones(
+        &self,
+        from: Option<&str>,
+        names: Vec<Option<String>>,
+    ) -> Result<Vec<BoxConfig>> {
+        from.map_or(Ok(()), snapshot::check_name)?;
+        let name = |name: Option<String>| name.map(box_name).transpose();
+        let names = names.into_iter().map(name).collect::<Result<Vec<_>>>()?;
+        let (inner, from) = (self.inner.clone(), from.map(str::to_owned));
+        let clones = async move {
+            let _turn = inner.turn.lock().await;
+            let connection = inner.connection().await?;
+            let id = inner.config.id.clone();
+            let _lock = inner.context.blocking(move |context| lock(context, &id)).await?;
+            match (connection, from) {
+                (Some(connection), None) => {
+                    clone::of_running(&inner.context, &connection, &inner.config, names).await
+                }
+                (_, from) => {
+                    let config = inner.config.clone();
+                    let make = move |context: &Context| {
+                        clone::of_stopped(context, &config, from.as_deref(), &names)
+                    };
+                    inner.context.blocking(make).await
+                }
+            }
+        };
+        let made = self.inner.context.finish(clones).await;
+        made.map_err(|e| e.or_object(self.id()))
     }
 
     /// Does something with a snapshot that no running machine can bear.

@@ -25,6 +25,8 @@ pub struct Blocks {
 struct Nodes {
     /// The one that is written to.
     active: String,
+    /// The descriptors of its file.
+    active_set: usize,
     /// How many sets of descriptors there were.
     sets: usize,
 }
@@ -32,7 +34,8 @@ struct Nodes {
 impl Blocks {
     /// Those of a disk that a machine was given.
     pub fn of(disk: &Chain) -> Blocks {
-        let nodes = Nodes { active: DISK_NODE.to_owned(), sets: disk.links.len() };
+        let sets = disk.links.len();
+        let nodes = Nodes { active: DISK_NODE.to_owned(), active_set: 0, sets };
         Blocks { nodes: Rc::new(RefCell::new(nodes)) }
     }
 
@@ -41,10 +44,10 @@ impl Blocks {
     pub fn branch(&self, link: Link, overlay: &Path) -> Work {
         let (nodes, overlay) = (self.nodes.clone(), overlay.to_owned());
         Box::pin(async move {
-            let (active, set) = {
+            let (active, active_set, set) = {
                 let mut nodes = nodes.borrow_mut();
                 nodes.sets += 1;
-                (nodes.active.clone(), nodes.sets - 1)
+                (nodes.active.clone(), nodes.active_set, nodes.sets - 1)
             };
             let node = format!("{DISK_NODE}{set}");
             for access in command::accesses(set, &overlay, true) {
@@ -57,7 +60,15 @@ impl Blocks {
                 let _ = link.execute(qmp::blockdev_del { node_name: node }).await;
                 return Err(error);
             }
-            nodes.borrow_mut().active = node;
+            {
+                let mut nodes = nodes.borrow_mut();
+                nodes.active = node;
+                nodes.active_set = set;
+            }
+            // Else no other machine could have the file in its disk.
+            if let Err(error) = link.remove_writable(active_set).await {
+                tracing::warn!("QEMU still has a file open that it does not write to: {error}");
+            }
             Ok(())
         })
     }

@@ -108,9 +108,9 @@ pub fn arguments(
     line.option("-device", "virtserialport,nr=1,chardev=channel,name=boxlite.agent");
     if let (Disk::Image(chain), true) = (&spec.disk, purpose != Purpose::Prepare) {
         for (number, access) in files(chain).enumerate() {
-            let Access { set, path, .. } = access;
-            // Where a comma ends the text, two are one. For people only.
-            let opaque = path.display().to_string().replace(',', ",,");
+            let set = access.set;
+            // Where a comma ends the text, two are one.
+            let opaque = access.label().replace(',', ",,");
             // A chain has some dozen files at most.
             let fd = DISK_FD + number as i32;
             line.option("-add-fd", format!("fd={fd},set={set},opaque={opaque}"));
@@ -212,6 +212,17 @@ pub struct Access<'a> {
     pub set: usize,
     pub path: &'a Path,
     pub writable: bool,
+}
+
+/// What the label of a descriptor to write with begins with.
+pub const WRITABLE: &str = "write:";
+
+impl Access<'_> {
+    /// What QEMU is told to call the descriptor; for people, and to find it again.
+    pub fn label(&self) -> String {
+        let kind = if self.writable { WRITABLE } else { "" };
+        format!("{kind}{}", self.path.display())
+    }
 }
 
 /// The files of a disk, as descriptors. QEMU opens a file anew where it is to be read only, or to be
@@ -357,10 +368,10 @@ mod tests {
         let line = line("/a,b \"c\"\\d=e/disk.qcow2", TCG);
         let sets = line.iter().zip(&line[1..]).filter(|(option, _)| *option == "-add-fd");
         let sets: Vec<&str> = sets.map(|(_, set)| &**set).collect();
-        let top = "opaque=/a,,b \"c\"\\d=e/disk.qcow2";
+        let top = "/a,,b \"c\"\\d=e/disk.qcow2";
         let wanted = [
-            format!("fd=16,set=0,{top}"),
-            format!("fd=17,set=0,{top}"),
+            format!("fd=16,set=0,opaque=write:{top}"),
+            format!("fd=17,set=0,opaque={top}"),
             "fd=18,set=1,opaque=/base".to_owned(),
         ];
         assert_eq!(sets, wanted);

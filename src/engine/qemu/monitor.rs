@@ -17,7 +17,7 @@ use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::command::{self, Access, DISK, DISK_NODE, SCRATCH_NODE, STATE_FD};
+use super::command::{self, Access, DISK, DISK_NODE, SCRATCH_NODE, STATE_FD, WRITABLE};
 use crate::disk::chain::Chain;
 use crate::error::{Code, Error, Result};
 
@@ -148,8 +148,23 @@ impl Link {
         let file =
             file.map_err(|e| Error::io(Code::Storage, format!("open {}", path.display()), &e))?;
         let fdset_id = i64::try_from(*set).ok();
-        let opaque = Some(path.display().to_string());
+        let opaque = Some(access.label());
         self.execute_with(qmp::add_fd { fdset_id, opaque }, Some(file)).await.map(drop)
+    }
+
+    /// Has QEMU close a set's descriptor to write with, and with that give up its lock on the file: closing
+    /// only its copies of the descriptor would not.
+    pub async fn remove_writable(&self, set: usize) -> Result<()> {
+        let fdset_id = i64::try_from(set).unwrap_or(i64::MAX);
+        let sets = self.execute(qmp::query_fdsets {}).await?;
+        let of_set = sets.into_iter().filter(|set| set.fdset_id == fdset_id);
+        let writes = |fd: &qmp::FdsetFdInfo| {
+            fd.opaque.as_ref().is_some_and(|label| label.starts_with(WRITABLE))
+        };
+        for fd in of_set.flat_map(|set| set.fds).filter(writes) {
+            self.execute(qmp::remove_fd { fdset_id, fd: Some(fd.fd) }).await?;
+        }
+        Ok(())
     }
 
     /// Adds a node, as a command line would name it.
