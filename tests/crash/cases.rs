@@ -87,9 +87,20 @@ impl Case {
             (Point::BranchFrozen, Dies::Other, not_yet, "snapshot running"),
             (Point::BranchSwitched, Dies::Other, not_yet, "snapshot running"),
             (Point::BranchMoved, Dies::Other, not_yet, "snapshot running"),
+            (Point::CloneIntent, Dies::Itself, runs, "clone running"),
+            (Point::CloneNoted, Dies::Itself, runs, "clone running"),
+            (Point::CloneDisks, Dies::Itself, runs, "clone running"),
+            (Point::CloneRows, Dies::Itself, runs, "clone running"),
+            (Point::BranchSwitched, Dies::Other, not_yet, "clone running"),
+            (Point::BranchMoved, Dies::Other, not_yet, "clone running"),
+        ];
+        let snapshots = Scene::Snapshots { detached: false, runs: false };
+        let of_snapshot = [
+            (Point::CloneNoted, Dies::Itself, snapshots, "clone snapshot"),
+            (Point::CloneRows, Dies::Itself, snapshots, "clone snapshot"),
         ];
         let case = |(point, dies, scene, role)| Case { point, count: 1, dies, scene, role };
-        cases.extend(detached.into_iter().chain(running).map(case));
+        cases.extend(detached.into_iter().chain(running).chain(of_snapshot).map(case));
         cases
     }
 
@@ -113,6 +124,7 @@ impl Case {
             ("stop", _) => case(Scene::Used, "stop"),
             ("remove", _) => case(Scene::Used, "remove"),
             ("snapshot", _) => case(snapshots, "snapshot"),
+            ("clone", _) => case(snapshots, "clone"),
             ("restore", _) => case(snapshots, "restore"),
             ("discard", _) => case(snapshots, "remove snapshot"),
             ("branch", _) => case(snapshots, "snapshot running"),
@@ -165,12 +177,12 @@ impl Case {
 
     /// Whether it is about the disk of a box that does not run.
     fn is_at_rest(&self) -> bool {
-        matches!(self.role, "snapshot" | "restore" | "remove snapshot")
+        matches!(self.role, "snapshot" | "clone" | "clone snapshot" | "restore" | "remove snapshot")
     }
 
     /// Whether one look must be enough: nobody is left who is still ending.
     pub fn is_over_at_once(&self) -> bool {
-        !matches!(self.role, "start" | "stop" | "snapshot running")
+        !matches!(self.role, "start" | "stop" | "snapshot running" | "clone running")
     }
 }
 

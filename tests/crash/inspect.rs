@@ -34,7 +34,7 @@ pub fn rows(home: &Path) -> Vec<Row> {
     let mut query = database
         .prepare(
             "SELECT c.id, s.status, json_extract(s.json, '$.status'), s.pid FROM box_config c
-             LEFT JOIN box_state s ON s.id = c.id",
+             LEFT JOIN box_state s ON s.id = c.id ORDER BY c.rowid",
         )
         .unwrap();
     let row = |r: &rusqlite::Row<'_>| {
@@ -63,11 +63,17 @@ pub fn contradictions(place: &Place, home: &Path) -> Vec<String> {
     );
     // What is done with the disk of a machine that runs, only its supervisor knows.
     let running = rows.iter().any(Row::is_active);
-    let query = "SELECT count(*) FROM intent WHERE kind <> ?1";
-    let left_alone = if running { "snapshot" } else { "" };
-    let intents: i64 = database(home).query_row(query, [left_alone], |r| r.get(0)).unwrap();
+    let query = if running {
+        "SELECT count(*) FROM intent WHERE kind NOT IN ('snapshot', 'clone')"
+    } else {
+        "SELECT count(*) FROM intent"
+    };
+    let intents: i64 = database(home).query_row(query, [], |r| r.get(0)).unwrap();
     if intents > 0 {
         found.push(format!("{intents} intents"));
+    }
+    if !running {
+        found.extend(of_bases(home));
     }
     for lock in names(&home.join("locks")) {
         let id = lock.strip_prefix("box-").and_then(|l| l.strip_suffix(".lock"));
@@ -111,11 +117,31 @@ fn of_box(home: &Path, row: &Row) -> Vec<String> {
     found
 }
 
+fn has_bases(database: &Connection) -> bool {
+    database.prepare("SELECT base_path FROM base_disk").is_ok()
+}
+
+/// Each base has its file, and each file its base.
+fn of_bases(home: &Path) -> Vec<String> {
+    let database = database(home);
+    if !has_bases(&database) {
+        return vec![];
+    }
+    let query = "SELECT base_path FROM base_disk WHERE kind <> 'rootfs'";
+    let mut query = database.prepare(query).unwrap();
+    let rows = query.query_map([], |r| r.get(0)).unwrap();
+    let rows: BTreeSet<String> = rows.map(Result::unwrap).collect();
+    let lost = rows.iter().filter(|path| !home.join(path).exists());
+    let mut found: Vec<String> = lost.map(|path| format!("{path}: no such base")).collect();
+    let files = names(&home.join("bases")).into_iter().map(|name| format!("bases/{name}"));
+    found.extend(files.filter(|path| !rows.contains(path)).map(|path| format!("{path}: no row")));
+    found
+}
+
 /// Each snapshot has its file, and each file its snapshot.
 fn of_snapshots(home: &Path, id: &str) -> Vec<String> {
     let database = database(home);
-    let is_old = database.prepare("SELECT base_path FROM base_disk").is_err();
-    if is_old {
+    if !has_bases(&database) {
         return vec![];
     }
     let mut query = database.prepare("SELECT name FROM snapshot WHERE box_id = ?1").unwrap();

@@ -34,6 +34,8 @@ const SNAPSHOTS: &[&str] = &[
     "kept first=before leaf=kept new=kept",
     "kept first=before",
     "before first=before leaf=kept",
+    "kept first=before leaf=kept one=kept two=kept",
+    "kept first=before leaf=kept one=before two=before",
 ];
 
 /// What must have become of the box when everything is right again.
@@ -265,7 +267,7 @@ impl<'a> Stage<'a> {
             let wrong = contradictions(self.place, &self.home);
             let rows = inspect::rows(&self.home);
             let over = match until {
-                Until::Running => rows.iter().all(|row| row.status == "running"),
+                Until::Running => rows.first().is_some_and(|row| row.status == "running"),
                 // Nobody is left for whom a machine could run.
                 Until::Now | Until::Over => {
                     self.place.processes().is_empty() && !rows.iter().any(inspect::Row::is_active)

@@ -26,6 +26,8 @@ pub const FIRST: &str = "first";
 pub const LEAF: &str = "leaf";
 /// The snapshot that a victim makes.
 pub const NEW: &str = "new";
+/// And its clones.
+pub const CLONES: [&str; 2] = ["one", "two"];
 
 pub fn run(role: &str) {
     if role == "race" {
@@ -63,6 +65,12 @@ async fn act(role: &str) -> Result<String> {
             handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
         }
         "snapshot running" => snapshot_running(&runtime).await,
+        "clone" => clone(&runtime, None).await,
+        "clone snapshot" => clone(&runtime, Some(FIRST)).await,
+        "clone running" => {
+            runtime.get(NAME).await?.start(None).await?;
+            clone(&runtime, None).await
+        }
         "restore" => {
             let handle = runtime.get(NAME).await?;
             handle.restore_snapshot(FIRST).await.map(|()| String::new())
@@ -139,6 +147,13 @@ async fn snapshot_running(runtime: &Runtime) -> Result<String> {
     handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
 }
 
+async fn clone(runtime: &Runtime, snapshot: Option<&str>) -> Result<String> {
+    let handle = runtime.get(NAME).await?;
+    let names = CLONES.map(|name| Some(name.to_owned()));
+    let clones = runtime.clone_box(&handle, snapshot, names.to_vec()).await?;
+    Ok(clones.iter().map(|clone| clone.id()).collect::<Vec<_>>().join(" "))
+}
+
 async fn start(runtime: &Runtime) -> Result<String> {
     runtime.get(NAME).await?.start(None).await?;
     Ok(String::new())
@@ -200,6 +215,14 @@ async fn use_up(runtime: &Runtime) -> Result<String> {
         handle.restore_snapshot(&snapshot.name).await?;
         kept += &format!(" {}={}", snapshot.name, look(&handle).await?);
     }
+    for name in CLONES {
+        match runtime.get(name).await {
+            Err(e) if e.code() == Code::NotFound => {}
+            clone => kept += &format!(" {name}={}", look(&clone?).await?),
+        }
+    }
+    // The one that all are based on goes first.
     runtime.remove(NAME, false).await?;
+    remove_all(runtime).await?;
     Ok(kept)
 }
