@@ -75,6 +75,29 @@ class Box {
     return { ...output, signal: signalName(output.signal) };
   }
 
+  async createSnapshot(name, { signal } = {}) {
+    const made = await operation(signal, (done) => this.#native.createSnapshot(name, done));
+    return readSnapshot(made);
+  }
+
+  async listSnapshots({ signal } = {}) {
+    const list = await operation(signal, (done) => this.#native.listSnapshots(done));
+    return list.map(readSnapshot);
+  }
+
+  async getSnapshot(name, { signal } = {}) {
+    const found = await operation(signal, (done) => this.#native.getSnapshot(name, done));
+    return found && readSnapshot(found);
+  }
+
+  async restoreSnapshot(name, { signal } = {}) {
+    await operation(signal, (done) => this.#native.restoreSnapshot(name, done));
+  }
+
+  async removeSnapshot(name, { signal } = {}) {
+    await operation(signal, (done) => this.#native.removeSnapshot(name, done));
+  }
+
   close() {
     this.#native.close();
   }
@@ -91,6 +114,10 @@ function readInfo(info) {
 
 function readExecInfo(info) {
   return { ...info, startedAt: new Date(info.startedAt), signal: signalName(info.signal) };
+}
+
+function readSnapshot(snapshot) {
+  return { ...snapshot, createdAt: new Date(snapshot.createdAt) };
 }
 
 module.exports = { Box, GRACE_MS, readInfo };

@@ -303,6 +303,29 @@ export interface ExecInfo {
   stderrTotal: number;
 }
 
+/** What a box's disk was at one moment, kept under a name. */
+export interface Snapshot {
+  id: string;
+  /** The box whose disk it is. */
+  boxId: string;
+  /** Unique among the snapshots of its box. */
+  name: string;
+  /** To the second. */
+  createdAt: Date;
+  /**
+   * The name of the snapshot that the disk was based on when this one was made; null if there was none, or
+   * it was removed.
+   */
+  parent: string | null;
+  /** The size of the disk as the box sees it, in bytes; 0 if its file cannot be read. */
+  virtualBytes: number;
+  /**
+   * What the snapshot's own file takes on the host, in bytes: about what was written to the disk since its
+   * parent.
+   */
+  allocatedBytes: number;
+}
+
 /**
  * What has happened:
  *
@@ -667,6 +690,39 @@ export class Box {
 
   /** Runs a command and gathers its output. A signal that is aborted kills the command. */
   run(argv: readonly string[], options?: RunOptions & Abortable): Promise<Output>;
+
+  /**
+   * Keeps what the box's disk is now under a name: 1 to 255 bytes of UTF-8, no '/' and no '\', not
+   * beginning with '.'. Nothing is copied, however much the disk holds.
+   *
+   * The file system of a box that runs is frozen for some tens of milliseconds: what its processes had
+   * written to files by then is in the snapshot, and whole; what they only have in memory is not. A box that
+   * is being started is waited for.
+   *
+   * BOXLITE_ALREADY_EXISTS if the box has one of this name; BOXLITE_INVALID_STATE if it is paused or being
+   * stopped; BOXLITE_TIMEOUT if the file system did not come to rest within 5 s; BOXLITE_RESOURCE_EXHAUSTED
+   * if the host's disk is full, or the box's disk consists of 64 files already. Nothing has changed then.
+   */
+  createSnapshot(name: string, options?: Abortable): Promise<Snapshot>;
+
+  /** The box's snapshots, in the order in which they were made. */
+  listSnapshots(options?: Abortable): Promise<Snapshot[]>;
+
+  /** The snapshot of this name; null if there is none. */
+  getSnapshot(name: string, options?: Abortable): Promise<Snapshot | null>;
+
+  /**
+   * Has the box's disk be what it was in a snapshot, in one step. What was written since is gone, unless
+   * another snapshot has it; all snapshots stay. BOXLITE_INVALID_STATE if the box runs: stop it first;
+   * BOXLITE_NOT_FOUND if there is no such snapshot. The disk is as it was then.
+   */
+  restoreSnapshot(name: string, options?: Abortable): Promise<void>;
+
+  /**
+   * Removes a snapshot. The box may run. BOXLITE_NOT_FOUND if there is none; BOXLITE_INVALID_STATE if other
+   * disks are based on it, which the message names.
+   */
+  removeSnapshot(name: string, options?: Abortable): Promise<void>;
 
   /** Lets go of the handle, which otherwise happens when it is collected as garbage. */
   close(): void;

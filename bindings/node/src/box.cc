@@ -30,6 +30,11 @@ Napi::Function Box::define(Napi::Env env)
                            InstanceMethod("inspect", &Box::inspect),
                            InstanceMethod("metrics", &Box::metrics),
                            InstanceMethod("listExecs", &Box::list_execs),
+                           InstanceMethod("createSnapshot", &Box::create_snapshot),
+                           InstanceMethod("listSnapshots", &Box::list_snapshots),
+                           InstanceMethod("getSnapshot", &Box::get_snapshot),
+                           InstanceMethod("restoreSnapshot", &Box::restore_snapshot),
+                           InstanceMethod("removeSnapshot", &Box::remove_snapshot),
                            InstanceMethod("attach", &Box::attach),
                            InstanceMethod("attachMain", &Box::attach_main),
                            InstanceMethod("exec", &Box::exec),
@@ -129,6 +134,46 @@ Napi::Value Box::list_execs(const Napi::CallbackInfo &info)
     boxlite_op *op;
     call(info.Env(), boxlite_box_list_execs, handle(), &op);
     return wait_for(loop_, op, info[0].As<Napi::Function>(), take_exec_list);
+}
+
+// createSnapshot(name, done)
+Napi::Value Box::create_snapshot(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_snapshot_create, handle(), to_text(info[0], "name").c_str(), &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_snapshot);
+}
+
+// listSnapshots(done)
+Napi::Value Box::list_snapshots(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_snapshot_list, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_snapshot_list);
+}
+
+// getSnapshot(name, done)
+Napi::Value Box::get_snapshot(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_snapshot_get, handle(), to_text(info[0], "name").c_str(), &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_snapshot);
+}
+
+// restoreSnapshot(name, done)
+Napi::Value Box::restore_snapshot(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_snapshot_restore, handle(), to_text(info[0], "name").c_str(), &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
+}
+
+// removeSnapshot(name, done)
+Napi::Value Box::remove_snapshot(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_box_snapshot_remove, handle(), to_text(info[0], "name").c_str(), &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
 }
 
 // attach(id, stdoutFrom, stderrFrom, done)

@@ -20,6 +20,11 @@ class Box : public Napi::ObjectWrap<Box> {
     Napi::Value inspect(const Napi::CallbackInfo &info);
     Napi::Value metrics(const Napi::CallbackInfo &info);
     Napi::Value list_execs(const Napi::CallbackInfo &info);
+    Napi::Value create_snapshot(const Napi::CallbackInfo &info);
+    Napi::Value list_snapshots(const Napi::CallbackInfo &info);
+    Napi::Value get_snapshot(const Napi::CallbackInfo &info);
+    Napi::Value restore_snapshot(const Napi::CallbackInfo &info);
+    Napi::Value remove_snapshot(const Napi::CallbackInfo &info);
     Napi::Value attach(const Napi::CallbackInfo &info);
     Napi::Value attach_main(const Napi::CallbackInfo &info);
     Napi::Value exec(const Napi::CallbackInfo &info);

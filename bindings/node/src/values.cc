@@ -7,6 +7,8 @@ namespace {
 using Info = std::unique_ptr<boxlite_box_info, Freed<boxlite_box_info_free>>;
 using InfoList = std::unique_ptr<boxlite_info_list, Freed<boxlite_info_list_free>>;
 using ExecList = std::unique_ptr<boxlite_exec_list, Freed<boxlite_exec_list_free>>;
+using Snapshot = std::unique_ptr<boxlite_snapshot, Freed<boxlite_snapshot_free>>;
+using SnapshotList = std::unique_ptr<boxlite_snapshot_list, Freed<boxlite_snapshot_list_free>>;
 using Output = std::unique_ptr<boxlite_output, Freed<boxlite_output_free>>;
 
 const char *boot_name(int32_t boot)
@@ -117,6 +119,19 @@ Napi::Object exec_object(Napi::Env env, const boxlite_exec_info *info)
     return object;
 }
 
+Napi::Object snapshot_object(Napi::Env env, const boxlite_snapshot *snapshot)
+{
+    Napi::Object object = Napi::Object::New(env);
+    object["id"] = text_or_null(env, boxlite_snapshot_id(snapshot));
+    object["boxId"] = text_or_null(env, boxlite_snapshot_box_id(snapshot));
+    object["name"] = text_or_null(env, boxlite_snapshot_name(snapshot));
+    object["createdAt"] = text_or_null(env, boxlite_snapshot_created_at(snapshot));
+    object["parent"] = text_or_null(env, boxlite_snapshot_parent(snapshot));
+    object["virtualBytes"] = number(env, boxlite_snapshot_virtual_bytes(snapshot));
+    object["allocatedBytes"] = number(env, boxlite_snapshot_allocated_bytes(snapshot));
+    return object;
+}
+
 } // namespace
 
 Napi::Value text_or_null(Napi::Env env, const char *text)
@@ -162,6 +177,27 @@ Napi::Value take_exec_list(const std::shared_ptr<Loop> &loop, boxlite_op *op)
     Napi::Array array = Napi::Array::New(env);
     for (size_t i = 0; i < boxlite_exec_list_count(list); i++)
         array[static_cast<uint32_t>(i)] = exec_object(env, boxlite_exec_list_get(list, i));
+    return array;
+}
+
+Napi::Value take_snapshot(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Env env = loop->env();
+    boxlite_snapshot *snapshot;
+    call(env, boxlite_op_take_snapshot, op, &snapshot);
+    Snapshot owned(snapshot);
+    return snapshot ? Napi::Value(snapshot_object(env, snapshot)) : env.Null();
+}
+
+Napi::Value take_snapshot_list(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Env env = loop->env();
+    boxlite_snapshot_list *list;
+    call(env, boxlite_op_take_snapshot_list, op, &list);
+    SnapshotList owned(list);
+    Napi::Array array = Napi::Array::New(env);
+    for (size_t i = 0; i < boxlite_snapshot_list_count(list); i++)
+        array[static_cast<uint32_t>(i)] = snapshot_object(env, boxlite_snapshot_list_get(list, i));
     return array;
 }
 

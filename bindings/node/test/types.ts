@@ -2,7 +2,7 @@
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
 import type { Box, BoxEvent, BoxInfo, BoxMetrics, BoxOptions, Counters, EventKind, EventStream, Exec } from '..';
-import type { ExecInfo, ExitStatus, HealthCheck, ListFilter, MainInfo, Output, RuntimeMetrics } from '..';
+import type { ExecInfo, ExitStatus, HealthCheck, ListFilter, MainInfo, Output, RuntimeMetrics, Snapshot } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -42,6 +42,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   await runtime.create('image', { memory: 512 });
   await hears(runtime, signal);
   await measures(runtime, box, signal);
+  await keeps(box, signal);
   // @ts-expect-error: no such status
   await runtime.list({ status: 'ended' });
   // @ts-expect-error: no such option of a pool
@@ -88,6 +89,20 @@ async function measures(runtime: Runtime, box: Box, signal: AbortSignal): Promis
   // @ts-expect-error: it may not be available
   const percent: number = metrics.cpuPercent;
   return `${await runtime.metricsText({ signal })} ${boxesCreatedTotal} ${processes} ${percent}`;
+}
+
+async function keeps(box: Box, signal: AbortSignal): Promise<string> {
+  const { createdAt, virtualBytes }: Snapshot = await box.createSnapshot('first', { signal });
+  const all: Snapshot[] = await box.listSnapshots({ signal });
+  const found: Snapshot | null = await box.getSnapshot('first', { signal });
+  await box.restoreSnapshot('first', { signal });
+  await box.removeSnapshot('first', { signal });
+  // @ts-expect-error: there may be none
+  const bytes: number = (await box.getSnapshot('first')).allocatedBytes;
+  // @ts-expect-error: not without a name
+  await box.createSnapshot();
+  const parent: string | null | undefined = found?.parent;
+  return `${createdAt.getTime()} ${virtualBytes + bytes} ${all[0].id} ${all[0].boxId} ${all[0].name} ${parent}`;
 }
 
 async function hears(runtime: Runtime, signal: AbortSignal): Promise<void> {
