@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 10, SMALL_GIB = 1, LARGE_GIB = 20, DISK_GIB = 24 };
+enum { ROUNDS = 10, SMALL_GIB = 1, LARGE_GIB = 20, DISK_GIB = 24, CLONES = 100, CLONE_ROUNDS = 3 };
 
 static struct {
     samples small, large, small_restore, large_restore, by_hand, restore_by_hand;
     samples running, stopped, pause, no_pause;
+    samples small_clone, large_clone, small_clones, large_clones, clones_by_hand;
 } taken;
 
 static const figure FIGURES[] = {
@@ -18,6 +19,10 @@ static const figure FIGURES[] = {
     {"create, 20 GiB", "ms", &taken.large, "with 1 GiB", &taken.small, RATIO_AT_MOST, 2},
     {"restore, 1 GiB", "ms", &taken.small_restore, "by hand", &taken.restore_by_hand, NO_AIM, 0},
     {"restore, 20 GiB", "ms", &taken.large_restore, "with 1 GiB", &taken.small_restore, RATIO_AT_MOST, 2},
+    {"clone, 1 GiB on the disk", "ms", &taken.small_clone, "create", &taken.small, NO_AIM, 0},
+    {"clone, 20 GiB", "ms", &taken.large_clone, "with 1 GiB", &taken.small_clone, RATIO_AT_MOST, 2},
+    {"100 clones, 20 GiB", "ms", &taken.large_clones, "by hand", &taken.clones_by_hand, VALUE_AT_MOST, 2000},
+    {"100 clones, 1 GiB", "ms", &taken.small_clones, "20 GiB", &taken.large_clones, NO_AIM, 0},
     {"create while it runs", "ms", &taken.running, "stopped", &taken.stopped, NO_AIM, 0},
     {"longest gap in a writer's output", "ms", &taken.pause, "without", &taken.no_pause, VALUE_AT_MOST, 100},
 };
@@ -100,6 +105,36 @@ static double restore_by_hand(const plan *p, const char *id)
     return elapsed;
 }
 
+// Makes clones of a box that was written to, and removes them.
+static double clones(boxlite_runtime *runtime, const plan *p, boxlite_box *box, int count)
+{
+    boxlite_op *op;
+    host(text("qemu-io -c 'write -q 1M 64k' %s/boxes/%s/disks/disk.qcow2", p->home, boxlite_box_id(box)));
+    double began = now_ms();
+    MUST(boxlite_box_clone(box, NULL, NULL, (size_t)count, &op, &error));
+    MUST(boxlite_op_wait(op, PATIENCE_MS, &error));
+    double elapsed = now_ms() - began;
+    for (int i = 0; i < count; i++) {
+        boxlite_box *clone;
+        MUST(boxlite_op_take_box(op, &clone, &error));
+        discard(runtime, clone);
+    }
+    boxlite_op_free(op);
+    return elapsed;
+}
+
+static double clones_by_hand(const plan *p, const char *id)
+{
+    char *command = text("cd %s/boxes/%s/disks && for i in `seq %d`; do mkdir c$i && "
+                         "qemu-img create -q -f qcow2 -b ../disk.qcow2 -F qcow2 c$i/disk.qcow2; done && sync -f .",
+                         p->home, id, CLONES);
+    double began = now_ms();
+    host(command);
+    double elapsed = now_ms() - began;
+    host(text("rm -r %s/boxes/%s/disks/c*", p->home, id));
+    return elapsed;
+}
+
 static void whatever_it_holds(boxlite_runtime *runtime, const plan *p)
 {
     for (int large = 0; large < 2; large++) {
@@ -113,6 +148,12 @@ static void whatever_it_holds(boxlite_runtime *runtime, const plan *p)
             add(large ? &taken.large : &taken.small, snapshot(box, name));
             add(large ? &taken.large_restore : &taken.small_restore, restore(box, name));
             free(name);
+            add(large ? &taken.large_clone : &taken.small_clone, clones(runtime, p, box, 1));
+        }
+        for (int i = 0; i < CLONE_ROUNDS; i++) {
+            add(large ? &taken.large_clones : &taken.small_clones, clones(runtime, p, box, CLONES));
+            if (!large)
+                add(&taken.clones_by_hand, clones_by_hand(p, boxlite_box_id(box)));
         }
         discard(runtime, box);
     }
