@@ -313,8 +313,8 @@ impl Connection {
             ));
         }
         let (answer, answered) = oneshot::channel();
-        // A command that was started though nobody waits any more is to be known.
-        let is_exec = exec.is_some();
+        let number = exec.as_ref().map(|(exec, _)| *exec);
+        let mut waiting = Waiting { shared: &self.shared, answered, exec: number };
         let _forgotten = {
             let mut state = self.shared.lock();
             if let Some(ended) = &*self.shared.ended.borrow() {
@@ -325,11 +325,12 @@ impl Connection {
             state.requests.insert(id, Pending { answer, exec });
             let body = Some(to_supervisor::Body::Request(Request { id, op: Some(op) }));
             let _ = self.shared.outbox.send(ToSupervisor { body });
-            (!is_exec).then(|| Forget { shared: &self.shared, id })
+            // A command that was started though nobody waits any more is to be known.
+            number.is_none().then(|| Forget { shared: &self.shared, id })
         };
         tokio::select! {
             biased;
-            answer = answered => match answer {
+            answer = &mut waiting.answered => match answer {
                 // Why the box has ended comes right after.
                 Ok(Err(failure)) if failure.kind == FailureKind::Ended as i32 => {}
                 Ok(answer) => return Ok(answer),
@@ -338,6 +339,24 @@ impl Connection {
             who = self.silence(patience) => return Err(Error::new(Code::Timeout, who)),
         }
         Err(why(&self.ended().await))
+    }
+}
+
+/// Waits for an answer. A command that was started is not wanted if its answer has come, and whoever was to
+/// have it goes without.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    answered: oneshot::Receiver<Result<Response, Failure>>,
+    exec: Option<u32>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // From here on, sending fails, and the sender sees to the command.
+        self.answered.close();
+        if let (Some(exec), Ok(Ok(_))) = (self.exec, self.answered.try_recv()) {
+            self.shared.end_unwanted(exec);
+        }
     }
 }
 
@@ -460,10 +479,15 @@ impl Shared {
         if pending.answer.send(answer).is_err()
             && let (true, Some((exec, _))) = (started, pending.exec)
         {
-            let streams = self.lock().execs.get(&exec).cloned();
-            streams.iter().for_each(|s| s.abandon());
-            self.kill(exec);
+            self.end_unwanted(exec);
         }
+    }
+
+    /// Kills a command that nobody has got, and drops its output.
+    fn end_unwanted(&self, exec: u32) {
+        let streams = self.lock().execs.get(&exec).cloned();
+        streams.iter().for_each(|s| s.abandon());
+        self.kill(exec);
     }
 
     /// Nobody waits for the answer: request 0.

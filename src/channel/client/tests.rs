@@ -108,3 +108,26 @@ async fn a_gap_is_told_in_its_place_and_a_wrong_one_ends_the_connection() {
     assert_eq!(seen, ["ab", "gap 8", "cd"]);
     assert_eq!((streams.offset(stream::STDOUT), streams.lost(stream::STDOUT)), (112, 8));
 }
+
+/// A start that is given up between its answer and whoever is to have it: the command must not run on.
+#[tokio::test]
+async fn a_command_whose_answer_came_too_late_is_killed() {
+    let (connection, mut supervisor) = connected(VERSION, Path::new("/nowhere")).await;
+    let mut start = Box::pin(connection.exec(Exec::default(), None));
+    assert!(futures_util::poll!(&mut start).is_pending());
+    let request = asked(&mut supervisor).await;
+    assert!(matches!(request.op, Some(request::Op::Exec(_))), "{request:?}");
+    say(
+        &mut supervisor,
+        from_supervisor::Body::Response(Response { id: request.id, ..Response::default() }),
+    )
+    .await;
+    // The connection's task takes the answer; nobody polls the start.
+    while connection.shared.lock().requests.contains_key(&request.id) {
+        tokio::task::yield_now().await;
+    }
+    drop(start);
+    let killed = asked(&mut supervisor).await;
+    let Some(request::Op::Signal(signal)) = killed.op else { panic!("{killed:?}") };
+    assert_eq!(signal.signal, libc::SIGKILL);
+}
