@@ -26,6 +26,11 @@ func (r *Runtime) box(ctx context.Context, start startFunc) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.adopt(ptr)
+}
+
+// adopt makes a Box of one of C's, which is freed with it or with the runtime.
+func (r *Runtime) adopt(ptr *C.boxlite_box) (*Box, error) {
 	b := &Box{
 		runtime: r,
 		handle:  &handle[*C.boxlite_box]{ptr: ptr, free: func(p *C.boxlite_box) { C.boxlite_box_free(p) }},

@@ -30,6 +30,14 @@ func (m *memory) text(field, s string) *C.char {
 	return copied
 }
 
+// optional copies a string, and returns nil for an empty one.
+func (m *memory) optional(field, s string) *C.char {
+	if s == "" {
+		return nil
+	}
+	return m.text(field, s)
+}
+
 // list copies strings, and returns nil for none.
 func (m *memory) list(field string, list []string) (**C.char, C.size_t) {
 	if len(list) == 0 {
@@ -42,4 +50,15 @@ func (m *memory) list(field string, list []string) (**C.char, C.size_t) {
 		unsafe.Slice((**C.char)(block), len(list))[i] = m.text(field, s)
 	}
 	return (**C.char)(block), C.size_t(len(list))
+}
+
+// optionals copies strings as list does, but has nil for each empty one.
+func (m *memory) optionals(field string, list []string) **C.char {
+	array, _ := m.list(field, list)
+	for i, s := range list {
+		if s == "" {
+			unsafe.Slice(array, len(list))[i] = nil
+		}
+	}
+	return array
 }
