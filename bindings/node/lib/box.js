@@ -98,6 +98,15 @@ class Box {
     await operation(signal, (done) => this.#native.removeSnapshot(name, done));
   }
 
+  async clone({ signal, ...options } = {}) {
+    return new Box(await operation(signal, (done) => this.#native.clone(options, done)));
+  }
+
+  async clones({ signal, ...options } = {}) {
+    const made = await operation(signal, (done) => this.#native.clones(options, done));
+    return made.map((native) => new Box(native));
+  }
+
   close() {
     this.#native.close();
   }

@@ -326,6 +326,28 @@ export interface Snapshot {
   allocatedBytes: number;
 }
 
+/** What a clone begins with, and what it is called. */
+export interface CloneOptions {
+  /** The name of the snapshot that the clone begins with. Unless set: what the disk is now. */
+  snapshot?: string;
+  /** Which no other box of the home has. Default: none. */
+  name?: string | null;
+}
+
+/** What clones begin with, and how many there are to be: either `names` or `count` is set. */
+export type ClonesOptions = Pick<CloneOptions, 'snapshot'> & (
+  | {
+      /** 1 to 1000, each another, and of no other box of the home; null or undefined is no name. */
+      names: readonly (string | null | undefined)[];
+      count?: undefined;
+    }
+  | {
+      /** How many clones without names are made, 1 to 1000. */
+      count: number;
+      names?: undefined;
+    }
+);
+
 /**
  * What has happened:
  *
@@ -723,6 +745,26 @@ export class Box {
    * disks are based on it, which the message names.
    */
   removeSnapshot(name: string, options?: Abortable): Promise<void>;
+
+  /**
+   * Makes a box that begins with what this one's disk is now, or was in a snapshot. It has this box's options,
+   * and an id, a host name and a machine id of its own; from then on, each has its own disk. Nothing is copied,
+   * however much that holds, and nothing runs yet. What the clone is based on stays until it is removed, also
+   * when this box is.
+   *
+   * This box may run: it goes on, and its file system is frozen for some tens of milliseconds, as for
+   * `createSnapshot`. Once the clone is being made, a signal does not stop that.
+   *
+   * BOXLITE_ALREADY_EXISTS for a name in use, BOXLITE_NOT_FOUND if there is no such snapshot, and the errors of
+   * `createSnapshot`. Nothing has been made then.
+   */
+  clone(options?: CloneOptions & Abortable): Promise<Box>;
+
+  /**
+   * Makes several clones at once, in the order of their names: all or, on an error, none. They share what they
+   * begin with. Otherwise as `clone`.
+   */
+  clones(options: ClonesOptions & Abortable): Promise<Box[]>;
 
   /** Lets go of the handle, which otherwise happens when it is collected as garbage. */
   close(): void;

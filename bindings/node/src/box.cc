@@ -4,7 +4,6 @@
 #include "instance.h"
 #include "metrics.h"
 #include "op.h"
-#include "options.h"
 #include "values.h"
 
 namespace {
@@ -35,6 +34,8 @@ Napi::Function Box::define(Napi::Env env)
                            InstanceMethod("getSnapshot", &Box::get_snapshot),
                            InstanceMethod("restoreSnapshot", &Box::restore_snapshot),
                            InstanceMethod("removeSnapshot", &Box::remove_snapshot),
+                           InstanceMethod("clone", &Box::clone),
+                           InstanceMethod("clones", &Box::clones),
                            InstanceMethod("attach", &Box::attach),
                            InstanceMethod("attachMain", &Box::attach_main),
                            InstanceMethod("exec", &Box::exec),
@@ -45,9 +46,24 @@ Napi::Function Box::define(Napi::Env env)
 
 Napi::Value Box::take(const std::shared_ptr<Loop> &loop, boxlite_op *op)
 {
-    Napi::Env env = loop->env();
     boxlite_box *box;
-    call(env, boxlite_op_take_box, op, &box);
+    call(loop->env(), boxlite_op_take_box, op, &box);
+    return make(loop, box);
+}
+
+Napi::Value Box::take_all(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Array boxes = Napi::Array::New(loop->env());
+    boxes[0u] = take(loop, op);
+    boxlite_box *box;
+    while (boxlite_op_take_box(op, &box, nullptr) == BOXLITE_OK)
+        boxes[boxes.Length()] = make(loop, box);
+    return boxes;
+}
+
+Napi::Value Box::make(const std::shared_ptr<Loop> &loop, boxlite_box *box)
+{
+    Napi::Env env = loop->env();
     Taken taken{loop, decltype(Taken::box)(box)};
     return Instance::of(env).box_class.New({Napi::External<Taken>::New(env, &taken)});
 }
@@ -174,6 +190,34 @@ Napi::Value Box::remove_snapshot(const Napi::CallbackInfo &info)
     boxlite_op *op;
     call(info.Env(), boxlite_box_snapshot_remove, handle(), to_text(info[0], "name").c_str(), &op);
     return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
+}
+
+// clone(options, done)
+Napi::Value Box::clone(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op = start_cloning(clone_options(info.Env(), info[0]));
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take);
+}
+
+// clones(options, done)
+Napi::Value Box::clones(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op = start_cloning(clones_options(info.Env(), info[0]));
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_all);
+}
+
+boxlite_op *Box::start_cloning(const CloneOptions &options)
+{
+    std::vector<const char *> names;
+    if (options.names)
+        for (const std::optional<std::string> &name : *options.names)
+            names.push_back(name ? name->c_str() : nullptr);
+    const char *snapshot = options.snapshot ? options.snapshot->c_str() : nullptr;
+    size_t count = options.names ? names.size() : options.count.value_or(0);
+    boxlite_op *op;
+    call(Env(), boxlite_box_clone, handle(), snapshot, names.empty() ? nullptr : names.data(), count,
+         &op);
+    return op;
 }
 
 // attach(id, stdoutFrom, stderrFrom, done)

@@ -3,11 +3,14 @@
 
 #include "error.h"
 #include "loop.h"
+#include "options.h"
 
 class Box : public Napi::ObjectWrap<Box> {
   public:
     static Napi::Function define(Napi::Env env);
     static Napi::Value take(const std::shared_ptr<Loop> &loop, boxlite_op *op);
+    // An array of all of them.
+    static Napi::Value take_all(const std::shared_ptr<Loop> &loop, boxlite_op *op);
     explicit Box(const Napi::CallbackInfo &info);
 
   private:
@@ -25,12 +28,16 @@ class Box : public Napi::ObjectWrap<Box> {
     Napi::Value get_snapshot(const Napi::CallbackInfo &info);
     Napi::Value restore_snapshot(const Napi::CallbackInfo &info);
     Napi::Value remove_snapshot(const Napi::CallbackInfo &info);
+    Napi::Value clone(const Napi::CallbackInfo &info);
+    Napi::Value clones(const Napi::CallbackInfo &info);
     Napi::Value attach(const Napi::CallbackInfo &info);
     Napi::Value attach_main(const Napi::CallbackInfo &info);
     Napi::Value exec(const Napi::CallbackInfo &info);
     Napi::Value run(const Napi::CallbackInfo &info);
     void close(const Napi::CallbackInfo &info);
 
+    static Napi::Value make(const std::shared_ptr<Loop> &loop, boxlite_box *box);
+    boxlite_op *start_cloning(const CloneOptions &options);
     boxlite_box *handle();
 
     std::shared_ptr<Loop> loop_;

@@ -292,6 +292,49 @@ const Setter<boxlite_list_filter> of_a_list[] = {
     {"image", set_text<boxlite_list_filter_set_image>},
 };
 
+void set_snapshot(const Field &field, CloneOptions *options)
+{
+    options->snapshot = to_text(field.value, field.name);
+}
+
+std::optional<std::string> text_or_none(Napi::Value value, const std::string &name)
+{
+    if (value.IsUndefined() || value.IsNull())
+        return std::nullopt;
+    return to_text(value, name);
+}
+
+void set_name(const Field &field, CloneOptions *options)
+{
+    options->names.emplace(1, text_or_none(field.value, field.name));
+}
+
+void set_names(const Field &field, CloneOptions *options)
+{
+    if (!field.value.IsArray())
+        throw invalid_argument(field.env, field.name, "not an array");
+    Napi::Array array = field.value.As<Napi::Array>();
+    // As C does, but before: an array of nothing but holes may have any length.
+    if (array.Length() > 1000)
+        throw invalid_argument(field.env, field.name, "more than 1000");
+    options->names.emplace();
+    for (uint32_t i = 0; i < array.Length(); i++) {
+        std::string name = field.name + "[" + std::to_string(i) + "]";
+        options->names->push_back(text_or_none(array.Get(i), name));
+    }
+}
+
+const Setter<CloneOptions> of_a_clone[] = {
+    {"snapshot", set_snapshot},
+    {"name", set_name},
+};
+
+const Setter<CloneOptions> of_clones[] = {
+    {"snapshot", set_snapshot},
+    {"names", set_names},
+    {"count", [](const Field &f, CloneOptions *o) { o->count = number<uint32_t>(f); }},
+};
+
 void set_capacity(const Field &field, uint32_t *capacity)
 {
     *capacity = number<uint32_t>(field);
@@ -368,6 +411,24 @@ ListFilter list_filter(Napi::Env env, Napi::Value object)
     ListFilter owned(filter);
     set_all(env, object, filter, of_a_list);
     return owned;
+}
+
+CloneOptions clone_options(Napi::Env env, Napi::Value object)
+{
+    CloneOptions options;
+    set_all(env, object, &options, of_a_clone);
+    if (!options.names)
+        options.count = 1;
+    return options;
+}
+
+CloneOptions clones_options(Napi::Env env, Napi::Value object)
+{
+    CloneOptions options;
+    set_all(env, object, &options, of_clones);
+    if (options.names && options.count)
+        throw invalid_argument(env, "count", "set together with names");
+    return options;
 }
 
 uint32_t event_capacity(Napi::Env env, Napi::Value object)

@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,21 @@ using BoxOptions = std::unique_ptr<boxlite_box_options, Freed<boxlite_box_option
 using ExecOptions = std::unique_ptr<boxlite_exec_options, Freed<boxlite_exec_options_free>>;
 using ListFilter = std::unique_ptr<boxlite_list_filter, Freed<boxlite_list_filter_free>>;
 
+// What boxlite_box_clone() takes: as many clones as there are names, of which each may be none, or as
+// many as `count` says.
+struct CloneOptions {
+    std::optional<std::string> snapshot;
+    std::optional<std::vector<std::optional<std::string>>> names;
+    std::optional<uint32_t> count;
+};
+
 RuntimeOptions runtime_options(Napi::Env env, Napi::Value object);
 BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object);
 ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object);
 ListFilter list_filter(Napi::Env env, Napi::Value object);
+// Of one clone, and of several.
+CloneOptions clone_options(Napi::Env env, Napi::Value object);
+CloneOptions clones_options(Napi::Env env, Napi::Value object);
 uint32_t event_capacity(Napi::Env env, Napi::Value object);
 
 // Beyond this a number of JavaScript's is not exact.

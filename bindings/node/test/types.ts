@@ -1,8 +1,9 @@
 // Compiled, never run: uses every declaration as a program would.
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
-import type { Box, BoxEvent, BoxInfo, BoxMetrics, BoxOptions, Counters, EventKind, EventStream, Exec } from '..';
-import type { ExecInfo, ExitStatus, HealthCheck, ListFilter, MainInfo, Output, RuntimeMetrics, Snapshot } from '..';
+import type { Box, BoxEvent, BoxInfo, BoxMetrics, BoxOptions, CloneOptions, ClonesOptions, Counters } from '..';
+import type { EventKind, EventStream, Exec, ExecInfo, ExitStatus, HealthCheck, ListFilter } from '..';
+import type { MainInfo, Output, RuntimeMetrics, Snapshot } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -43,6 +44,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   await hears(runtime, signal);
   await measures(runtime, box, signal);
   await keeps(box, signal);
+  await copies(box, signal);
   // @ts-expect-error: no such status
   await runtime.list({ status: 'ended' });
   // @ts-expect-error: no such option of a pool
@@ -103,6 +105,21 @@ async function keeps(box: Box, signal: AbortSignal): Promise<string> {
   await box.createSnapshot();
   const parent: string | null | undefined = found?.parent;
   return `${createdAt.getTime()} ${virtualBytes + bytes} ${all[0].id} ${all[0].boxId} ${all[0].name} ${parent}`;
+}
+
+async function copies(box: Box, signal: AbortSignal): Promise<string> {
+  const options: CloneOptions = { snapshot: 'first', name: box.name };
+  const one: Box = await box.clone({ ...options, signal });
+  const named: ClonesOptions = { names: ['a', null, undefined] };
+  const [first]: Box[] = await box.clones({ ...named, snapshot: 'first', signal });
+  const many: Box[] = await (await box.clone()).clones({ count: 10 });
+  // @ts-expect-error: how many
+  await box.clones({ snapshot: 'first' });
+  // @ts-expect-error: either the one or the other
+  await box.clones({ names: ['a'], count: 1 });
+  // @ts-expect-error: one has one name
+  await box.clone({ names: ['a'] });
+  return `${one.id} ${first.id} ${many.length}`;
 }
 
 async function hears(runtime: Runtime, signal: AbortSignal): Promise<void> {
