@@ -54,8 +54,8 @@ typedef struct {
 
 enum { MOST_DISK_FILES = 8 };
 
-// The files that the arguments name as descriptors, up to one without a path. A box's own can be written
-// to, by the first of its descriptors.
+// The files that the arguments name as descriptors, up to one without a path. The name of one to write with
+// begins with "write:".
 static void find_disk(char *const *arguments, disk_file files[MOST_DISK_FILES + 1])
 {
     int count = 0;
@@ -65,7 +65,9 @@ static void find_disk(char *const *arguments, disk_file files[MOST_DISK_FILES + 
             continue;
         if (count == MOST_DISK_FILES)
             fail("a disk of more than %d files", MOST_DISK_FILES);
-        files[count] = (disk_file){descriptor, count ? O_RDONLY : O_RDWR, *arguments + end};
+        const char *path = *arguments + end;
+        bool writes = !strncmp(path, "write:", 6);
+        files[count] = (disk_file){descriptor, writes ? O_RDWR : O_RDONLY, writes ? path + 6 : path};
         count++;
     }
     files[count].path = NULL;

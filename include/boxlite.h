@@ -512,6 +512,12 @@ typedef struct boxlite_exec_list boxlite_exec_list;
 /// What is to be run in a box. Owned by the caller. One thread at a time.
 typedef struct boxlite_exec_options boxlite_exec_options;
 
+/// What of a box an archive is to have. Owned by the caller. One thread at a time.
+typedef struct boxlite_export_options boxlite_export_options;
+
+/// What is to become of an archive. Owned by the caller. One thread at a time.
+typedef struct boxlite_import_options boxlite_import_options;
+
 /// A list of information on boxes. Owned by the caller.
 typedef struct boxlite_info_list boxlite_info_list;
 
@@ -1365,6 +1371,77 @@ size_t boxlite_snapshot_list_count(const struct boxlite_snapshot_list *list);
 const struct boxlite_snapshot *boxlite_snapshot_list_get(const struct boxlite_snapshot_list *list,
                                                          size_t index);
 
+/// Makes options for boxlite_box_export(): the box's disk as it is now, in one file. Setters check at
+/// once; one that fails changes nothing.
+boxlite_status boxlite_export_options_new(struct boxlite_export_options **options,
+                                          struct boxlite_error **error);
+
+/// Frees options. NULL is fine.
+void boxlite_export_options_free(struct boxlite_export_options *options);
+
+/// Has the archive be of what the disk was in the snapshot of that name. The box may run then.
+boxlite_status boxlite_export_options_set_snapshot(struct boxlite_export_options *options,
+                                                   const char *name,
+                                                   struct boxlite_error **error);
+
+/// Whether the archive has all snapshots of the box too, each with what was written since the one before.
+/// Not unless set, and not with boxlite_export_options_set_snapshot().
+boxlite_status boxlite_export_options_set_with_snapshots(struct boxlite_export_options *options,
+                                                         bool with,
+                                                         struct boxlite_error **error);
+
+/// Writes the box into one file, its archive: to path, where nothing is yet, or into the directory path
+/// as `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way are made. The
+/// box stays as it is. options may be NULL. Progress is told in bytes of disks. The result is the
+/// file's path: boxlite_op_take_text(). Cancelling leaves nothing behind.
+///
+/// An archive has disk, options and image configuration of the box; all environment variables too.
+/// Nothing in it is secret to who has it.
+///
+/// Errors of the operation: BOXLITE_ALREADY_EXISTS (the file), BOXLITE_INVALID_STATE (the box runs:
+/// export one of its snapshots), BOXLITE_NOT_FOUND (the snapshot, or the box was removed),
+/// BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+boxlite_status boxlite_box_export(struct boxlite_box *box,
+                                  const char *path,
+                                  const struct boxlite_export_options *options,
+                                  struct boxlite_op **op,
+                                  struct boxlite_error **error);
+
+/// Makes options for boxlite_box_import(): a box of the name that it had, with nothing that concerns the
+/// host. Setters check at once; one that fails changes nothing.
+boxlite_status boxlite_import_options_new(struct boxlite_import_options **options,
+                                          struct boxlite_error **error);
+
+/// Frees options. NULL is fine.
+void boxlite_import_options_free(struct boxlite_import_options *options);
+
+/// Has the box get this name, by the rules of boxlite_box_options_set_name(), in place of the one that
+/// it had. name may be NULL: none at all.
+boxlite_status boxlite_import_options_set_name(struct boxlite_import_options *options,
+                                               const char *name,
+                                               struct boxlite_error **error);
+
+/// Whether the archive may bring with it what concerns the host: paths, published ports, and how far the
+/// box is shut off. Not unless set. Only for archives that nobody else can have changed.
+boxlite_status boxlite_import_options_set_trusted(struct boxlite_import_options *options,
+                                                  bool trusted,
+                                                  struct boxlite_error **error);
+
+/// Makes a box of an archive that boxlite_box_export() has written, here or elsewhere. Archives may come
+/// from strangers: all of it is read and checked before there is a box. options may be NULL. Progress
+/// is told in bytes of the archive. The result is a box: boxlite_op_take_box(). Cancelling leaves
+/// nothing behind.
+///
+/// Errors of the operation: BOXLITE_NOT_FOUND (no such file), BOXLITE_INVALID_ARGUMENT (it is no
+/// archive, damaged, not all there, or says of itself what is not so), BOXLITE_UNSUPPORTED (its version,
+/// or disks with features that boxes' disks do not have), BOXLITE_ALREADY_EXISTS (the name),
+/// BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+boxlite_status boxlite_box_import(struct boxlite_runtime *runtime,
+                                  const char *path,
+                                  const struct boxlite_import_options *options,
+                                  struct boxlite_op **op,
+                                  struct boxlite_error **error);
+
 /// Adds a handle on an exec, to be freed like the first: execs are counted. Returns exec; NULL for
 /// NULL.
 struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
@@ -1712,7 +1789,7 @@ boxlite_status boxlite_op_on_progress(struct boxlite_op *op,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-/// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in, or the next one of
+/// Takes the box that boxlite_box_create(), boxlite_box_import() or boxlite_box_get() resulted in, or the next one of
 /// boxlite_box_clone(), in the order of the names. *box_out is owned by the caller.
 /// BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
 /// operation's own error if it failed.
@@ -1769,7 +1846,7 @@ boxlite_status boxlite_op_take_metrics(struct boxlite_op *op,
                                        struct boxlite_metrics **metrics,
                                        struct boxlite_error **error);
 
-/// Takes the text that boxlite_runtime_metrics_text() resulted in. *text is owned by the caller.
+/// Takes the text that boxlite_runtime_metrics_text() or boxlite_box_export() resulted in. *text is owned by the caller.
 /// Errors as for boxlite_op_take_box().
 boxlite_status boxlite_op_take_text(struct boxlite_op *op,
                                     struct boxlite_text **text,

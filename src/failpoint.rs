@@ -90,6 +90,13 @@ points! {
     CloneNoted = Program "clone.noted",
     CloneDisks = Program "clone.disks",
     CloneRows = Program "clone.rows",
+    ImportIntent = Program "import.intent",
+    /// All files are there, without their names.
+    ImportStaged = Program "import.staged",
+    ImportPlaced = Program "import.placed",
+    ImportRows = Program "import.rows",
+    /// Half of the archive is written.
+    ExportHalf = Program "export.half",
     RestoreIntent = Program "restore.intent",
     RestoreOverlay = Program "restore.overlay",
     RestorePlaced = Program "restore.placed",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::main_process::{Main, OnMainExit};
-use super::options::HealthCheck;
+use super::options::{BoxOptions, HealthCheck};
 use crate::error::{Code, Error, Result};
 use crate::store::ConfigRow;
 
@@ -136,7 +136,54 @@ pub(super) fn unreadable(id: &str, what: &str, why: &dyn std::fmt::Display) -> E
     Error::new(Code::Metadata, text).object(id)
 }
 
+impl Container {
+    /// A new one: its id is random.
+    pub fn new() -> Result<Container> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|e| {
+            Error::new(Code::Internal, format!("no random bytes from the host: {e}"))
+        })?;
+        Ok(Container { id: random.iter().map(|b| format!("{b:02x}")).collect() })
+    }
+}
+
 impl BoxConfig {
+    /// That of a new box.
+    pub fn new(id: &str, options: &BoxOptions, image: ImageInfo) -> Result<BoxConfig> {
+        let timeout = options.start_timeout.as_millis();
+        Ok(BoxConfig {
+            id: id.to_owned(),
+            name: options.name.clone(),
+            created_at: now(),
+            container: Container::new()?,
+            options: Options {
+                cpus: options.cpus,
+                memory_mib: options.memory_mib,
+                disk_size_mib: options.disk_size_mib,
+                working_dir: options.working_dir.clone(),
+                env: options.env.clone(),
+                rootfs: RootFs::Image(options.image.clone()),
+                entrypoint: options.entrypoint.clone(),
+                cmd: options.cmd.clone(),
+                user: options.user.clone(),
+                start_timeout_ms: u64::try_from(timeout).unwrap_or(u64::MAX),
+                cold_boot: options.cold_boot,
+                labels: options.labels.clone(),
+                auto_remove: options.auto_remove,
+                idle_stop_s: options.idle_stop.map(|after| after.as_secs()),
+                health_check: options.health_check.clone(),
+                detach: options.detach,
+                main: options.main.clone(),
+                on_main_exit: options.on_main_exit,
+                spool_bytes: options.spool_bytes,
+                unknown: Map::new(),
+            },
+            image,
+            engine_kind: "Qemu".into(),
+            unknown: Map::new(),
+        })
+    }
+
     pub fn from_row(row: &ConfigRow) -> Result<BoxConfig> {
         let mut config: BoxConfig = serde_json::from_str(&row.json)
             .map_err(|e| unreadable(&row.id, "configuration", &e))?;

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use chrono::Utc;
-use serde_json::Map;
 
-use super::config::{BoxConfig, Container, ImageInfo, Options, RootFs, now};
+use super::config::{BoxConfig, ImageInfo, now};
 use super::context::Context;
 use super::events::What;
 use super::identity;
@@ -37,12 +36,24 @@ pub async fn create(
     cancelled: impl Future<Output = ()>,
 ) -> Result<BoxConfig> {
     let options = options.clone();
+    let create = move |context: &Context, cancelled: &dyn Fn() -> bool| {
+        Creation { context, observer, cancelled }.run(&options)
+    };
+    unless(context, cancelled, create).await
+}
+
+/// Has a box made by work of another thread, which is told when nobody wants it any more: when `cancelled`
+/// is ready, or the future is dropped.
+pub async fn unless(
+    context: &Arc<Context>,
+    cancelled: impl Future<Output = ()>,
+    make: impl FnOnce(&Context, &dyn Fn() -> bool) -> Result<BoxConfig> + Send + 'static,
+) -> Result<BoxConfig> {
     let dropped = CancelOnDrop::default();
     let flag = dropped.0.clone();
     let owner = context.clone();
     let made = context.blocking(move |context| {
-        let cancelled = || flag.load(Ordering::Relaxed);
-        let config = Creation { context, observer, cancelled: &cancelled }.run(&options)?;
+        let config = make(context, &|| flag.load(Ordering::Relaxed))?;
         Ok(Unclaimed { context: owner, config: Some(config) })
     });
     let (mut made, mut cancelled) = (pin!(made), pin!(cancelled));
@@ -88,7 +99,7 @@ impl Drop for Unclaimed {
 
 /// Tells work on another thread that nobody waits for it any more.
 #[derive(Default)]
-struct CancelOnDrop(Arc<AtomicBool>);
+pub struct CancelOnDrop(pub Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -186,7 +197,7 @@ impl Creation<'_> {
         failpoint::hit(Point::CreateLocked);
         let intent = self.context.store.begin_intent(&id, CREATE, "{}")?;
         failpoint::hit(Point::CreateIntent);
-        let undo = Undo { context: self.context, id: &id, intent, armed: true };
+        let undo = Undo::of(self.context, &id, intent);
         let directory = self.context.home.of_box(&id);
         self.context.home.make_box(&id)?;
         failpoint::hit(Point::CreateDirectory);
@@ -194,7 +205,7 @@ impl Creation<'_> {
         let disk = self.context.home.disk(&id);
         overlay::create(&disk, &named_from(&disk, base), DiskFormat::Raw, size)?;
         failpoint::hit(Point::CreateDisk);
-        let config = configure(&id, options, image)?;
+        let config = BoxConfig::new(&id, options, said_by(image))?;
         let state = BoxState::new().to_row(&id)?;
         // The disk and its directory are; their names are not yet.
         sync_directory(&directory)?;
@@ -210,15 +221,19 @@ impl Creation<'_> {
 }
 
 /// Removes what was made of a box, unless it was finished.
-struct Undo<'a> {
+pub struct Undo<'a> {
     context: &'a Context,
     id: &'a str,
     intent: i64,
     armed: bool,
 }
 
-impl Undo<'_> {
-    fn disarm(mut self) {
+impl<'a> Undo<'a> {
+    pub fn of(context: &'a Context, id: &'a str, intent: i64) -> Undo<'a> {
+        Undo { context, id, intent, armed: true }
+    }
+
+    pub fn disarm(mut self) {
         self.armed = false;
     }
 }
@@ -234,53 +249,15 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// The id of a new box's container: 64 hexadecimal digits, at random.
-pub fn container_id() -> Result<String> {
-    let mut random = [0; 32];
-    getrandom::fill(&mut random)
-        .map_err(|e| Error::new(Code::Internal, format!("no random bytes from the host: {e}")))?;
-    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-fn configure(id: &str, options: &BoxOptions, image: &Image) -> Result<BoxConfig> {
-    let image_config = image.config();
-    let timeout = options.start_timeout.as_millis();
-    Ok(BoxConfig {
-        id: id.to_owned(),
-        name: options.name.clone(),
-        created_at: now(),
-        container: Container { id: container_id()? },
-        options: Options {
-            cpus: options.cpus,
-            memory_mib: options.memory_mib,
-            disk_size_mib: options.disk_size_mib,
-            working_dir: options.working_dir.clone(),
-            env: options.env.clone(),
-            rootfs: RootFs::Image(options.image.clone()),
-            entrypoint: options.entrypoint.clone(),
-            cmd: options.cmd.clone(),
-            user: options.user.clone(),
-            start_timeout_ms: u64::try_from(timeout).unwrap_or(u64::MAX),
-            cold_boot: options.cold_boot,
-            labels: options.labels.clone(),
-            auto_remove: options.auto_remove,
-            idle_stop_s: options.idle_stop.map(|after| after.as_secs()),
-            health_check: options.health_check.clone(),
-            detach: options.detach,
-            main: options.main.clone(),
-            on_main_exit: options.on_main_exit,
-            spool_bytes: options.spool_bytes,
-            unknown: Map::new(),
-        },
-        image: ImageInfo {
-            manifest_digest: image.manifest_digest().to_string(),
-            entrypoint: image_config.entrypoint.clone(),
-            cmd: image_config.cmd.clone(),
-            env: image_config.env.clone(),
-            working_dir: image_config.working_dir.clone(),
-            user: image_config.user.clone(),
-        },
-        engine_kind: "Qemu".into(),
-        unknown: Map::new(),
-    })
+/// What a box keeps of its image.
+fn said_by(image: &Image) -> ImageInfo {
+    let config = image.config();
+    ImageInfo {
+        manifest_digest: image.manifest_digest().to_string(),
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        env: config.env.clone(),
+        working_dir: config.working_dir.clone(),
+        user: config.user.clone(),
+    }
 }

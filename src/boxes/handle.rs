@@ -5,6 +5,7 @@
 //! checked against the supervisor's lock wherever it matters: the rows of a program that was
 //! killed are stale.
 
+mod archive;
 mod attach;
 mod snapshots;
 mod starting;

@@ -1,6 +1,7 @@
 //! A box: one image, one disk, at most one running machine.
 //!
 //! - [`admission`]: whether the host has what a box needs
+//! - [`archive`]: a box as one file
 //! - [`options`]: what a user asks for
 //! - [`config`]: what is stored of it
 //! - [`state`]: how it is, and the only ways from one status to another
@@ -22,6 +23,7 @@
 //! - [`context`]: what all boxes of a home share
 
 mod admission;
+mod archive;
 pub mod config;
 mod context;
 mod create;
@@ -42,6 +44,8 @@ mod state;
 mod truth;
 mod watch;
 
+pub use archive::import::import;
+pub use archive::{ExportOptions, ImportOptions};
 pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use disks::snapshot::Snapshot;

@@ -255,6 +255,16 @@ impl HealthCheck {
         Ok(())
     }
 
+    /// The same as another, if that keeps to the rules.
+    pub(super) fn checked(other: &HealthCheck) -> Result<HealthCheck> {
+        let mut check = HealthCheck::new(other.argv.clone())?;
+        check.interval(Duration::from_millis(other.interval_ms))?;
+        check.timeout(Duration::from_millis(other.timeout_ms))?;
+        check.retries(other.retries)?;
+        check.start_period(Duration::from_millis(other.start_period_ms))?;
+        Ok(check)
+    }
+
     /// How long a check may take before it is killed and has failed: 100 ms to a day.
     pub fn timeout(&mut self, timeout: Duration) -> Result<()> {
         self.timeout_ms = within("timeout_ms", millis(timeout), &(100..=DAY_MS))?;

@@ -58,6 +58,12 @@ impl boxlite_box {
         Ok(boxlite_op::start_undoing(self.runtime.clone(), work))
     }
 
+    /// What work on the box needs.
+    pub(super) fn parts(&self) -> Result<(Arc<boxlite_runtime>, BoxHandle)> {
+        self.runtime.get()?;
+        Ok((self.runtime.clone(), self.handle.clone()))
+    }
+
     /// Starts an operation on the box.
     pub(super) fn operate<W: Future<Output = Result<OpValue>> + Send + 'static>(
         &self,

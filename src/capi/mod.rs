@@ -33,6 +33,8 @@ pub mod info;
 
 pub mod snapshots;
 
+pub mod archive;
+
 pub mod exec;
 
 pub mod streams;

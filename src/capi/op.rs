@@ -354,7 +354,7 @@ pub unsafe extern "C" fn boxlite_op_on_progress(
     }
 }
 
-/// Takes the box that boxlite_box_create() or boxlite_box_get() resulted in, or the next one of
+/// Takes the box that boxlite_box_create(), boxlite_box_import() or boxlite_box_get() resulted in, or the next one of
 /// boxlite_box_clone(), in the order of the names. *box_out is owned by the caller.
 /// BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
 /// operation's own error if it failed.
@@ -564,7 +564,7 @@ pub unsafe extern "C" fn boxlite_op_take_metrics(
     }
 }
 
-/// Takes the text that boxlite_runtime_metrics_text() resulted in. *text is owned by the caller.
+/// Takes the text that boxlite_runtime_metrics_text() or boxlite_box_export() resulted in. *text is owned by the caller.
 /// Errors as for boxlite_op_take_box().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_take_text(

@@ -11,3 +11,4 @@ pub mod ext4;
 pub mod graph;
 pub mod overlay;
 pub mod qcow2;
+pub mod unnamed;

@@ -19,7 +19,7 @@ mod layer;
 mod layout;
 mod platform;
 mod reference;
-mod tar;
+pub mod tar;
 mod tree;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 mod libexec;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::boxes::config::BoxConfig;
 use crate::boxes::{
     self, BoxHandle, BoxInfo, BoxOptions, Bus, Context, Counter, Counters, Events, ExecOptions,
-    ListFilter, Observer, Output, Parked, Pool, PoolOptions, Settings,
+    ImportOptions, ListFilter, Observer, Output, Parked, Pool, PoolOptions, Settings,
 };
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
@@ -263,6 +263,31 @@ impl Runtime {
         let clones = source.clones(from, names).await?;
         tracing::info!("{} clones of box {} made", clones.len(), source.id());
         Ok(clones.into_iter().map(|config| self.inner.handle(config)).collect())
+    }
+
+    /// Makes a box of an archive, which may come from anywhere: all of it is read and checked before
+    /// there is a box. Dropping the future cancels it.
+    pub async fn import(
+        &self,
+        path: impl AsRef<Path>,
+        options: &ImportOptions,
+        observer: Option<Observer>,
+    ) -> Result<BoxHandle> {
+        self.import_unless(path.as_ref(), options, observer, std::future::pending()).await
+    }
+
+    /// As [`Runtime::import`]; when `cancelled` is ready first, this ends with CANCELLED once everything
+    /// is undone.
+    pub async fn import_unless(
+        &self,
+        path: &Path,
+        options: &ImportOptions,
+        observer: Option<Observer>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<BoxHandle> {
+        let config = boxes::import(&self.inner.context, path, options, observer, cancelled).await?;
+        tracing::info!("box {} made of {}", config.id, path.display());
+        Ok(self.inner.handle(config))
     }
 
     /// A box by its id or its name.

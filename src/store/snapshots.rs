@@ -1,8 +1,8 @@
 //! The rows of snapshots.
 
-use rusqlite::{ErrorCode, Row, params};
+use rusqlite::{ErrorCode, Row, Transaction, params};
 
-use super::{Store, Trouble, insert_intent, or_default};
+use super::{ConfigRow, StateRow, Store, Trouble, insert_box, insert_intent, or_default};
 use crate::error::{Code, Error, Result};
 
 /// A snapshot of a box's disk.
@@ -45,23 +45,28 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(&failed)
     }
 
+    /// Writes a new box that has snapshots already: all rows or none, and with them the end of the intent
+    /// to make it. A name in use is ALREADY_EXISTS.
+    pub fn save_with_snapshots(
+        &self,
+        config: &ConfigRow,
+        state: &StateRow,
+        snapshots: &[SnapshotRow],
+        intent: i64,
+    ) -> Result<()> {
+        self.write("save a box", |transaction| {
+            insert_box(transaction, config, state)?;
+            snapshots.iter().try_for_each(|row| insert_snapshot(transaction, row))?;
+            transaction.execute("DELETE FROM intent WHERE id = ?1", [intent])?;
+            Ok(())
+        })
+    }
+
     /// Writes a new snapshot, and with it the end of the intent to make it. A name in use is
     /// ALREADY_EXISTS.
     pub fn save_snapshot(&self, row: &SnapshotRow, intent: i64) -> Result<()> {
         self.write("save a snapshot", |transaction| {
-            let inserted = transaction.execute(
-                "INSERT INTO snapshot (id, box_id, name, created_at, json)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![row.id, row.box_id, row.name, row.created_at, row.json],
-            );
-            match inserted {
-                Err(rusqlite::Error::SqliteFailure(e, _))
-                    if e.code == ErrorCode::ConstraintViolation =>
-                {
-                    return Err(Trouble::Refused(snapshot_exists(&row.box_id, &row.name)));
-                }
-                other => other?,
-            };
+            insert_snapshot(transaction, row)?;
             transaction.execute("DELETE FROM intent WHERE id = ?1", [intent])?;
             Ok(())
         })
@@ -77,6 +82,19 @@ impl Store {
             let (box_id, kind, json) = intent;
             insert_intent(transaction, box_id, kind, json).map(Some)
         })
+    }
+}
+
+fn insert_snapshot(transaction: &Transaction<'_>, row: &SnapshotRow) -> Result<(), Trouble> {
+    let inserted = transaction.execute(
+        "INSERT INTO snapshot (id, box_id, name, created_at, json) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![row.id, row.box_id, row.name, row.created_at, row.json],
+    );
+    match inserted {
+        Err(rusqlite::Error::SqliteFailure(e, _)) if e.code == ErrorCode::ConstraintViolation => {
+            Err(Trouble::Refused(snapshot_exists(&row.box_id, &row.name)))
+        }
+        other => other.map(drop).map_err(Trouble::from),
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Scene {
     Detached { runs: bool },
     /// A box with snapshots, which runs now if `runs`.
     Snapshots { detached: bool, runs: bool },
+    /// The same, and an archive of it.
+    Archive,
     /// A box whose removal ended half-way, with these of its files left: all, or every second.
     HalfRemoved { files: bool },
     /// A box that was half made.
@@ -125,6 +127,8 @@ impl Case {
             ("remove", _) => case(Scene::Used, "remove"),
             ("snapshot", _) => case(snapshots, "snapshot"),
             ("clone", _) => case(snapshots, "clone"),
+            ("export", _) => case(snapshots, "export"),
+            ("import", _) => case(Scene::Archive, "import"),
             ("restore", _) => case(snapshots, "restore"),
             ("discard", _) => case(snapshots, "remove snapshot"),
             ("branch", _) => case(snapshots, "snapshot running"),
@@ -177,7 +181,16 @@ impl Case {
 
     /// Whether it is about the disk of a box that does not run.
     fn is_at_rest(&self) -> bool {
-        matches!(self.role, "snapshot" | "clone" | "clone snapshot" | "restore" | "remove snapshot")
+        matches!(
+            self.role,
+            "snapshot"
+                | "clone"
+                | "clone snapshot"
+                | "export"
+                | "import"
+                | "restore"
+                | "remove snapshot"
+        )
     }
 
     /// Whether one look must be enough: nobody is left who is still ending.

@@ -34,6 +34,7 @@ const SNAPSHOTS: &[&str] = &[
     "kept first=before leaf=kept new=kept",
     "kept first=before",
     "before first=before leaf=kept",
+    "kept first=before leaf=kept one=kept",
     "kept first=before leaf=kept one=kept two=kept",
     "kept first=before leaf=kept one=before two=before",
 ];
@@ -77,6 +78,10 @@ pub fn at(place: &Place, case: &Case) -> Outcome {
         false if case.is_over_at_once() => Until::Now,
         false => Until::Over,
     };
+    if case.role == "export" {
+        let half = names(&place.path().join("archives"));
+        assert_eq!(half, [""; 0], "{case}: an archive that is not all there");
+    }
     let (status, recovery) = stage.recover(&case.to_string(), died, until);
     if let Some(wanted) = case.ends_as() {
         assert_eq!(status, wanted, "{case}");
@@ -219,6 +224,11 @@ impl<'a> Stage<'a> {
                 if runs {
                     stage.run("start");
                 }
+            }
+            Scene::Archive => {
+                stage.run("create snapshots");
+                stage.run("export");
+                stage.kept = SNAPSHOTS;
             }
             Scene::HalfRemoved { files } => {
                 stage.run("create");

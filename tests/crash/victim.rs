@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use boxlite::{BoxHandle, BoxOptions, Code, ExecOptions, Result, Runtime, RuntimeOptions};
+use boxlite::{
+    BoxHandle, BoxOptions, Code, ExecOptions, ExportOptions, ImportOptions, Result, Runtime,
+    RuntimeOptions,
+};
 
 pub const ROLE: &str = "BOXLITE_CRASH_ROLE";
 pub const HOME: &str = "BOXLITE_CRASH_HOME";
@@ -65,6 +68,8 @@ async fn act(role: &str) -> Result<String> {
             handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
         }
         "snapshot running" => snapshot_running(&runtime).await,
+        "export" => export(&runtime).await,
+        "import" => import(&runtime).await,
         "clone" => clone(&runtime, None).await,
         "clone snapshot" => clone(&runtime, Some(FIRST)).await,
         "clone running" => {
@@ -145,6 +150,24 @@ async fn snapshot_running(runtime: &Runtime) -> Result<String> {
     let handle = runtime.get(NAME).await?;
     handle.start(None).await?;
     handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
+}
+
+/// Where an archive goes, and with it nothing else.
+fn archive() -> PathBuf {
+    PathBuf::from(std::env::var_os(HOME).unwrap()).with_file_name("archives").join("box")
+}
+
+async fn export(runtime: &Runtime) -> Result<String> {
+    let mut options = ExportOptions::new();
+    options.with_snapshots(true);
+    let _ = std::fs::remove_file(archive());
+    runtime.get(NAME).await?.export(archive(), &options, None).await.map(|_| String::new())
+}
+
+async fn import(runtime: &Runtime) -> Result<String> {
+    let mut options = ImportOptions::new();
+    options.name(CLONES[0])?;
+    runtime.import(archive(), &options, None).await.map(|handle| handle.id().to_owned())
 }
 
 async fn clone(runtime: &Runtime, snapshot: Option<&str>) -> Result<String> {

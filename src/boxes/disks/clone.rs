@@ -10,9 +10,8 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::super::config::{BoxConfig, now};
+use super::super::config::{BoxConfig, Container, now};
 use super::super::context::{BoxLock, Context};
-use super::super::create::container_id;
 use super::super::events::What;
 use super::super::remove::{self, CREATE};
 use super::super::state::BoxState;
@@ -264,7 +263,7 @@ impl Source<'_> {
         config.id = ulid::Ulid::generate().to_string();
         config.name = name.map(str::to_owned);
         config.created_at = now();
-        config.container.id = container_id()?;
+        config.container = Container::new()?;
         Ok(config)
     }
 }

@@ -68,7 +68,7 @@ pub fn settle_box(context: &Context, id: &str) -> Result<()> {
 }
 
 /// That a box which must not run does not. The caller has locked it.
-fn check_stopped(context: &Context, id: &str) -> Result<()> {
+pub fn check_stopped(context: &Context, id: &str) -> Result<()> {
     if is_supervised(&context.home.of_box(id))? {
         let text = "another program has just started the box: try again";
         return Err(Error::new(Code::Busy, text).object(id));

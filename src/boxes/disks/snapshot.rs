@@ -11,6 +11,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use ulid::Ulid;
 
 use super::super::context::Context;
 use super::branching::{self, Begun, Files, relative};
@@ -131,14 +132,9 @@ fn begin(context: &Context, id: &str, name: &str) -> Result<(Stored, Begun)> {
     let path = context.home.snapshot(id, name);
     let taken = std::fs::metadata(chain.top()).map_or(0, |meta| meta.blocks() * 512);
     let stored = Stored {
-        id: ulid::Ulid::generate().to_string(),
-        box_id: id.to_owned(),
-        name: name.to_owned(),
-        base_path: relative(context, &path),
         container_disk_bytes: Some(chain.virtual_size),
         size_bytes: Some(taken),
-        created_at: Utc::now().timestamp().into(),
-        unknown: Map::new(),
+        ..Stored::new(context, Ulid::generate(), id, name, Utc::now().timestamp())
     };
     let begun = branching::begin(context, &chain, path, |files| {
         let plan = Plan { files, snapshot: stored.clone() };
@@ -153,15 +149,52 @@ fn begin(context: &Context, id: &str, name: &str) -> Result<(Stored, Begun)> {
     Ok((stored, begun))
 }
 
+impl Stored {
+    fn new(context: &Context, id: Ulid, box_id: &str, name: &str, created_at: i64) -> Stored {
+        Stored {
+            id: id.to_string(),
+            box_id: box_id.to_owned(),
+            name: name.to_owned(),
+            base_path: relative(context, &context.home.snapshot(box_id, name)),
+            container_disk_bytes: None,
+            size_bytes: None,
+            created_at: created_at.into(),
+            unknown: Map::new(),
+        }
+    }
+
+    fn row(&self) -> Result<SnapshotRow> {
+        Ok(SnapshotRow {
+            id: self.id.clone(),
+            box_id: self.box_id.clone(),
+            name: self.name.clone(),
+            created_at: self.created_at.as_i64().unwrap_or_default(),
+            json: branching::json(self)?,
+        })
+    }
+}
+
+/// The rows of snapshots that were made elsewhere, each with its name and time, in seconds since the Unix
+/// epoch, and whose files are in their places.
+pub fn rows_of<'a>(
+    context: &Context,
+    id: &str,
+    snapshots: impl Iterator<Item = (&'a str, i64)>,
+) -> Result<Vec<SnapshotRow>> {
+    // Those of one second are listed in the order of their ids.
+    let first = Ulid::generate().0;
+    let row = |(number, (name, created_at)): (usize, (&str, i64))| {
+        let info = overlay::info(&context.home.snapshot(id, name))?;
+        let own = Ulid(first.wrapping_add(number as u128));
+        let new = Stored::new(context, own, id, name, created_at);
+        Stored { container_disk_bytes: Some(info.virtual_size), ..new }.row()
+    };
+    snapshots.enumerate().map(row).collect()
+}
+
 /// Writes the row; with it the snapshot is there.
 fn record(context: &Context, stored: &Stored, intent: i64) -> Result<Snapshot> {
-    let row = SnapshotRow {
-        id: stored.id.clone(),
-        box_id: stored.box_id.clone(),
-        name: stored.name.clone(),
-        created_at: stored.created_at.as_i64().unwrap_or_default(),
-        json: branching::json(stored)?,
-    };
+    let row = stored.row()?;
     context.make_room(|| context.store.save_snapshot(&row, intent))?;
     failpoint::hit(Point::SnapshotRow);
     get(context, &row.box_id, &row.name)?

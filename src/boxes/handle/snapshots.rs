@@ -117,7 +117,7 @@ impl BoxHandle {
 }
 
 /// Takes a box that is still there.
-fn lock(context: &Context, id: &str) -> Result<BoxLock> {
+pub fn lock(context: &Context, id: &str) -> Result<BoxLock> {
     let lock = context.lock_box(id)?;
     if context.store.load(id)?.is_none() {
         return Err(Error::new(Code::NotFound, "the box was removed").object(id));
