@@ -90,7 +90,7 @@ MANY := 100 200
 # The others run in the guests.
 BENCH_SOURCES := $(filter-out benches/inside.c benches/noop.c,$(wildcard benches/*.c))
 
-bench: build images $(B)/bin/bench $(B)/bench/inside.initramfs $(B)/bench/noop
+bench: test-deps build images $(B)/bin/bench $(B)/bench/inside.initramfs $(B)/bench/noop
 	@$(B)/bin/bench $(B)/images/busybox $(B)/bench $(B)/bench.json $(RUNS) $(STARTS) $(MANY)
 	@echo "in $(B)/bench.json too"
 

@@ -51,6 +51,7 @@ static void measure(const plan *p)
     measure_boots(runtime, p, arguments);
     measure_commands(runtime, p, arguments);
     measure_snapshots(runtime, p);
+    measure_archives(runtime, p);
 
     discard(runtime, model);
     boxlite_runtime_free(runtime);

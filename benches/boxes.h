@@ -53,5 +53,6 @@ void measure_idle(boxlite_runtime *runtime, const plan *p, const template *bare)
 void measure_clocks(boxlite_runtime *runtime, const plan *p);
 void measure_ends(boxlite_runtime *runtime, const plan *p);
 void measure_snapshots(boxlite_runtime *runtime, const plan *p);
+void measure_archives(boxlite_runtime *runtime, const plan *p);
 
 #endif

@@ -48,6 +48,7 @@ test|/usr/include/uv.h|libuv1-dev|the example of boxes in a libuv loop
 test|node|nodejs|runs the tests of the Node binding
 test|npm|npm|packages of the Node binding
 test|/usr/include/node/node_api.h /usr/local/include/node/node_api.h|libnode-dev|builds the Node binding
+test|zstd|zstd|what archives are measured beside
 test|sqlite3|sqlite3|makes the databases that tests spoil
 test|python3|python3|makes calls from the header; builds the Node binding
 test|doxygen|doxygen|the C API as pages, and a check that nothing in it is undocumented
