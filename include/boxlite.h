@@ -1300,10 +1300,14 @@ boxlite_status boxlite_box_snapshot_restore(struct boxlite_box *box,
                                             struct boxlite_op **op,
                                             struct boxlite_error **error);
 
-/// Removes a snapshot. The box may run. The operation has no result.
+/// Removes a snapshot. If one other snapshot of the box, or its disk, is based on it, what that needs is
+/// merged into it: that takes as long as writing it, and of a box that does not run as much space
+/// meanwhile. The box may run, and be used meanwhile; if it is stopped, the snapshot may still be there.
+/// The operation has no result.
 ///
-/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE (other disks are based on it:
-/// the message names them), BOXLITE_BUSY.
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE (several disks are based on it, or
+/// one of another box: the message names them; or the box is paused), BOXLITE_BUSY,
+/// BOXLITE_RESOURCE_EXHAUSTED (the host's disk is full). Nothing has changed then.
 boxlite_status boxlite_box_snapshot_remove(struct boxlite_box *box,
                                            const char *name,
                                            struct boxlite_op **op,

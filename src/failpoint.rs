@@ -101,6 +101,10 @@ points! {
     RestoreOverlay = Program "restore.overlay",
     RestorePlaced = Program "restore.placed",
     RestoreEnded = Program "restore.ended",
+    MergeIntent = Program "merge.intent",
+    /// The merged file is written, and has not taken its place.
+    MergeCopied = Program "merge.copied",
+    MergeWritten = Program "merge.written",
     DiscardRow = Program "discard.row",
     DiscardFile = Program "discard.file",
     DiscardEnded = Program "discard.ended",
@@ -111,6 +115,8 @@ points! {
     BranchMoved = Supervisor "branch.moved",
     BranchNamed = Supervisor "branch.named",
     BranchPlaced = Supervisor "branch.placed",
+    /// QEMU has made two files one.
+    BranchMerged = Supervisor "branch.merged",
     StopBegun = Program "stop.begun",
     StopNoted = Program "stop.noted",
     StopAnswered = Program "stop.answered",

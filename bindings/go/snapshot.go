@@ -82,10 +82,11 @@ func (b *Box) RestoreSnapshot(ctx context.Context, name string) error {
 	}, nothing)
 }
 
-// RemoveSnapshot removes a snapshot. The box may run.
+// RemoveSnapshot removes a snapshot. The box may run. What one other snapshot, or the disk, needs of it is
+// merged into that, which takes as long as writing it.
 //
-// Errors: ErrNotFound (no such snapshot), ErrInvalidState (other disks are based on it: the message names
-// them), ErrInvalidArgument (no snapshot can have this name), ErrBusy (another program is changing the
+// Errors: ErrNotFound (no such snapshot), ErrInvalidState (several disks are based on it, or one of another
+// box: the message names them), ErrInvalidArgument (no snapshot can have this name), ErrBusy (another program is changing the
 // box).
 func (b *Box) RemoveSnapshot(ctx context.Context, name string) error {
 	return b.onSnapshot(ctx, name, func(p *C.boxlite_box, name *C.char, op **C.boxlite_op, e **C.boxlite_error) C.boxlite_status {

@@ -101,9 +101,12 @@ func TestSnapshotsOfAStoppedBox(t *testing.T) {
 	has(t, box, "empty", "one", "two")
 
 	ok(t, box.Stop(ctx, time.Second))
-	fails(t, box.RemoveSnapshot(ctx, "one"), ErrInvalidState, "snapshots/two/disk.qcow2")
-	ok(t, box.RemoveSnapshot(ctx, "two"))
+	fails(t, box.RemoveSnapshot(ctx, "empty"), ErrInvalidState, "snapshots/one/disk.qcow2")
 	ok(t, box.RemoveSnapshot(ctx, "one"))
+	goesBack(t, box, "two")
+	says(t, box, "cat /file", "two\n")
+	goesBack(t, box, "empty")
+	ok(t, box.RemoveSnapshot(ctx, "two"))
 	has(t, box, "empty")
 	says(t, box, "echo up", "up\n")
 }

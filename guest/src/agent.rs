@@ -303,6 +303,7 @@ impl Agent {
                 | request::Op::Follow(_)
                 | request::Op::Detach(_)
                 | request::Op::Branch(_)
+                | request::Op::Merge(_)
                 | request::Op::Stats(_),
             )
             | None => Err(failure(FailureKind::Invalid, "a request this agent does not know", 0)),

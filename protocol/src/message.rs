@@ -42,7 +42,7 @@ pub struct Request {
     pub id: u64,
     #[prost(
         oneof = "request::Op",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21"
     )]
     pub op: Option<request::Op>,
 }
@@ -103,6 +103,10 @@ pub mod request {
         /// Answers when the file system can be written to, also if it always could. The supervisor's own.
         #[prost(message, tag = "17")]
         Thaw(Empty),
+        /// Has a file of the disk, of a machine that runs, hold what it is on too. The supervisor does it,
+        /// and answers when it is done.
+        #[prost(message, tag = "18")]
+        Merge(Merge),
         /// What the box has done, and what its processes take. The supervisor answers it.
         #[prost(message, tag = "20")]
         Stats(Empty),
@@ -232,6 +236,17 @@ pub struct Branch {
     /// Nothing is to begin: one that was not carried to its end is, and if there is none, so be it.
     #[prost(bool, tag = "3")]
     pub only_finish: bool,
+}
+
+/// Two files of a disk that become one. Paths are relative to the home.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Merge {
+    /// The file that is to hold what both have.
+    #[prost(string, tag = "1")]
+    pub upper: String,
+    /// The one that it is on, and will not be on any more.
+    #[prost(string, tag = "2")]
+    pub lower: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use boxlite_protocol::codec::Codec;
 use boxlite_protocol::message::{
     Attach, Branch, Data, Empty, Exec, Failure, FailureKind, FromSupervisor, Gap, GuestStats,
-    Notice, Parked, Request, Response, Running, Signal, Stage, Standing, Stats, ToSupervisor,
-    from_supervisor, request, stream, to_supervisor,
+    Merge, Notice, Parked, Request, Response, Running, Signal, Stage, Standing, Stats,
+    ToSupervisor, from_supervisor, request, stream, to_supervisor,
 };
 use boxlite_protocol::{VERSION, WINDOW};
 use bytes::BytesMut;
@@ -219,6 +219,11 @@ impl Connection {
     pub async fn branch(&self, branch: Branch) -> Result<Result<()>> {
         let answer = self.request(request::Op::Branch(branch), None).await?;
         Ok(answer.map(drop).map_err(|failure| error(&failure)))
+    }
+
+    /// Has a file of the disk hold what it is on too, while the machine runs. Takes as long as that takes.
+    pub async fn merge(&self, merge: Merge) -> Result<()> {
+        self.ask(request::Op::Merge(merge)).await.map(drop)
     }
 
     /// Has it go on.

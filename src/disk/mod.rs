@@ -9,6 +9,8 @@ pub mod chain;
 pub mod durable;
 pub mod ext4;
 pub mod graph;
+pub mod merge;
 pub mod overlay;
 pub mod qcow2;
+pub mod sparse;
 pub mod unnamed;

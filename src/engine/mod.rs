@@ -130,6 +130,16 @@ impl FromStr for AcceleratorChoice {
     }
 }
 
+/// Two files of a disk that are to become one.
+pub struct Merge<'a> {
+    /// How many files are above the one that stays.
+    pub depth: usize,
+    /// That one.
+    pub upper: &'a Path,
+    /// What it is to name as what it is on; none if it is on nothing then.
+    pub backing: Option<&'a Path>,
+}
+
 /// Something that goes on in a machine, whoever waits for it.
 pub type Work = Pin<Box<dyn Future<Output = Result<()>>>>;
 
@@ -224,6 +234,10 @@ pub trait Machine {
     /// Has what is written to the disk from now on go into an overlay, which is empty and names what is
     /// the disk now; that is never written again when the work is done. Failed, all is as it was.
     async fn branch(&mut self, overlay: &Path) -> Result<Work>;
+
+    /// Has a file of the disk hold what it is on too, and be on what that is on. The disk is the same at
+    /// every moment; failed, it still consists of the same files.
+    async fn merge(&mut self, merge: &Merge<'_>) -> Result<Work>;
 
     /// Whether the machine runs, or stands still. Returns if the process that is the machine answers.
     async fn runs(&mut self) -> Result<bool>;

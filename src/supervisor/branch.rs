@@ -1,11 +1,14 @@
-//! Having the disk go on in another file while the machine runs: the guest's file system is frozen, QEMU
-//! goes over to the overlay, the file system thaws, and the files get their names.
+//! Changing which files the disk consists of while the machine runs.
+//!
+//! - It goes on in another file: the guest's file system is frozen, QEMU goes over to the overlay, the file
+//!   system thaws, and the files get their names.
+//! - Two of its files become one: QEMU copies, and the guest notices nothing.
 //!
 //! One at a time. Whoever asked may be gone when it is done: it is carried to its end all the same.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxlite_protocol::message::{self, Failure};
@@ -13,7 +16,7 @@ use tokio::time::Instant;
 
 use super::peer::ClientId;
 use crate::disk::branch::{Branch, Points, overlay_beside};
-use crate::disk::chain::{Chain, Link};
+use crate::disk::chain::{Chain, Link, named_from};
 use crate::disk::overlay::DiskFormat;
 use crate::engine::Work;
 use crate::error::{Code, Error, Result};
@@ -29,7 +32,19 @@ const POINTS: Points = [Point::BranchMoved, Point::BranchNamed, Point::BranchPla
 pub struct Asked {
     pub client: ClientId,
     pub id: u64,
-    pub branch: message::Branch,
+    pub what: Wanted,
+}
+
+pub enum Wanted {
+    Branch(message::Branch),
+    Merge(message::Merge),
+}
+
+impl Wanted {
+    /// Whether only what was begun before is to be finished.
+    pub fn only_finishes(&self) -> bool {
+        matches!(self, Wanted::Branch(branch) if branch.only_finish)
+    }
 }
 
 /// What the disk is, and what is under way with it.
@@ -38,6 +53,7 @@ pub struct Disks {
     chain: Option<Chain>,
     waiting: VecDeque<Asked>,
     current: Option<Current>,
+    merging: Option<Merging>,
     /// The machine writes to the overlay, and not all files have their names yet.
     unnamed: Option<Branch>,
     /// The request by which the guest is to go on.
@@ -54,6 +70,13 @@ struct Current {
     thawed: bool,
 }
 
+struct Merging {
+    asked: Asked,
+    /// The file that goes, counted from the top.
+    lower: usize,
+    work: Work,
+}
+
 enum Step {
     /// The guest comes to rest, by this request.
     Freezing(u64),
@@ -65,6 +88,8 @@ enum Step {
 pub enum Progress {
     /// QEMU has gone over, or has not.
     Switched(Result<()>),
+    /// Two files have become one, or have not.
+    Merged(Result<()>),
     /// It takes too long.
     Late,
 }
@@ -72,7 +97,7 @@ pub enum Progress {
 impl Disks {
     pub fn new(chain: Option<Chain>) -> Disks {
         let waiting = VecDeque::new();
-        Disks { chain, waiting, current: None, unnamed: None, thawing: None }
+        Disks { chain, waiting, current: None, merging: None, unnamed: None, thawing: None }
     }
 
     /// Takes a request, to be begun when it is its turn.
@@ -83,8 +108,8 @@ impl Disks {
     /// The request whose turn it is.
     pub fn next(&mut self) -> Option<Asked> {
         let first = self.waiting.front()?;
-        let is_its_turn =
-            self.current.is_none() && (self.thawing.is_none() || first.branch.only_finish);
+        let is_idle = self.current.is_none() && self.merging.is_none();
+        let is_its_turn = is_idle && (self.thawing.is_none() || first.what.only_finishes());
         if is_its_turn { self.waiting.pop_front() } else { None }
     }
 
@@ -117,6 +142,39 @@ impl Disks {
             return Err(Error::new(Code::InvalidArgument, text));
         }
         Ok(branch)
+    }
+
+    /// Where in the disk two files are that are to become one: how many are above both, and what the upper
+    /// one names then.
+    pub fn plan_merge(
+        &self,
+        home: &Path,
+        asked: &message::Merge,
+    ) -> Result<(usize, Option<PathBuf>)> {
+        let links = self.chain.as_ref().map_or(&[][..], |chain| &chain.links);
+        let (upper, lower) = (home.join(&asked.upper), home.join(&asked.lower));
+        let pairs = links.iter().zip(links.iter().skip(1));
+        let depth = pairs.clone().position(|(a, b)| a.path == upper && b.path == lower);
+        let depth = depth.ok_or_else(|| {
+            let text =
+                format!("in the disk of this box, {} is not on {}", asked.upper, asked.lower);
+            Error::new(Code::InvalidState, text)
+        })?;
+        Ok((depth, links.get(depth + 2).map(|link| named_from(&upper, &link.path))))
+    }
+
+    /// QEMU copies. `depth` is that of the file which stays.
+    pub fn merge(&mut self, asked: Asked, depth: usize, work: Work) {
+        self.merging = Some(Merging { asked, lower: depth + 1, work });
+    }
+
+    /// It does not any more: who wanted it. If it did, the lower file is none of the disk's now.
+    pub fn merged(&mut self, done: bool) -> Option<Asked> {
+        let Merging { asked, lower, .. } = self.merging.take()?;
+        if let Some(chain) = self.chain.as_mut().filter(|chain| done && lower < chain.links.len()) {
+            chain.links.remove(lower);
+        }
+        Some(asked)
     }
 
     /// The guest was asked to freeze, by this request.
@@ -170,6 +228,9 @@ impl Disks {
 
     /// Waits for something to happen. Cancel-safe.
     pub async fn progress(&mut self) -> Progress {
+        if let Some(merging) = &mut self.merging {
+            return Progress::Merged(poll_fn(|context| merging.work.as_mut().poll(context)).await);
+        }
         let Some(current) = &mut self.current else { return std::future::pending().await };
         let late = async {
             match current.thawed {

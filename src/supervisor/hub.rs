@@ -16,7 +16,7 @@ use boxlite_protocol::message::{
 };
 use tokio::sync::mpsc;
 
-use super::branch::Asked;
+use super::branch::{Asked, Wanted};
 use super::follow::{Finished, Place};
 use super::peer::{ClientId, Clients};
 use super::route::{MAIN, OWN, Route};
@@ -46,8 +46,8 @@ pub enum Outcome {
     /// The main process runs, or could not be started.
     MainStarted(Result<(), Failure>),
     MainExited(Exited),
-    /// A program wants the disk to go on in another file; the request is still to be answered.
-    Branch(Asked),
+    /// A program wants the disk to consist of other files; the request is still to be answered.
+    Disk(Asked),
     /// The guest's file system has come to rest at this request, or cannot.
     Frozen {
         request: u64,
@@ -288,7 +288,10 @@ impl Hub {
             Some(request::Op::Pause(_)) => return Outcome::Halt { client, id, pause: true },
             Some(request::Op::Resume(_)) => return Outcome::Halt { client, id, pause: false },
             Some(request::Op::Branch(branch)) => {
-                return Outcome::Branch(Asked { client, id, branch });
+                return Outcome::Disk(Asked { client, id, what: Wanted::Branch(branch) });
+            }
+            Some(request::Op::Merge(merge)) => {
+                return Outcome::Disk(Asked { client, id, what: Wanted::Merge(merge) });
             }
             Some(request::Op::Detach(_)) => return Outcome::Detach { client, id },
             Some(request::Op::ListExecs(ListExecs { after })) => {

@@ -149,7 +149,7 @@ impl<M: Machine> Service<'_, M> {
                     let explained = explain(end, &self.machine, stopping);
                     return Some(explained.map(|()| self.wanted()));
                 }
-                MachineEvent::DiskFull => return self.disk_full(),
+                MachineEvent::DiskFull => return self.disk_full().await,
             },
             progress = self.disks.progress() => {
                 self.branch_goes_on(progress).await;
@@ -197,11 +197,11 @@ impl<M: Machine> Service<'_, M> {
                 let refused = Err(Error::new(Code::InvalidState, text));
                 self.hub.answer(self.clients, client, id, refused);
             }
-            Outcome::Branch(asked) => self.ask_branch(asked),
+            Outcome::Disk(asked) => self.ask_branch(asked).await,
             Outcome::Frozen { request, answer } => self.frozen(request, answer).await,
             Outcome::Thawed { request } => {
                 self.disks.thawed(request);
-                self.begin_branch();
+                self.begin_branch().await;
             }
             Outcome::Halt { client, id, pause } => {
                 let done = self.halt(pause).await;
@@ -343,7 +343,7 @@ impl<M: Machine> Service<'_, M> {
     }
 
     /// The machine stands still, with a write that waits.
-    fn disk_full(&mut self) -> Option<Result<Cause>> {
+    async fn disk_full(&mut self) -> Option<Result<Cause>> {
         if self.deadline.is_some() {
             return Some(Err(Error::new(
                 Code::ResourceExhausted,
@@ -356,7 +356,8 @@ impl<M: Machine> Service<'_, M> {
         if self.disks.gives_up() {
             let text = "the host's disk is full, and the box's file system cannot come to rest: free \
                         some space and resume the box";
-            self.end_branch(Err(Error::new(Code::ResourceExhausted, text).errno(libc::ENOSPC)));
+            let full = Error::new(Code::ResourceExhausted, text).errno(libc::ENOSPC);
+            self.end_branch(Err(full)).await;
         }
         None
     }

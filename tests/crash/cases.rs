@@ -131,6 +131,8 @@ impl Case {
             ("import", _) => case(Scene::Archive, "import"),
             ("restore", _) => case(snapshots, "restore"),
             ("discard", _) => case(snapshots, "remove snapshot"),
+            ("merge", _) => case(snapshots, "merge"),
+            ("branch", Point::BranchMerged) => case(snapshots, "merge running"),
             ("branch", _) => case(snapshots, "snapshot running"),
             _ => panic!("nobody knows how to come to {}", point.name()),
         };
@@ -190,12 +192,16 @@ impl Case {
                 | "import"
                 | "restore"
                 | "remove snapshot"
+                | "merge"
         )
     }
 
     /// Whether one look must be enough: nobody is left who is still ending.
     pub fn is_over_at_once(&self) -> bool {
-        !matches!(self.role, "start" | "stop" | "snapshot running" | "clone running")
+        !matches!(
+            self.role,
+            "start" | "stop" | "snapshot running" | "clone running" | "merge running"
+        )
     }
 }
 

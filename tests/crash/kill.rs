@@ -33,6 +33,7 @@ const SNAPSHOTS: &[&str] = &[
     "kept first=before leaf=kept",
     "kept first=before leaf=kept new=kept",
     "kept first=before",
+    "kept",
     "before first=before leaf=kept",
     "kept first=before leaf=kept one=kept",
     "kept first=before leaf=kept one=kept two=kept",

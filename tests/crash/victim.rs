@@ -68,6 +68,11 @@ async fn act(role: &str) -> Result<String> {
             handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
         }
         "snapshot running" => snapshot_running(&runtime).await,
+        "merge" => merge(&runtime).await,
+        "merge running" => {
+            runtime.get(NAME).await?.start(None).await?;
+            merge(&runtime).await
+        }
         "export" => export(&runtime).await,
         "import" => import(&runtime).await,
         "clone" => clone(&runtime, None).await,
@@ -150,6 +155,13 @@ async fn snapshot_running(runtime: &Runtime) -> Result<String> {
     let handle = runtime.get(NAME).await?;
     handle.start(None).await?;
     handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
+}
+
+/// Removes a snapshot that the disk is on.
+async fn merge(runtime: &Runtime) -> Result<String> {
+    let handle = runtime.get(NAME).await?;
+    handle.remove_snapshot(LEAF).await?;
+    handle.remove_snapshot(FIRST).await.map(|()| String::new())
 }
 
 /// Where an archive goes, and with it nothing else.

@@ -741,8 +741,9 @@ export class Box {
   restoreSnapshot(name: string, options?: Abortable): Promise<void>;
 
   /**
-   * Removes a snapshot. The box may run. BOXLITE_NOT_FOUND if there is none; BOXLITE_INVALID_STATE if other
-   * disks are based on it, which the message names.
+   * Removes a snapshot. The box may run. What one other snapshot, or the disk, needs of it is merged into
+   * that, which takes as long as writing it. BOXLITE_NOT_FOUND if there is none; BOXLITE_INVALID_STATE if
+   * several disks are based on it, or one of another box, which the message names.
    */
   removeSnapshot(name: string, options?: Abortable): Promise<void>;
 

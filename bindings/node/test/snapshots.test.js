@@ -63,11 +63,14 @@ describe('snapshots', () => {
     await says(box, 'ls /file 2>&1 || true', 'ls: /file: No such file or directory\n');
     await box.stop();
 
-    const based = { code: 'BOXLITE_INVALID_STATE', message: /snapshots\/two\/disk\.qcow2/ };
-    await assert.rejects(box.removeSnapshot('one'), based);
+    const based = { code: 'BOXLITE_INVALID_STATE', message: /snapshots\/one\/disk\.qcow2/ };
+    await assert.rejects(box.removeSnapshot('empty'), based);
     await has(box, 'empty', 'one', 'two');
-    assert.equal(await box.removeSnapshot('two'), undefined);
-    await box.removeSnapshot('one');
+    assert.equal(await box.removeSnapshot('one'), undefined);
+    await goesBack(box, 'two');
+    await says(box, 'cat /file', 'two\n');
+    await goesBack(box, 'empty');
+    await box.removeSnapshot('two');
     await has(box, 'empty');
     await says(box, 'echo up', 'up\n');
   });

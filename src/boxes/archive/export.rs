@@ -1,13 +1,11 @@
 //! From a box to an archive.
 //!
-//! Files that a disk consists of are read as they are, and no file of the home changes. They are locked
-//! for reading meanwhile: who merges files waits, or goes without.
+//! Files that a disk consists of are read as they are, and no file of the home changes. They are open from
+//! the beginning: who takes one away, or puts a merged one in its place, does not change what is read.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::{Flock, FlockArg};
 
 use super::super::config::BoxConfig;
 use super::super::context::Context;
@@ -114,7 +112,6 @@ struct Part {
     parent: Option<String>,
     virtual_bytes: u64,
     stream: Stream,
-    _locks: Vec<Flock<File>>,
 }
 
 struct Plan<'a> {
@@ -169,15 +166,13 @@ impl Plan<'_> {
 fn part(chain: &Chain, snapshots: &[Frozen], row: Option<&SnapshotRow>) -> Result<Part> {
     let is_of = |path: &Path| snapshots.iter().find(|frozen| frozen.chain.top() == path);
     let mut parent = None;
-    let (mut layers, mut locks) = (Vec::new(), Vec::new());
+    let mut layers = Vec::new();
     for link in &chain.links {
         parent = is_of(&link.path);
         if parent.is_some() {
             break;
         }
-        let (file, lock) = open(&link.path)?;
-        locks.push(lock);
-        layers.push(Layer { file, format: link.format, name: link.path.display().to_string() });
+        layers.push(Layer::open(link)?);
     }
     let parent = parent.map(|frozen| frozen.row.name.clone());
     let file = row.map_or(DISK.to_owned(), |row| of_snapshot(&row.name));
@@ -189,24 +184,7 @@ fn part(chain: &Chain, snapshots: &[Frozen], row: Option<&SnapshotRow>) -> Resul
         parent,
         virtual_bytes: chain.virtual_size,
         stream: Stream::new(reader, backing)?,
-        _locks: locks,
     })
-}
-
-fn open(path: &Path) -> Result<(File, Flock<File>)> {
-    let failed =
-        |e: &std::io::Error| Error::io(Code::Storage, format!("open {}", path.display()), e);
-    let file = File::open(path).map_err(|e| failed(&e))?;
-    let lock = file.try_clone().map_err(|e| failed(&e))?;
-    match Flock::lock(lock, FlockArg::LockSharedNonblock) {
-        Ok(lock) => Ok((file, lock)),
-        Err((_, nix::Error::EWOULDBLOCK)) => {
-            let text =
-                format!("{} is just being merged with another file: try again", path.display());
-            Err(Error::new(Code::Busy, text))
-        }
-        Err((_, e)) => Err(failed(&e.into())),
-    }
 }
 
 fn write(output: &File, config: &BoxConfig, parts: Vec<Part>, course: &Course<'_>) -> Result<()> {
@@ -214,7 +192,7 @@ fn write(output: &File, config: &BoxConfig, parts: Vec<Part>, course: &Course<'_
     let mut archive = tar::Builder::new(compressor(output).map_err(failed)?);
     archive.mode(tar::HeaderMode::Deterministic);
     let (mut disk, mut snapshots) = (None, Vec::new());
-    for Part { snapshot, parent, virtual_bytes, stream, _locks } in parts {
+    for Part { snapshot, parent, virtual_bytes, stream } in parts {
         let file = snapshot.as_ref().map_or(DISK.to_owned(), |row| of_snapshot(&row.name));
         let length = stream.len();
         let mut hashed = Hashed::new(Followed { inner: stream, course });

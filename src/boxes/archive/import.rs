@@ -21,13 +21,16 @@ use super::super::events::What;
 use super::super::options::box_name;
 use super::super::remove::CREATE;
 use super::super::state::BoxState;
-use super::flow::{Course, Followed, SparseFile, cause};
+use sha2::{Digest, Sha256};
+
+use super::flow::{Course, Followed, cause, hex};
 use super::manifest::{DiskFile, Manifest};
 use super::{DISK, MANIFEST, MAX_MANIFEST, named_by, of_snapshot};
 use crate::disk::chain::{Chain, MAX_LINKS};
 use crate::disk::durable::sync_directory;
 use crate::disk::overlay::DiskFormat;
 use crate::disk::qcow2::{Header, check};
+use crate::disk::sparse::SparseFile;
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
 use crate::image::tar::{Entry, EntryKind, Source, TarReader};
@@ -212,16 +215,19 @@ impl Staging<'_> {
             |e: io::Error| Error::io(Code::Storage, format!("write {}", path.display()), &e);
         let created = File::options().read(true).write(true).create_new(true).open(&path);
         let file = created.map_err(failed)?;
-        let mut sparse = SparseFile::new(&file);
+        let (mut sparse, mut hash) = (SparseFile::new(&file), Sha256::new());
         let mut left = entry.size;
         while left > 0 {
-            let read = archive.with_data(left, |bytes| sparse.write(bytes).map_err(failed))?;
+            let read = archive.with_data(left, |bytes| {
+                hash.update(bytes);
+                sparse.write(bytes).map_err(failed)
+            })?;
             // It fails before that where the archive ends.
             left -= read.min(left);
         }
-        let (bytes, sha256) = sparse.end().map_err(failed)?;
+        let bytes = sparse.end().map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        Ok(Staged { path: path.clone(), bytes, sha256 })
+        Ok(Staged { path: path.clone(), bytes, sha256: hex(&hash.finalize()) })
     }
 
     /// That all is as the manifest says, and a box can be made of it.

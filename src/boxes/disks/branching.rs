@@ -8,7 +8,7 @@ use boxlite_protocol::message;
 use serde::{Deserialize, Serialize};
 
 use super::super::context::Context;
-use super::{CLONE, SNAPSHOT};
+use super::{CLONE, SNAPSHOT, merge};
 use crate::channel::client::Connection;
 use crate::disk::branch::{Branch, overlay_beside};
 use crate::disk::chain::{Chain, Link, MAX_LINKS};
@@ -70,6 +70,17 @@ pub fn extendable(context: &Context, id: &str) -> Result<Chain> {
     Ok(chain)
 }
 
+/// The same of a box that does not run: what can be merged is, if that is needed.
+pub fn extendable_at_rest(context: &Context, id: &str) -> Result<Chain> {
+    match extendable(context, id) {
+        Err(error) if error.code() == Code::ResourceExhausted => {
+            merge::shorten(context, id)?;
+            extendable(context, id)
+        }
+        other => other,
+    }
+}
+
 /// That one file more may be on these.
 pub fn check_length(chain: &Chain, id: &str) -> Result<()> {
     if chain.links.len() < MAX_LINKS {
@@ -77,7 +88,7 @@ pub fn check_length(chain: &Chain, id: &str) -> Result<()> {
     }
     let text = format!(
         "the box's disk consists of {} files already, and {MAX_LINKS} are the most: remove snapshots that \
-         are not needed",
+         are not needed, or stop the box, so that what clones have left can be merged",
         chain.links.len()
     );
     Err(Error::new(Code::ResourceExhausted, text).object(id))

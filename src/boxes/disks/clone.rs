@@ -66,8 +66,8 @@ pub fn of_stopped(
     }
     check_stopped(context, &config.id)?;
     super::settle_box(context, &config.id)?;
+    let chain = branching::extendable_at_rest(context, &config.id)?;
     let _disks = context.share_disks()?;
-    let chain = branching::extendable(context, &config.id)?;
     if let Some(base) = known_base(context, &config.id, &chain)? {
         return source.make(context, &base, &[]);
     }

@@ -25,7 +25,7 @@ struct Plan {
     file: String,
 }
 
-/// Removes a snapshot on whose file nothing is. The caller has locked the box.
+/// Removes a snapshot on whose file nothing is (any more). The caller has locked the box.
 pub fn snapshot(context: &Context, id: &str, name: &str, runs: bool) -> Result<()> {
     if !runs {
         check_stopped(context, id)?;
@@ -155,7 +155,7 @@ pub fn collect(context: &Context, path: &Path) -> Result<()> {
 }
 
 /// Whether a file is one that snapshots or clones have made.
-fn is_ours(context: &Context, path: &Path) -> bool {
+pub fn is_ours(context: &Context, path: &Path) -> bool {
     let inside = path.strip_prefix(context.home.root()).unwrap_or(path);
     let parts: Vec<_> = inside.iter().map(|part| part.to_str().unwrap_or("")).collect();
     matches!(parts[..], ["boxes", _, "snapshots", _, "disk.qcow2"] | ["bases", _])

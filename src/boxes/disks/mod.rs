@@ -11,11 +11,13 @@
 //! - [`clone`]: boxes that begin with what another's disk was
 //! - [`snapshot`]: what a snapshot is, and how one is made
 //! - [`restore`]: a disk goes back to a snapshot
+//! - [`merge`]: a file that something is on goes, and its data stay
 //! - [`discard`]: a snapshot goes, and files that nobody needs
 
-mod branching;
+pub mod branching;
 pub mod clone;
 pub mod discard;
+pub mod merge;
 pub mod restore;
 pub mod snapshot;
 
@@ -29,10 +31,11 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const CLONE: &str = "clone";
 pub const RESTORE: &str = "restore";
 pub const DISCARD: &str = "discard";
+pub const MERGE: &str = "merge";
 
 /// Whether an intent is one of those that are settled here.
 pub fn is_ours(intent: &Intent) -> bool {
-    matches!(&*intent.kind, SNAPSHOT | CLONE | RESTORE | DISCARD)
+    matches!(&*intent.kind, SNAPSHOT | CLONE | RESTORE | DISCARD | MERGE)
 }
 
 /// Carries to its end, or undoes, what a program that died was doing with the disk of a box that does not
@@ -43,6 +46,7 @@ pub fn settle(context: &Context, intent: &Intent) -> Result<()> {
         CLONE => clone::settle(context, intent),
         RESTORE => restore::settle(context, intent),
         DISCARD => discard::settle(context, intent),
+        MERGE => merge::settle(context, intent),
         _ => Ok(()),
     }
 }

@@ -94,6 +94,7 @@ pub fn check_name(name: &str) -> Result<()> {
 pub fn of_stopped(context: &Context, id: &str, name: &str) -> Result<Snapshot> {
     check_stopped(context, id)?;
     super::settle_box(context, id)?;
+    branching::extendable_at_rest(context, id)?;
     let _disks = context.share_disks()?;
     let (stored, begun) = begin(context, id, name)?;
     let finished = begun.branch.finish(&POINTS);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::super::config::BoxConfig;
 use super::super::context::{BoxLock, Context};
+use super::super::disks::merge::{self, Merge};
 use super::super::disks::snapshot::{self, Snapshot};
-use super::super::disks::{clone, discard, restore};
+use super::super::disks::{self, branching, clone, discard, restore};
 use super::super::options::box_name;
 use super::{BoxHandle, Inner};
 use crate::error::{Code, Error, Result};
@@ -39,21 +40,12 @@ impl BoxHandle {
         self.change_stopped(name, "and cannot go back: stop it first", restore::restore).await
     }
 
-    /// Removes a snapshot. One that other disks are based on is refused.
+    /// Removes a snapshot. What one other snapshot, or the disk, needs of it is merged into that, which takes
+    /// as long as it takes to write; one that more are based on, or other boxes, is refused.
     pub async fn remove_snapshot(&self, name: &str) -> Result<()> {
         snapshot::check_name(name)?;
         let (inner, name) = (self.inner.clone(), name.to_owned());
-        let remove = async move {
-            let _turn = inner.turn.lock().await;
-            let runs = inner.connection().await?.is_some();
-            let id = inner.config.id.clone();
-            let work = move |context: &Context| {
-                let _lock = context.lock_box(&id)?;
-                discard::snapshot(context, &id, &name, runs)
-            };
-            inner.context.blocking(work).await
-        };
-        self.inner.context.finish(remove).await
+        self.inner.context.finish(async move { inner.remove_snapshot(name).await }).await
     }
 
     /// Makes boxes that begin with what this one's disk is now, or was in a snapshot; with the same options,
@@ -126,6 +118,53 @@ pub fn lock(context: &Context, id: &str) -> Result<BoxLock> {
 }
 
 impl Inner {
+    async fn remove_snapshot(self: &Arc<Self>, name: String) -> Result<()> {
+        if let Some(files) = self.merge_at_rest(&name).await? {
+            let connection = self.connection().await?.ok_or_else(|| {
+                let text = "the box was stopped meanwhile: try again";
+                Error::new(Code::Busy, text).object(&*self.config.id)
+            })?;
+            // The box can be used all the while, and stopped: then nothing has changed.
+            connection.merge(merge::asked(&self.context, &files)).await.map_err(|error| {
+                error.context(format!("snapshot '{name}' is still there")).or_object(&*name)
+            })?;
+        }
+        let _turn = self.turn.lock().await;
+        let runs = self.connection().await?.is_some();
+        let id = self.config.id.clone();
+        let discard = move |context: &Context| {
+            let _lock = lock(context, &id)?;
+            discard::snapshot(context, &id, &name, runs)
+        };
+        self.context.blocking(discard).await
+    }
+
+    /// Has what is needed of a snapshot be in the file that is on it, if no machine uses both. Else these
+    /// files are returned.
+    async fn merge_at_rest(self: &Arc<Self>, name: &str) -> Result<Option<Merge>> {
+        let _turn = self.turn.lock().await;
+        let connection = self.connection().await?;
+        let (id, name) = (self.config.id.clone(), name.to_owned());
+        let (own, runs) = (id.clone(), connection.is_some());
+        let locked = self.context.blocking(move |context| lock(context, &own)).await?;
+        if let Some(connection) = &connection {
+            branching::settle_running(&self.context, connection, &id).await?;
+        }
+        let work = move |context: &Context| {
+            let _locked = locked;
+            if !runs {
+                disks::check_stopped(context, &id)?;
+                disks::settle_box(context, &id)?;
+            }
+            match merge::needed(context, &id, &name)? {
+                Some(files) if runs && files.in_disk => Ok(Some(files)),
+                Some(files) => merge::of_files(context, &id, &files).map(|()| None),
+                None => Ok(None),
+            }
+        };
+        self.context.blocking(work).await
+    }
+
     async fn create_snapshot(self: &Arc<Self>, name: &str) -> Result<Snapshot> {
         let _turn = self.turn.lock().await;
         let connection = self.connection().await?;

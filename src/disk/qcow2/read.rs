@@ -11,6 +11,7 @@ use super::header::{Compression, Header};
 use super::map::{Extent, ExtentKind, Map};
 use super::pieces::Pieces;
 use super::{push_bounded, read_failed, read_padded};
+use crate::disk::chain::Link;
 use crate::disk::overlay::DiskFormat;
 use crate::error::{Code, Error, Result};
 
@@ -23,6 +24,16 @@ pub struct Layer {
     pub format: DiskFormat,
     /// What errors call it.
     pub name: String,
+}
+
+impl Layer {
+    /// A file of a chain, opened.
+    pub fn open(link: &Link) -> Result<Layer> {
+        let name = link.path.display().to_string();
+        let file = File::open(&link.path)
+            .map_err(|e| Error::io(Code::Storage, format!("open {name}"), &e))?;
+        Ok(Layer { file, format: link.format, name })
+    }
 }
 
 /// A stretch of a disk that comes from one place. All values are bytes.

@@ -248,9 +248,14 @@ pub fn image(disk: &Chain) -> Result<Value> {
     let backing = rest.iter().enumerate().rev().fold(Value::Null, |backing, (at, link)| {
         let mut node = json!({
             "driver": link.format.name(),
-            "node-name": backing_node(at),
+            "node-name": node(at + 1),
             "read-only": true,
-            "file": { "driver": "file", "filename": in_set(at + 1), "auto-read-only": true },
+            "file": {
+                "driver": "file",
+                "node-name": file_node(at + 1),
+                "filename": in_set(at + 1),
+                "auto-read-only": true,
+            },
         });
         if link.format == DiskFormat::Qcow2 {
             node["backing"] = backing;
@@ -270,9 +275,30 @@ pub fn overlay(set: usize, node: &str) -> Value {
         "node-name": node,
         "discard": "unmap",
         "detect-zeroes": "unmap",
-        "file": { "driver": "file", "filename": in_set(set), "discard": "unmap" },
+        "file": {
+            "driver": "file",
+            "node-name": file_node(set),
+            "filename": in_set(set),
+            "discard": "unmap",
+        },
         "backing": null,
     })
+}
+
+/// A node of the disk as it is, by the names of its parts, to be opened once more.
+pub fn same(set: usize, node: &str, is_top: bool, backing: Option<&str>) -> Value {
+    let mut same = overlay(set, node);
+    if !is_top {
+        same = json!({ "driver": DiskFormat::Qcow2.name(), "node-name": node, "read-only": true });
+    }
+    same["file"] = file_node(set).into();
+    same["backing"] = backing.into();
+    same
+}
+
+/// The name of the node of a file.
+fn file_node(set: usize) -> String {
+    format!("file{set}")
 }
 
 /// How QEMU calls the file of a set.
@@ -280,9 +306,12 @@ fn in_set(set: usize) -> String {
     format!("/dev/fdset/{set}")
 }
 
-/// The name of a node that the disk is on when a machine starts, counted from the top.
-fn backing_node(depth: usize) -> String {
-    format!("backing{depth}")
+/// The name of a node of the disk when a machine starts, counted from the top.
+pub fn node(depth: usize) -> String {
+    match depth.checked_sub(1) {
+        None => DISK_NODE.to_owned(),
+        Some(depth) => format!("backing{depth}"),
+    }
 }
 
 fn filename(path: &Path) -> Result<&str> {

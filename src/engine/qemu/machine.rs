@@ -32,7 +32,7 @@ use crate::disk::chain::Chain;
 use crate::disk::overlay;
 use crate::engine::log::{self, CappedLog, QUOTED_LINES};
 use crate::engine::{
-    Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineEvent, MachineSpec, Work,
+    Accelerator, CRASH_WORDS, Disk, Machine, MachineEnd, MachineEvent, MachineSpec, Merge, Work,
 };
 use crate::error::{Code, Error, Result};
 
@@ -410,6 +410,11 @@ impl Machine for QemuMachine {
         Ok(self.blocks.branch(link, overlay))
     }
 
+    async fn merge(&mut self, merge: &Merge<'_>) -> Result<Work> {
+        let link = self.monitor.greeted().await?.clone();
+        Ok(self.blocks.merge(link, merge))
+    }
+
     async fn park(&mut self) -> Result<()> {
         prepare::settle(self).await;
         self.monitor.stop().await
@@ -431,6 +436,9 @@ impl Machine for QemuMachine {
     }
 
     async fn kill(&mut self) {
+        if let Some(link) = self.monitor.link() {
+            self.blocks.give_up(link).await;
+        }
         // Only a process that is gone already refuses this.
         let _ = self.process.child.signal(libc::SIGKILL);
         self.process.ended().await;

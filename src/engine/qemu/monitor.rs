@@ -4,18 +4,21 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use qapi::futures::{QapiService, QmpStreamTokio};
-use qapi::qmp::{self, Event, IoOperationType, MigrationCapability, MigrationStatus, QmpCommand};
+use qapi::qmp::{
+    self, Event, IoOperationType, JobStatus, MigrationCapability, MigrationStatus, QmpCommand,
+};
 use qapi::{Command, Empty, ExecuteError};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::command::{self, Access, DISK, DISK_NODE, SCRATCH_NODE, STATE_FD, WRITABLE};
 use crate::disk::chain::Chain;
@@ -39,6 +42,7 @@ pub struct Monitor {
     /// The connection once more: descriptors go beside what is written.
     socket: Arc<StdUnixStream>,
     greeting: oneshot::Receiver<Service>,
+    job_changes: watch::Receiver<()>,
     link: Option<Link>,
 }
 
@@ -47,6 +51,8 @@ pub struct Monitor {
 pub struct Link {
     service: Arc<Service>,
     socket: Arc<StdUnixStream>,
+    /// Changes with the status of any job.
+    job_changes: watch::Receiver<()>,
     /// Held from a command to its answer. Whether the first exchange was made: before it, QEMU takes no
     /// command and reports no event.
     negotiated: Arc<Mutex<bool>>,
@@ -61,17 +67,19 @@ pub fn open(stream: StdUnixStream) -> io::Result<(Monitor, mpsc::UnboundedReceiv
     let stream = UnixStream::from_std(stream)?;
     let (sender, notices) = mpsc::unbounded_channel();
     let (ready, greeting) = oneshot::channel();
+    let (job_changed, job_changes) = watch::channel(());
     tokio::spawn(async move {
         // The monitor ends with QEMU, whose end is noticed as such.
-        let _ = follow(stream, ready, sender).await;
+        let _ = follow(stream, ready, sender, job_changed).await;
     });
-    Ok((Monitor { socket, greeting, link: None }, notices))
+    Ok((Monitor { socket, greeting, job_changes, link: None }, notices))
 }
 
 async fn follow(
     stream: UnixStream,
     ready: oneshot::Sender<Service>,
     sender: mpsc::UnboundedSender<Notice>,
+    job_changed: watch::Sender<()>,
 ) -> io::Result<()> {
     let (service, mut events) = QmpStreamTokio::open(stream).await?.stream.into_parts();
     // The connection is good as long as the service lives: with the machine, that is.
@@ -79,7 +87,11 @@ async fn follow(
         return Ok(());
     }
     while let Some(event) = events.next().await {
-        if let Some(notice) = notice(&event?)
+        let event = event?;
+        if matches!(event, Event::JOB_STATUS_CHANGE { .. }) {
+            job_changed.send_replace(());
+        }
+        if let Some(notice) = notice(&event)
             && sender.send(notice).is_err()
         {
             break;
@@ -152,24 +164,67 @@ impl Link {
         self.execute_with(qmp::add_fd { fdset_id, opaque }, Some(file)).await.map(drop)
     }
 
-    /// Has QEMU close a set's descriptor to write with, and with that give up its lock on the file: closing
-    /// only its copies of the descriptor would not.
-    pub async fn remove_writable(&self, set: usize) -> Result<()> {
-        let fdset_id = i64::try_from(set).unwrap_or(i64::MAX);
+    /// Has QEMU close a set's descriptors, or the one to write with, and with that give up its lock on the
+    /// file: closing only its copies of a descriptor would not.
+    pub async fn remove_files(&self, set: usize, only_writable: bool) -> Result<()> {
+        let mut files = self.files_in(set).await?;
+        files.retain(|fd| {
+            !only_writable || fd.opaque.as_ref().is_some_and(|label| label.starts_with(WRITABLE))
+        });
+        self.remove(set, files).await
+    }
+
+    /// Gives a set descriptors to read with and to write with, in place of those that it has: QEMU's lock
+    /// on what it opened to read, which forbids others to write, would be held by these for ever.
+    pub async fn open_anew(&self, set: usize, path: &Path) -> Result<()> {
+        let old = self.files_in(set).await?;
+        for access in command::accesses(set, path, true) {
+            self.add_file(&access).await?;
+        }
+        self.remove(set, old).await
+    }
+
+    async fn files_in(&self, set: usize) -> Result<Vec<qmp::FdsetFdInfo>> {
         let sets = self.execute(qmp::query_fdsets {}).await?;
-        let of_set = sets.into_iter().filter(|set| set.fdset_id == fdset_id);
-        let writes = |fd: &qmp::FdsetFdInfo| {
-            fd.opaque.as_ref().is_some_and(|label| label.starts_with(WRITABLE))
-        };
-        for fd in of_set.flat_map(|set| set.fds).filter(writes) {
-            self.execute(qmp::remove_fd { fdset_id, fd: Some(fd.fd) }).await?;
+        let of_set = sets.into_iter().filter(|s| usize::try_from(s.fdset_id) == Ok(set));
+        Ok(of_set.flat_map(|set| set.fds).collect())
+    }
+
+    async fn remove(&self, set: usize, files: Vec<qmp::FdsetFdInfo>) -> Result<()> {
+        let fdset_id = i64::try_from(set).unwrap_or(i64::MAX);
+        for file in files {
+            self.execute(qmp::remove_fd { fdset_id, fd: Some(file.fd) }).await?;
         }
         Ok(())
+    }
+
+    /// Waits for the end of a job, whose outcome QEMU keeps until it is taken here.
+    pub async fn job_done(&self, id: &str) -> Result<()> {
+        let mut changes = self.job_changes.clone();
+        loop {
+            changes.mark_unchanged();
+            let jobs = self.execute(qmp::query_jobs {}).await?;
+            let Some(job) = jobs.into_iter().find(|job| job.id == id) else {
+                return Err(Error::new(Code::Engine, format!("QEMU forgot its job {id}")));
+            };
+            if job.status == JobStatus::concluded {
+                self.execute(qmp::job_dismiss { id: id.to_owned() }).await?;
+                let failed = |e| Error::new(Code::Engine, format!("QEMU's block layer: {e}"));
+                return job.error.map_or(Ok(()), |e| Err(failed(e)));
+            }
+            let gone = |_| Error::new(Code::Engine, "QEMU closed its monitor");
+            changes.changed().await.map_err(gone)?;
+        }
     }
 
     /// Adds a node, as a command line would name it.
     pub async fn add_node(&self, node: Value) -> Result<()> {
         self.execute(AddNode(node)).await.map(drop)
+    }
+
+    /// Opens a node once more, and with that has all of it that QEMU has in memory be in its file, durably.
+    pub async fn reopen_node(&self, node: Value) -> Result<()> {
+        self.execute(ReopenNodes { options: [node] }).await.map(drop)
     }
 }
 
@@ -178,11 +233,17 @@ impl Monitor {
     pub async fn greeted(&mut self) -> Result<&Link> {
         if self.link.is_none() {
             let service = (&mut self.greeting).await.ok();
-            let socket = self.socket.clone();
-            let link = |s| Link { service: Arc::new(s), socket, negotiated: Arc::default() };
+            let (socket, job_changes) = (self.socket.clone(), self.job_changes.clone());
+            let negotiated = Arc::default();
+            let link = |s| Link { service: Arc::new(s), socket, job_changes, negotiated };
             self.link = service.map(link);
         }
         self.link.as_ref().ok_or_else(|| Error::new(Code::Engine, "QEMU closed its monitor"))
+    }
+
+    /// The QEMU that has greeted, if it has.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
     }
 
     /// Waits until QEMU takes commands, and reports events.
@@ -268,6 +329,20 @@ impl QmpCommand for AddNode {}
 impl Command for AddNode {
     type Ok = Empty;
     const NAME: &'static str = "blockdev-add";
+    const ALLOW_OOB: bool = false;
+}
+
+/// `blockdev-reopen`, likewise.
+#[derive(Serialize)]
+struct ReopenNodes {
+    options: [Value; 1],
+}
+
+impl QmpCommand for ReopenNodes {}
+
+impl Command for ReopenNodes {
+    type Ok = Empty;
+    const NAME: &'static str = "blockdev-reopen";
     const ALLOW_OOB: bool = false;
 }
 
