@@ -51,6 +51,19 @@ points! {
     AdoptFiles = Program "adopt.files",
     /// The tables are too.
     AdoptTables = Program "adopt.tables",
+    /// What an interrupted snapshot took is the box's disk again.
+    AdoptPendingMoved = Program "adopt.pending-moved",
+    /// An interrupted snapshot that is complete has its row.
+    AdoptPendingRow = Program "adopt.pending-row",
+    /// The marker of an interrupted snapshot is gone.
+    AdoptPendingEnded = Program "adopt.pending-ended",
+    /// One of a box's disks is where version 7 has it.
+    AdoptMoved = Program "adopt.moved",
+    AdoptBaseMoved = Program "adopt.base-moved",
+    /// The disk that is on a base says so.
+    AdoptBaseNamed = Program "adopt.base-named",
+    /// One disk names what it is on relative to itself.
+    AdoptRelative = Program "adopt.relative",
     CreateImageDisk = Program "create.image-disk",
     CreateLocked = Program "create.locked",
     CreateIntent = Program "create.intent",

@@ -8,11 +8,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
 use super::chain::{Chain, Link, named_from};
-use super::durable::sync_directory;
+use super::durable::{self, sync_directory};
 use super::overlay::{self, DiskFormat};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
@@ -53,7 +50,7 @@ impl Branch {
     /// Gives the files their names. Nobody writes to what was the disk any more.
     pub fn finish(&self, points: &Points) -> Result<()> {
         if !exists(&self.frozen)? {
-            self.give_name(&self.disk, &self.frozen)?;
+            durable::rename(&self.disk, &self.frozen)?;
         }
         failpoint::hit(points[0]);
         self.name_backing()?;
@@ -95,7 +92,7 @@ impl Branch {
     /// Carries a branch to its end that somebody has begun who is gone, with his machine, or undoes it
     /// if nothing has happened yet. Tells whether there is a branch.
     pub fn settle(&self, points: &Points) -> Result<bool> {
-        super::durable::remove_leftovers(&self.overlay)?;
+        durable::remove_leftovers(&self.overlay)?;
         match (exists(&self.overlay)?, exists(&self.frozen)?) {
             (true, false) if self.is_unused()? => {
                 self.undo()?;
@@ -121,19 +118,6 @@ impl Branch {
     /// Whether no machine has written to the overlay.
     fn is_unused(&self) -> Result<bool> {
         overlay::is_empty(&self.overlay)
-    }
-
-    /// Renames without taking anybody's place.
-    fn give_name(&self, from: &Path, to: &Path) -> Result<()> {
-        let renamed = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // A file system that cannot; whoever changes disks of a home holds its lock.
-            Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(from, to),
-            other => other.map_err(Into::into),
-        };
-        renamed.map_err(|e| self.failed("rename the disk to", to, &e))?;
-        // Before anything takes the old name: else a power cut could leave only that.
-        sync_directory(parent(to))?;
-        sync_directory(parent(from))
     }
 
     /// Has the file that was the disk name what it is on as it has to from where it is now.

@@ -107,8 +107,8 @@ impl Chain {
     }
 }
 
-/// What an overlay at `path` is on, as it says.
-fn backing_of(path: &Path, info: &OverlayInfo) -> Result<Option<(PathBuf, DiskFormat)>> {
+/// What an overlay at `path` is on, as it says: the claim, seen from the overlay's directory.
+pub fn backing_of(path: &Path, info: &OverlayInfo) -> Result<Option<(PathBuf, DiskFormat)>> {
     let Some(named) = &info.backing_path else { return Ok(None) };
     let format = match info.backing_format.as_deref() {
         Some("raw") => DiskFormat::Raw,

@@ -1,16 +1,22 @@
 //! Files that appear whole or not at all.
 //!
 //! A [`PendingFile`] is written under a temporary name beside its target, synced, renamed and
-//! its directory synced. Dropped before [`PendingFile::commit`], it leaves nothing.
+//! its directory synced. Dropped before [`PendingFile::commit`], it leaves nothing. Files that are there
+//! get another name by [`rename`], or by [`transfer`] also on another file system.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{DirEntry, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use super::sparse::SparseFile;
 use crate::error::{Code, Error, Result};
 
 /// Ends the names of files that are not complete yet.
@@ -91,6 +97,80 @@ pub fn sync_directory(directory: &Path) -> Result<()> {
     File::open(directory)
         .and_then(|d| d.sync_all())
         .map_err(|e| Error::io(Code::Storage, format!("sync {}", directory.display()), &e))
+}
+
+/// Gives a file another name on its file system, one that nobody has. Durable when this returns.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    let renamed = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot; whoever renames here has both names alone.
+        Err(Errno::INVAL | Errno::NOSYS) if !to.exists() => std::fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
+        other => other.map_err(Into::into),
+    };
+    renamed.map_err(|e| {
+        let code = if e.kind() == io::ErrorKind::AlreadyExists {
+            Code::AlreadyExists
+        } else {
+            Code::Storage
+        };
+        Error::io(code, format!("rename {} to {}", from.display(), to.display()), &e)
+    })?;
+    // Before anything takes the old name: else a power cut could leave only that.
+    sync_directory(split(to)?.0)?;
+    sync_directory(split(from)?.0)
+}
+
+/// As [`rename`], also to another file system: there the file is copied, and then removed. Whoever is
+/// killed in between does it again, and finds the copy.
+pub fn transfer(from: &Path, to: &Path) -> Result<()> {
+    let failed = |what: &str, e: &io::Error| {
+        Error::io(Code::Storage, format!("{what} {} to {}", from.display(), to.display()), e)
+    };
+    match rename(from, to) {
+        Err(e) if e.os_errno() == Some(libc::EXDEV) || e.code() == Code::AlreadyExists => {}
+        other => return other,
+    }
+    if !to.exists() {
+        remove_leftovers(to)?;
+        let source = File::open(from).map_err(|e| failed("copy", &e))?;
+        let copy = PendingFile::create(to)?;
+        let mut file = SparseFile::new(copy.file());
+        let copied = file.write_all_of(source).and_then(|()| file.end());
+        copied.map_err(|e| failed("copy", &e))?;
+        copy.commit(IfExists::Fail)?;
+    } else if !is_same(from, to).map_err(|e| failed("compare", &e))? {
+        let text = format!("{} and {} are there, and differ", from.display(), to.display());
+        return Err(Error::new(Code::AlreadyExists, text));
+    }
+    std::fs::remove_file(from)
+        .map_err(|e| Error::io(Code::Storage, format!("remove {}", from.display()), &e))?;
+    sync_directory(split(from)?.0)
+}
+
+/// Bytes that are compared at once.
+const CHUNK: usize = 64 << 10;
+
+/// Whether two files hold the same, which are two files.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (File::open(one)?, File::open(other)?);
+    let length = one.metadata()?.len();
+    if other.metadata()?.len() != length {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut at = 0;
+    while at < length {
+        let part = usize::try_from(length - at).unwrap_or(CHUNK).min(CHUNK);
+        a.resize(part, 0);
+        b.resize(part, 0);
+        one.read_exact_at(&mut a, at)?;
+        other.read_exact_at(&mut b, at)?;
+        if a != b {
+            return Ok(false);
+        }
+        at += part as u64;
+    }
+    Ok(true)
 }
 
 /// Removes what a killed writer of `target` left beside it.
@@ -202,5 +282,38 @@ mod tests {
         remove_leftovers(&target).unwrap();
         assert!(!kept.exists());
         assert_eq!(names(directory.path()).len(), 4);
+    }
+
+    #[test]
+    fn a_file_is_transferred_also_to_another_file_system() {
+        let here = tempfile::tempdir().unwrap();
+        // Where there is none, or it is the same, this tests less.
+        let there = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let mut content = vec![0; 3 * CHUNK + 5];
+        content[CHUNK + 1] = 7;
+        content[3 * CHUNK + 4] = 9;
+        let from = here.path().join("a");
+        let go = |to: &Path| transfer(&from, to);
+        for directory in [here.path(), there.path()] {
+            let to = directory.join("b");
+            std::fs::write(&from, &content).unwrap();
+            go(&to).unwrap();
+            assert!(!from.exists() && std::fs::read(&to).unwrap() == content);
+            // Killed between copy and removal.
+            std::fs::write(&from, &content).unwrap();
+            std::fs::write(directory.join(".b.x.partial"), b"half").unwrap();
+            go(&to).unwrap();
+            assert!(!from.exists() && std::fs::read(&to).unwrap() == content);
+            let mut other = content.clone();
+            other[0] = 1;
+            for other in [&other[..], &other[1..]] {
+                std::fs::write(&from, other).unwrap();
+                assert_eq!(go(&to).unwrap_err().code(), Code::AlreadyExists);
+                assert_eq!(std::fs::read(&from).unwrap(), other);
+                assert!(std::fs::read(&to).unwrap() == content);
+            }
+        }
+        assert_eq!(go(&here.path().join("no/b")).unwrap_err().code(), Code::Storage);
+        assert!(from.exists());
     }
 }

@@ -23,7 +23,8 @@ pub struct Step {
     pub to: i64,
     /// What it does to the files of a home.
     pub files: fn(&Home, &Connection) -> Result<()>,
-    pub tables: fn(&Transaction<'_>) -> rusqlite::Result<()>,
+    /// What it does to the tables, which is to be there with the files or not at all.
+    pub tables: fn(&Home, &Transaction<'_>) -> Result<()>,
 }
 
 /// For steps that leave the files alone.
@@ -45,18 +46,19 @@ pub fn run(home: &Home, connection: &mut Connection, steps: &[Step]) -> Result<(
         let what = format!("change {} to version {}", path.display(), step.to);
         (step.files)(home, connection).map_err(|e| e.context(&what))?;
         failpoint::hit(Point::AdoptFiles);
-        change(connection, step).map_err(|e| schema::error(&what, &e))?;
+        change(home, connection, step).map_err(|e| e.context(&what))?;
         failpoint::hit(Point::AdoptTables);
         tracing::info!("{} has version {} now", path.display(), step.to);
     }
     Ok(())
 }
 
-fn change(connection: &mut Connection, step: &Step) -> rusqlite::Result<()> {
-    let transaction = schema::begin(connection)?;
-    (step.tables)(&transaction)?;
-    schema::set_version(&transaction, step.to)?;
-    transaction.commit()
+fn change(home: &Home, connection: &mut Connection, step: &Step) -> Result<()> {
+    let failed = |e: rusqlite::Error| schema::error("change the tables", &e);
+    let transaction = schema::begin(connection).map_err(failed)?;
+    (step.tables)(home, &transaction)?;
+    schema::set_version(&transaction, step.to).map_err(failed)?;
+    transaction.commit().map_err(failed)
 }
 
 /// Where the database is kept as it was in a version.

@@ -11,7 +11,7 @@ use crate::error::{Code, Error};
 pub const MARK: i32 = 0x626f_786c;
 
 /// The version of the tables below.
-pub const VERSION: i64 = 10;
+pub const VERSION: i64 = 11;
 
 pub const BOXES_AND_IMAGES: &str = "
 CREATE TABLE schema_version (

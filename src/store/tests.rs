@@ -306,8 +306,9 @@ fn a_step_that_fails_leaves_its_version_and_is_taken_again() {
     fn refuse(_: &Home, _: &Connection) -> Result<()> {
         Err(Error::new(Code::Storage, "no room"))
     }
-    fn half(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        transaction.execute_batch("CREATE TABLE half (a); SELECT no_such_function()")
+    fn half(_: &Home, transaction: &Transaction<'_>) -> Result<()> {
+        let done = transaction.execute_batch("CREATE TABLE half (a); SELECT no_such_function()");
+        done.map_err(|e| schema::error("change the tables", &e))
     }
     let step = |to, files, tables| migrate::Step { to, files, tables };
     let first = || step(7, migrate::no_files, adopt::STEPS[0].tables);

@@ -20,8 +20,8 @@ pub enum Dies {
 pub enum Scene {
     /// No home.
     NoHome,
-    /// A home of version 6.
-    OldHome,
+    /// A home of version 6, which was elsewhere when its files were written if `moved`.
+    OldHome { moved: bool },
     /// A home without the box; its image has no disk yet if `new_disk`.
     NoBox { new_disk: bool },
     /// A box that never ran. No template fits it if `new_machine`.
@@ -113,9 +113,17 @@ impl Case {
         let first = match (operation, point) {
             ("open", _) => case(Scene::NoHome, "open"),
             ("adopt", _) => {
-                let case = case(Scene::OldHome, "open");
-                let steps = if point == Point::AdoptBackedUp { 1 } else { 4 };
-                return (1..=steps).map(|count| Case { count, ..case }).collect();
+                let case = case(Scene::OldHome { moved: false }, "open");
+                let moved = Case { scene: Scene::OldHome { moved: true }, ..case };
+                // As often as it is come to, or where it differs.
+                let counts: &[u32] = match point {
+                    Point::AdoptFiles | Point::AdoptTables => &[1, 2, 3, 4, 5],
+                    Point::AdoptMoved | Point::AdoptRelative => &[1, 6],
+                    Point::AdoptPendingEnded | Point::AdoptBaseMoved => &[1, 2],
+                    _ => &[1],
+                };
+                let all = counts.iter().map(|count| Case { count: *count, ..case });
+                return all.chain([moved]).collect();
             }
             ("create", Point::CreateImageDisk) => case(Scene::NoBox { new_disk: true }, "create"),
             ("create", _) => case(Scene::NoBox { new_disk: false }, "create"),
@@ -168,7 +176,7 @@ impl Case {
     pub fn ends_as(&self) -> Option<&'static str> {
         match self.point {
             _ if self.is_survived() => Some("running"),
-            _ if self.role == "open" && self.scene != Scene::OldHome => Some(""),
+            _ if self.role == "open" && !matches!(self.scene, Scene::OldHome { .. }) => Some(""),
             _ if self.is_at_rest() => Some("stopped"),
             Point::CreateRows => Some("configured"),
             _ if self.role == "create" => Some(""),
@@ -222,6 +230,7 @@ impl fmt::Display for Case {
             Scene::Detached { .. } | Scene::Snapshots { detached: true, .. } => {
                 f.write_str(", of a detached box")
             }
+            Scene::OldHome { moved: true } => f.write_str(", in a home that was moved"),
             Scene::HalfMade => f.write_str(", in undoing a creation"),
             Scene::HalfRemoved { files: true } => f.write_str(", in ending a removal"),
             Scene::HalfRemoved { files: false } => {

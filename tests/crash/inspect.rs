@@ -127,7 +127,7 @@ fn of_bases(home: &Path) -> Vec<String> {
     if !has_bases(&database) {
         return vec![];
     }
-    let query = "SELECT base_path FROM base_disk WHERE kind <> 'rootfs'";
+    let query = "SELECT base_path FROM base_disk";
     let mut query = database.prepare(query).unwrap();
     let rows = query.query_map([], |r| r.get(0)).unwrap();
     let rows: BTreeSet<String> = rows.map(Result::unwrap).collect();

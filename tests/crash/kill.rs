@@ -186,13 +186,20 @@ fn die(place: &Place, case: &Case, mut victim: Child, log: &Path) -> Instant {
 impl<'a> Stage<'a> {
     fn set(place: &'a Place, scene: Scene) -> Stage<'a> {
         let home = match scene {
-            Scene::NoHome | Scene::OldHome => place.path().join("another"),
+            Scene::NoHome | Scene::OldHome { .. } => place.path().join("another"),
             _ => place.home(),
         };
         let mut stage = Stage { place, home, shape: vec![], kept: &[NOTHING] };
         match scene {
             Scene::NoHome => {}
-            Scene::OldHome => crate::old_home::make(&stage.home, 6),
+            Scene::OldHome { moved } => {
+                let first = place.path().join("before it was moved");
+                let made = if moved { &first } else { &stage.home };
+                crate::old_home::make(made, 6);
+                if moved {
+                    fs::rename(made, &stage.home).unwrap();
+                }
+            }
             Scene::NoBox { new_disk } => {
                 if new_disk {
                     stage.shape.push((DISK, (80 + never_had()).to_string()));

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
+
+pub mod disks;
 
 const TABLES: &str = "
 CREATE TABLE schema_version (
@@ -125,8 +126,8 @@ pub fn make(home: &Path, version: i64) {
         let values = params![old.id, old.status, state["pid"].as_i64(), state.to_string()];
         let insert = "INSERT INTO box_state (id, status, pid, json) VALUES (?1, ?2, ?3, ?4)";
         database.execute(insert, values).unwrap();
-        make_disks(&home.join("boxes").join(old.id), version);
     }
+    disks::make(home, version);
     let (id, directory) =
         (BOXES[0].id, home.join("boxes").join(BOXES[0].id).join("snapshots/before"));
     let directory = directory.to_str().unwrap();
@@ -139,16 +140,6 @@ pub fn make(home: &Path, version: i64) {
         format!("INSERT INTO snapshot VALUES ('s1', '{id}', 'before', 9, '{json}')")
     };
     database.execute_batch(&insert).unwrap();
-}
-
-fn make_disks(directory: &Path, version: i64) {
-    let disks = if version == 6 { directory.to_owned() } else { directory.join("disks") };
-    fs::create_dir_all(&disks).unwrap();
-    for name in ["disk.qcow2", "guest-rootfs.qcow2"] {
-        let create = ["create", "-q", "-f", "qcow2"];
-        let made = Command::new("qemu-img").args(create).arg(disks.join(name)).arg("16M").status();
-        assert!(made.unwrap().success());
-    }
 }
 
 /// The configuration of a box, as 0.9.5 writes it.
@@ -241,6 +232,7 @@ pub fn is_all_there(home: &Path, version: i64) {
             assert_eq!(found[field], wanted[field], "{field} of {id}");
         }
     }
+    disks::are_right(home, version);
     let count = |what: &str| -> i64 { database.query_row(what, [], |r| r.get(0)).unwrap() };
     assert_eq!(count("SELECT count(*) FROM snapshot WHERE name = 'before'"), 1);
     assert_eq!(count("SELECT count(*) FROM sqlite_schema WHERE name = 'box_snapshot'"), 0);
