@@ -296,6 +296,33 @@ typedef int32_t boxlite_event_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// What a file of disks is for.
+enum boxlite_file_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// A box's own disk: what was written since the snapshot, base or image that it is based on.
+    BOXLITE_FILE_BOX = 0,
+    /// A snapshot's.
+    BOXLITE_FILE_SNAPSHOT = 1,
+    /// Disks are based on it, and it has no name of its own: clones, and removed boxes, leave such.
+    BOXLITE_FILE_BASE = 2,
+    /// An image as a disk, shared by its boxes.
+    BOXLITE_FILE_IMAGE = 3,
+    /// Nobody needs it: left by a program that died, and removed by boxlite_runtime_prune().
+    BOXLITE_FILE_ORPHAN = 4,
+    /// In the directory of a box that the home does not know: somebody's data, which is left alone.
+    BOXLITE_FILE_UNKNOWN = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_file_kind boxlite_file_kind;
+#else
+typedef int32_t boxlite_file_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// How much the library tells of its work.
 enum boxlite_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -551,6 +578,12 @@ typedef struct boxlite_snapshot boxlite_snapshot;
 
 /// A list of snapshots. Owned by the caller.
 typedef struct boxlite_snapshot_list boxlite_snapshot_list;
+
+/// A file of disks as it was when it was listed. Borrowed from its list. Any thread may read it.
+typedef struct boxlite_stored_file boxlite_stored_file;
+
+/// Files of disks. Owned by the caller. Any thread may read it.
+typedef struct boxlite_stored_file_list boxlite_stored_file_list;
 
 /// Events of a runtime's boxes, delivered to a callback. Owned by the caller. Keeps its runtime
 /// alive.
@@ -1446,6 +1479,52 @@ boxlite_status boxlite_box_import(struct boxlite_runtime *runtime,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
+/// Lists the files of disks that the home has, by their paths: those of boxes, snapshots and images, what
+/// these are based on, and what nobody needs. The result is a list: boxlite_op_take_stored_file_list().
+boxlite_status boxlite_runtime_list_files(struct boxlite_runtime *runtime,
+                                          struct boxlite_op **op,
+                                          struct boxlite_error **error);
+
+/// Removes the files of disks that nobody needs, or with dry_run finds out which these are. Programs that
+/// died may leave such; most are removed when the home is opened next. The result is a list of them:
+/// boxlite_op_take_stored_file_list().
+///
+/// Errors of the operation: BOXLITE_BUSY (a program is changing which disks there are), BOXLITE_STORAGE.
+boxlite_status boxlite_runtime_prune(struct boxlite_runtime *runtime,
+                                     bool dry_run,
+                                     struct boxlite_op **op,
+                                     struct boxlite_error **error);
+
+/// Frees a list and all files in it; those of the home stay. NULL is fine.
+void boxlite_stored_file_list_free(struct boxlite_stored_file_list *list);
+
+/// The number of files in a list; 0 for NULL.
+size_t boxlite_stored_file_list_count(const struct boxlite_stored_file_list *list);
+
+/// A file of the list, from 0; NULL beyond the last. Borrowed: good until the list is freed.
+const struct boxlite_stored_file *boxlite_stored_file_list_get(const struct boxlite_stored_file_list *list,
+                                                               size_t index);
+
+/// What the file is for, a boxlite_file_kind; -1 for NULL.
+int32_t boxlite_stored_file_kind(const struct boxlite_stored_file *file);
+
+/// Where the file is, relative to the home. Borrowed: good until the list is freed. NULL for NULL.
+const char *boxlite_stored_file_path(const struct boxlite_stored_file *file);
+
+/// The id of the box in whose directory it is; NULL if it is in none, and for NULL. Borrowed: good until
+/// the list is freed.
+const char *boxlite_stored_file_box_id(const struct boxlite_stored_file *file);
+
+/// The name of the snapshot that it is of; NULL if it is of none, and for NULL. Borrowed: good until the
+/// list is freed.
+const char *boxlite_stored_file_name(const struct boxlite_stored_file *file);
+
+/// The size of the disk that a guest sees, in bytes; 0 if it is no disk that can be read, and for NULL.
+uint64_t boxlite_stored_file_virtual_bytes(const struct boxlite_stored_file *file);
+
+/// What the file takes on the host, in bytes; 0 for NULL.
+uint64_t boxlite_stored_file_allocated_bytes(const struct boxlite_stored_file *file);
+
 /// Adds a handle on an exec, to be freed like the first: execs are counted. Returns exec; NULL for
 /// NULL.
 struct boxlite_exec *boxlite_exec_ref(struct boxlite_exec *exec);
@@ -1837,6 +1916,12 @@ boxlite_status boxlite_op_take_snapshot(struct boxlite_op *op,
 boxlite_status boxlite_op_take_snapshot_list(struct boxlite_op *op,
                                              struct boxlite_snapshot_list **list,
                                              struct boxlite_error **error);
+
+/// Takes the list that boxlite_runtime_list_files() or boxlite_runtime_prune() resulted in. *list is
+/// owned by the caller. Errors as for boxlite_op_take_box().
+boxlite_status boxlite_op_take_stored_file_list(struct boxlite_op *op,
+                                                struct boxlite_stored_file_list **list,
+                                                struct boxlite_error **error);
 
 /// Takes the output that boxlite_box_run() resulted in. *output is owned by the caller. Errors as
 /// for boxlite_op_take_box().

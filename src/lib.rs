@@ -26,8 +26,8 @@ pub mod supervisor;
 
 pub use boxes::{
     Boot, BoxHandle, BoxInfo, BoxOptions, Captured, Counter, Event, Events, Exec, ExecInfo,
-    ExecOptions, ExportOptions, HealthCheck, ImportOptions, ListFilter, Main, MainStatus, Observer,
-    OnMainExit, Output, Progress, Snapshot, Status, What,
+    ExecOptions, ExportOptions, FileKind, HealthCheck, ImportOptions, ListFilter, Main, MainStatus,
+    Observer, OnMainExit, Output, Progress, Snapshot, Status, StoredFile, What,
 };
 pub use channel::exec::{ExecEvent, ExitStatus};
 pub use engine::AcceleratorChoice;

@@ -49,6 +49,7 @@ pub use archive::{ExportOptions, ImportOptions};
 pub use context::{Context, Counter, Counters, Settings};
 pub use create::create;
 pub use disks::snapshot::Snapshot;
+pub use disks::space::{FileKind, StoredFile, files, prune};
 pub use events::{Bus, DEFAULT_CAPACITY, Event, Events, What};
 pub use exec::{Captured, Exec, ExecInfo, Output};
 pub use handle::BoxHandle;

@@ -35,6 +35,8 @@ pub mod snapshots;
 
 pub mod archive;
 
+pub mod files;
+
 pub mod exec;
 
 pub mod streams;

@@ -14,6 +14,7 @@ use super::attach::boxlite_exec_list;
 use super::boxes::boxlite_box;
 use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::exec::boxlite_exec;
+use super::files::boxlite_stored_file_list;
 use super::info::{boxlite_box_info, boxlite_info_list};
 use super::metrics::{boxlite_metrics, boxlite_text};
 use super::output::boxlite_output;
@@ -23,7 +24,7 @@ use super::runtime::boxlite_runtime;
 use super::snapshots::{boxlite_snapshot, boxlite_snapshot_list};
 use super::userdata::{Callback, boxlite_destroy};
 use crate::error::{Code, Error, Result};
-use crate::{BoxHandle, BoxInfo, Exec, ExecInfo, Observer, Output, Progress, Snapshot};
+use crate::{BoxHandle, BoxInfo, Exec, ExecInfo, Observer, Output, Progress, Snapshot, StoredFile};
 
 /// Work that was started by a call and completes once: with a result, which is taken from it once,
 /// or with an error. Counted. Keeps its runtime alive.
@@ -61,6 +62,7 @@ pub enum OpValue {
     /// None if there is none of that name.
     Snapshot(Option<Box<Snapshot>>),
     Snapshots(Vec<Snapshot>),
+    Files(Vec<StoredFile>),
 }
 
 /// Called when an operation has completed, once, inside boxlite_dispatch(). op is borrowed; the
@@ -516,6 +518,28 @@ pub unsafe extern "C" fn boxlite_op_take_snapshot_list(
                 other => Err(other),
             })?;
             out.give(boxlite_snapshot_list::new(snapshots));
+            Ok(())
+        })
+    }
+}
+
+/// Takes the list that boxlite_runtime_list_files() or boxlite_runtime_prune() resulted in. *list is
+/// owned by the caller. Errors as for boxlite_op_take_box().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_op_take_stored_file_list(
+    op: *mut boxlite_op,
+    list: *mut *mut boxlite_stored_file_list,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(list, "list")?;
+            let files = pointer::borrow(op, "op")?.take(|value| match value {
+                OpValue::Files(files) => Ok(files),
+                other => Err(other),
+            })?;
+            out.give(boxlite_stored_file_list::new(files));
             Ok(())
         })
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::boxes::config::BoxConfig;
 use crate::boxes::{
     self, BoxHandle, BoxInfo, BoxOptions, Bus, Context, Counter, Counters, Events, ExecOptions,
-    ImportOptions, ListFilter, Observer, Output, Parked, Pool, PoolOptions, Settings,
+    ImportOptions, ListFilter, Observer, Output, Parked, Pool, PoolOptions, Settings, StoredFile,
 };
 use crate::engine::{AcceleratorChoice, TemplatePolicy};
 use crate::error::{Code, Error, Result};
@@ -263,6 +263,18 @@ impl Runtime {
         let clones = source.clones(from, names).await?;
         tracing::info!("{} clones of box {} made", clones.len(), source.id());
         Ok(clones.into_iter().map(|config| self.inner.handle(config)).collect())
+    }
+
+    /// The files of disks that the home has: those of boxes, snapshots and images, what these are based on,
+    /// and what nobody needs; by their paths.
+    pub async fn files(&self) -> Result<Vec<StoredFile>> {
+        self.inner.context.blocking(boxes::files).await
+    }
+
+    /// Removes the files of disks that nobody needs, and returns them; with `dry_run` it only returns them.
+    /// Such are left by programs that died, which is rare: most are removed when the home is opened.
+    pub async fn prune(&self, dry_run: bool) -> Result<Vec<StoredFile>> {
+        self.inner.context.blocking(move |context| boxes::prune(context, dry_run)).await
     }
 
     /// Makes a box of an archive, which may come from anywhere: all of it is read and checked before

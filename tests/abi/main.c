@@ -184,6 +184,32 @@ boxlite_snapshot_list *make_snapshot_list(const fixture *f)
     return made;
 }
 
+boxlite_stored_file_list *make_stored_file_list(const fixture *f)
+{
+    boxlite_op *op;
+    boxlite_stored_file_list *made;
+    OK(boxlite_runtime_list_files(f->runtime, &op, &error));
+    OK(boxlite_op_take_stored_file_list(completed(op), &made, &error));
+    boxlite_op_free(op);
+    return made;
+}
+
+boxlite_export_options *make_export_options(const fixture *f)
+{
+    boxlite_export_options *made;
+    (void)f;
+    OK(boxlite_export_options_new(&made, &error));
+    return made;
+}
+
+boxlite_import_options *make_import_options(const fixture *f)
+{
+    boxlite_import_options *made;
+    (void)f;
+    OK(boxlite_import_options_new(&made, &error));
+    return made;
+}
+
 boxlite_output *make_output(const fixture *f)
 {
     boxlite_op *op;
@@ -268,6 +294,10 @@ int main(void)
     f.info_list = make_info_list(&f);
     f.snapshot = make_snapshot(&f);
     f.snapshot_list = make_snapshot_list(&f);
+    f.stored_file_list = make_stored_file_list(&f);
+    CHECK(f.stored_file = boxlite_stored_file_list_get(f.stored_file_list, 0));
+    f.export_options = make_export_options(&f);
+    f.import_options = make_import_options(&f);
     f.output = make_output(&f);
     f.metrics = make_metrics(&f);
     f.text = make_text(&f);
@@ -311,6 +341,9 @@ int main(void)
     boxlite_exec_list_free(f.exec_list);
     boxlite_snapshot_free(f.snapshot);
     boxlite_snapshot_list_free(f.snapshot_list);
+    boxlite_stored_file_list_free(f.stored_file_list);
+    boxlite_export_options_free(f.export_options);
+    boxlite_import_options_free(f.import_options);
     boxlite_output_free(f.output);
     boxlite_metrics_free(f.metrics);
     boxlite_text_free(f.text);

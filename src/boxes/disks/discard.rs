@@ -119,7 +119,7 @@ fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
-fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+pub fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     match std::fs::read_dir(directory) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         read => read
@@ -162,7 +162,7 @@ pub fn is_ours(context: &Context, path: &Path) -> bool {
 }
 
 /// Removes a file, and the directories that were for it alone.
-fn remove(context: &Context, path: &Path) -> Result<()> {
+pub fn remove(context: &Context, path: &Path) -> Result<()> {
     remove_all(path)?;
     let Some(directory) = path.parent() else { return Ok(()) };
     sync_directory(directory)?;

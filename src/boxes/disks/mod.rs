@@ -13,6 +13,7 @@
 //! - [`restore`]: a disk goes back to a snapshot
 //! - [`merge`]: a file that something is on goes, and its data stay
 //! - [`discard`]: a snapshot goes, and files that nobody needs
+//! - [`space`]: what files there are, and what they take
 
 pub mod branching;
 pub mod clone;
@@ -20,6 +21,7 @@ pub mod discard;
 pub mod merge;
 pub mod restore;
 pub mod snapshot;
+pub mod space;
 
 use super::context::Context;
 use super::remove::is_supervised;
