@@ -1367,6 +1367,18 @@ boxlite_status boxlite_box_clone(struct boxlite_box *box,
                                  struct boxlite_op **op,
                                  struct boxlite_error **error);
 
+/// Makes the disk of a box that does not run larger: size_mib in MiB, up to 16 TiB. The box's file system
+/// grows with it when it is started next; it cannot become smaller again. Snapshots stay as they are, and
+/// going back to one keeps the size. The operation has no result.
+///
+/// Errors of the operation: BOXLITE_INVALID_ARGUMENT (size_mib: no more than it has, or too much),
+/// BOXLITE_INVALID_STATE (the box runs), BOXLITE_UNSUPPORTED (a disk that was made small cannot grow
+/// beyond 4 TiB before a snapshot is made), BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED.
+boxlite_status boxlite_box_grow_disk(struct boxlite_box *box,
+                                     uint64_t size_mib,
+                                     struct boxlite_op **op,
+                                     struct boxlite_error **error);
+
 /// Frees a snapshot that was taken from an operation, not one of a list. The snapshot itself stays.
 /// NULL is fine.
 void boxlite_snapshot_free(struct boxlite_snapshot *snapshot);

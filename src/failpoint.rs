@@ -114,6 +114,9 @@ points! {
     RestoreOverlay = Program "restore.overlay",
     RestorePlaced = Program "restore.placed",
     RestoreEnded = Program "restore.ended",
+    GrowIntent = Program "grow.intent",
+    GrowFile = Program "grow.file",
+    GrowRow = Program "grow.row",
     MergeIntent = Program "merge.intent",
     /// The merged file is written, and has not taken its place.
     MergeCopied = Program "merge.copied",

@@ -10,6 +10,7 @@
 
 mod agent;
 mod freeze;
+mod grow;
 mod identity;
 mod output;
 mod pipes;

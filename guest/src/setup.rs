@@ -22,7 +22,7 @@ use nix::time::{ClockId, clock_settime};
 use nix::unistd::Gid;
 
 use crate::process::failure;
-use crate::{identity, warm};
+use crate::{grow, identity, warm};
 
 const NEW_ROOT: &str = "/newroot";
 
@@ -202,6 +202,12 @@ fn enter_root(disk: &Disk) -> Result<(), Failure> {
     let Disk { device, kind } = disk;
     mount_disk(device, kind, NEW_ROOT)
         .map_err(|e| fail(&format!("mount {device} as {kind}"), e))?;
+    if kind == "ext4"
+        && let Err(e) = grow::to_device(device, NEW_ROOT)
+    {
+        // With the size that it has, it is as good as it was.
+        eprintln!("boxlite-guest: the file system of {device} did not grow with it: {e}");
+    }
     nix::unistd::chdir(NEW_ROOT).map_err(|e| fail("enter the new root", e))?;
     for (old, new) in [(c"/dev", c"dev"), (c"/proc", c"proc"), (c"/sys", c"sys")] {
         move_mount(old, new).map_err(|e| fail(&format!("move {old:?}"), e))?;

@@ -99,7 +99,7 @@ impl Inner {
             image: image_of(config).to_owned(),
             cpus: options.cpus,
             memory_mib: options.memory_mib,
-            disk_size_mib: options.disk_size_mib,
+            disk_size_mib: state.disk_size_mib.unwrap_or(options.disk_size_mib),
             created_at: config.created_at.clone(),
             pid: state.pid,
             boot: running.as_ref().map_or(Boot::Unknown, Boot::of),

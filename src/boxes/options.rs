@@ -227,6 +227,11 @@ impl BoxOptions {
     }
 }
 
+/// That a disk can have this size, in MiB.
+pub(super) fn disk_size(size_mib: u64) -> Result<u64> {
+    within("size_mib", size_mib, &DISK_SIZE_MIB)
+}
+
 /// A command that says by its exit code whether a box is well: 0 if so. It has the environment, user and
 /// working directory of the box's commands; what it writes is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -132,6 +132,9 @@ pub struct BoxState {
     /// The id of the last run, a ULID.
     #[serde(default)]
     pub run: Option<String>,
+    /// The disk's size, if it was made larger than its configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_size_mib: Option<u64>,
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
@@ -146,6 +149,7 @@ impl BoxState {
             last_updated: String::new(),
             error_reason: None,
             run: None,
+            disk_size_mib: None,
             unknown: Map::new(),
         }
     }

@@ -238,6 +238,33 @@ pub unsafe extern "C" fn boxlite_box_clone(
     }
 }
 
+/// Makes the disk of a box that does not run larger: size_mib in MiB, up to 16 TiB. The box's file system
+/// grows with it when it is started next; it cannot become smaller again. Snapshots stay as they are, and
+/// going back to one keeps the size. The operation has no result.
+///
+/// Errors of the operation: BOXLITE_INVALID_ARGUMENT (size_mib: no more than it has, or too much),
+/// BOXLITE_INVALID_STATE (the box runs), BOXLITE_UNSUPPORTED (a disk that was made small cannot grow
+/// beyond 4 TiB before a snapshot is made), BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_grow_disk(
+    r#box: *mut boxlite_box,
+    size_mib: u64,
+    op: *mut *mut boxlite_op,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(op, "op")?;
+            let grow = move |handle: crate::BoxHandle| async move {
+                handle.grow_disk(size_mib).await.map(|()| OpValue::Nothing)
+            };
+            out.give_shared(pointer::borrow(r#box, "box")?.operate(grow)?);
+            Ok(())
+        })
+    }
+}
+
 /// Frees a snapshot that was taken from an operation, not one of a list. The snapshot itself stays.
 /// NULL is fine.
 #[unsafe(no_mangle)]

@@ -140,6 +140,7 @@ impl Case {
             ("restore", _) => case(snapshots, "restore"),
             ("discard", _) => case(snapshots, "remove snapshot"),
             ("merge", _) => case(snapshots, "merge"),
+            ("grow", _) => case(snapshots, "grow"),
             ("branch", Point::BranchMerged) => case(snapshots, "merge running"),
             ("branch", _) => case(snapshots, "snapshot running"),
             _ => panic!("nobody knows how to come to {}", point.name()),
@@ -201,6 +202,7 @@ impl Case {
                 | "restore"
                 | "remove snapshot"
                 | "merge"
+                | "grow"
         )
     }
 

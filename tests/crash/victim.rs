@@ -69,6 +69,7 @@ async fn act(role: &str) -> Result<String> {
         }
         "snapshot running" => snapshot_running(&runtime).await,
         "merge" => merge(&runtime).await,
+        "grow" => runtime.get(NAME).await?.grow_disk(200).await.map(|()| String::new()),
         "merge running" => {
             runtime.get(NAME).await?.start(None).await?;
             merge(&runtime).await

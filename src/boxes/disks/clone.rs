@@ -206,7 +206,8 @@ impl Source<'_> {
 
     /// Makes the boxes: all or none.
     fn make(&self, context: &Context, base: &Base, intents: &[i64]) -> Result<Vec<BoxConfig>> {
-        let clones = self.names.iter().map(|name| self.configure(name.as_deref()));
+        let size = base.virtual_size;
+        let clones = self.names.iter().map(|name| self.configure(name.as_deref(), size));
         let clones = clones.collect::<Result<Vec<_>>>()?;
         let _locks: Vec<BoxLock> =
             clones.iter().map(|c| context.lock_box(&c.id)).collect::<Result<_>>()?;
@@ -258,11 +259,12 @@ impl Source<'_> {
     }
 
     /// The same box under another id and name.
-    fn configure(&self, name: Option<&str>) -> Result<BoxConfig> {
+    fn configure(&self, name: Option<&str>, size: u64) -> Result<BoxConfig> {
         let mut config = self.config.clone();
         config.id = ulid::Ulid::generate().to_string();
         config.name = name.map(str::to_owned);
         config.created_at = now();
+        config.options.disk_size_mib = size >> 20;
         config.container = Container::new()?;
         Ok(config)
     }

@@ -13,11 +13,13 @@
 //! - [`restore`]: a disk goes back to a snapshot
 //! - [`merge`]: a file that something is on goes, and its data stay
 //! - [`discard`]: a snapshot goes, and files that nobody needs
+//! - [`grow`]: a disk becomes larger
 //! - [`space`]: what files there are, and what they take
 
 pub mod branching;
 pub mod clone;
 pub mod discard;
+pub mod grow;
 pub mod merge;
 pub mod restore;
 pub mod snapshot;
@@ -34,10 +36,11 @@ pub const CLONE: &str = "clone";
 pub const RESTORE: &str = "restore";
 pub const DISCARD: &str = "discard";
 pub const MERGE: &str = "merge";
+pub const GROW: &str = "grow";
 
 /// Whether an intent is one of those that are settled here.
 pub fn is_ours(intent: &Intent) -> bool {
-    matches!(&*intent.kind, SNAPSHOT | CLONE | RESTORE | DISCARD | MERGE)
+    matches!(&*intent.kind, SNAPSHOT | CLONE | RESTORE | DISCARD | MERGE | GROW)
 }
 
 /// Carries to its end, or undoes, what a program that died was doing with the disk of a box that does not
@@ -49,6 +52,7 @@ pub fn settle(context: &Context, intent: &Intent) -> Result<()> {
         RESTORE => restore::settle(context, intent),
         DISCARD => discard::settle(context, intent),
         MERGE => merge::settle(context, intent),
+        GROW => grow::settle(context, intent),
         _ => Ok(()),
     }
 }

@@ -29,12 +29,13 @@ pub fn restore(context: &Context, id: &str, name: &str) -> Result<()> {
     failpoint::hit(Point::RestoreIntent);
     let overlay = overlay_beside(&disk);
     let named = named_from(&overlay, &frozen);
-    let placed =
-        overlay::create(&overlay, &named, DiskFormat::Qcow2, new.virtual_size).and_then(|()| {
-            failpoint::hit(Point::RestoreOverlay);
-            std::fs::rename(&overlay, &disk)
-                .map_err(|e| Error::io(Code::Storage, format!("replace {}", disk.display()), &e))
-        });
+    // What has been made larger stays so.
+    let size = old.as_ref().map_or(0, |old| old.virtual_size).max(new.virtual_size);
+    let placed = overlay::create(&overlay, &named, DiskFormat::Qcow2, size).and_then(|()| {
+        failpoint::hit(Point::RestoreOverlay);
+        std::fs::rename(&overlay, &disk)
+            .map_err(|e| Error::io(Code::Storage, format!("replace {}", disk.display()), &e))
+    });
     if let Err(error) = placed {
         if let Err(other) = undo(context, id, intent) {
             tracing::warn!("a snapshot was not restored, and that is not undone yet: {other}");

@@ -6,8 +6,8 @@ use super::super::config::BoxConfig;
 use super::super::context::{BoxLock, Context};
 use super::super::disks::merge::{self, Merge};
 use super::super::disks::snapshot::{self, Snapshot};
-use super::super::disks::{self, branching, clone, discard, restore};
-use super::super::options::box_name;
+use super::super::disks::{self, branching, clone, discard, grow, restore};
+use super::super::options::{box_name, disk_size};
 use super::{BoxHandle, Inner};
 use crate::error::{Code, Error, Result};
 
@@ -37,7 +37,18 @@ impl BoxHandle {
     /// Has the disk of a box that does not run be what it was in a snapshot. What was written since is
     /// gone, unless it is in other snapshots; those stay, and this one.
     pub async fn restore_snapshot(&self, name: &str) -> Result<()> {
-        self.change_stopped(name, "and cannot go back: stop it first", restore::restore).await
+        snapshot::check_name(name)?;
+        let name = name.to_owned();
+        let restore = move |context: &Context, id: &str| restore::restore(context, id, &name);
+        self.change_stopped("and cannot go back: stop it first", restore).await
+    }
+
+    /// Has the disk of a box that does not run be larger, in MiB, up to 16 TiB. The box's file system grows with
+    /// it when it is started next. It cannot become smaller again.
+    pub async fn grow_disk(&self, size_mib: u64) -> Result<()> {
+        let size_mib = disk_size(size_mib)?;
+        let grow = move |context: &Context, id: &str| grow::grow(context, id, size_mib);
+        self.change_stopped("and its disk cannot be made larger: stop it first", grow).await
     }
 
     /// Removes a snapshot. What one other snapshot, or the disk, needs of it is merged into that, which takes
@@ -82,15 +93,13 @@ impl BoxHandle {
         made.map_err(|e| e.or_object(self.id()))
     }
 
-    /// Does something with a snapshot that no running machine can bear.
+    /// Does something with the disk that no running machine can bear.
     async fn change_stopped(
         &self,
-        name: &str,
         refusal: &'static str,
-        change: impl FnOnce(&Context, &str, &str) -> Result<()> + Send + 'static,
+        change: impl FnOnce(&Context, &str) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        snapshot::check_name(name)?;
-        let (inner, name) = (self.inner.clone(), name.to_owned());
+        let inner = self.inner.clone();
         let work = async move {
             let _turn = inner.turn.lock().await;
             let id = inner.config.id.clone();
@@ -100,7 +109,7 @@ impl BoxHandle {
             }
             let change = move |context: &Context| {
                 let _lock = lock(context, &id)?;
-                change(context, &id, &name)
+                change(context, &id)
             };
             inner.context.blocking(change).await
         };
