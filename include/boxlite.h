@@ -249,6 +249,25 @@ typedef int32_t boxlite_counter;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// What a disk's file is in.
+enum boxlite_disk_format
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /// The disk's bytes, and nothing else.
+    BOXLITE_DISK_RAW = 0,
+    /// QEMU's format, version 2 or 3, complete in one file.
+    BOXLITE_DISK_QCOW2 = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum boxlite_disk_format boxlite_disk_format;
+#else
+typedef int32_t boxlite_disk_format;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// What has happened.
 enum boxlite_event_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -777,6 +796,20 @@ boxlite_status boxlite_runtime_options_set_pool_machine(struct boxlite_runtime_o
 boxlite_status boxlite_box_options_new(const char *image,
                                        struct boxlite_box_options **options,
                                        struct boxlite_error **error);
+
+/// Makes box options for a disk that was made elsewhere: a file with an ext4 file system, without
+/// partitions, in a format, a boxlite_disk_format. It is read, checked and copied when the box is made, and
+/// may come from a stranger. The box has no image: no environment, working directory, user or command
+/// but those that are set. Its disk is as large as the file's unless it is set larger. Nobody may write
+/// to the file meanwhile.
+///
+/// boxlite_box_create() has these errors then: BOXLITE_NOT_FOUND, BOXLITE_UNSUPPORTED (another file
+/// system; a file that is based on another, is encrypted, or has features that are not known),
+/// BOXLITE_STORAGE (it is damaged), BOXLITE_INVALID_ARGUMENT (a size smaller than the disk's).
+boxlite_status boxlite_box_options_new_from_disk(const char *path,
+                                                 int32_t format,
+                                                 struct boxlite_box_options **options,
+                                                 struct boxlite_error **error);
 
 /// Frees box options. NULL is fine.
 void boxlite_box_options_free(struct boxlite_box_options *options);

@@ -10,10 +10,12 @@ use std::time::Instant;
 
 use chrono::Utc;
 
+use super::archive::Course;
 use super::config::{BoxConfig, ImageInfo, now};
 use super::context::Context;
 use super::events::What;
 use super::identity;
+use super::plain::PlainDisk;
 use super::remove::{self, CREATE};
 use super::state::BoxState;
 use super::{BoxOptions, Observer, Progress};
@@ -131,9 +133,36 @@ struct Creation<'a> {
 impl Creation<'_> {
     fn run(&self, options: &BoxOptions) -> Result<BoxConfig> {
         self.check_name(options)?;
+        if let Some(format) = options.disk {
+            return self.copy(options, Path::new(&options.image), format);
+        }
         let image = self.stage("image", || self.resolve(&options.image))?;
         let base = self.stage("base disk", || self.base_disk(&image, options.disk_size_mib))?;
-        self.stage("box", || self.make(options, &image, &base))
+        let over = |disk: &Path| {
+            let size = options.disk_size_mib * MIB;
+            overlay::create(disk, &named_from(disk, &base), DiskFormat::Raw, size)
+        };
+        self.stage("box", || self.make(options, said_by(&image), over))
+    }
+
+    /// A box with a disk of its own, which is a copy.
+    fn copy(&self, options: &BoxOptions, path: &Path, format: DiskFormat) -> Result<BoxConfig> {
+        let plain = self.stage("disk", || PlainDisk::open(path, format))?;
+        let there = plain.virtual_size.div_ceil(MIB);
+        let mut options = options.clone();
+        match options.disk_size_mib {
+            0 => options.disk_size_mib(there)?,
+            size if size < there => {
+                let text = format!("disk_size_mib: {} has {there} MiB", path.display());
+                return Err(Error::new(Code::InvalidArgument, text).object("disk_size_mib"));
+            }
+            _ => {}
+        }
+        let course =
+            Course::new(self.observer.clone(), self.cancelled, "making the box", plain.len());
+        let size = options.disk_size_mib * MIB;
+        let write = |disk: &Path| plain.write(disk, size, &course);
+        self.stage("box", || self.make(&options, ImageInfo::default(), write))
     }
 
     fn report(&self, progress: Progress) {
@@ -190,8 +219,13 @@ impl Creation<'_> {
         Ok(path)
     }
 
-    /// The box's directory, its disk over the image's, and its rows: all or nothing.
-    fn make(&self, options: &BoxOptions, image: &Image, base: &Path) -> Result<BoxConfig> {
+    /// The box's directory, its disk, and its rows: all or nothing.
+    fn make(
+        &self,
+        options: &BoxOptions,
+        image: ImageInfo,
+        write_disk: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<BoxConfig> {
         let id = ulid::Ulid::generate().to_string();
         let _lock = self.context.lock_box(&id)?;
         failpoint::hit(Point::CreateLocked);
@@ -201,11 +235,9 @@ impl Creation<'_> {
         let directory = self.context.home.of_box(&id);
         self.context.home.make_box(&id)?;
         failpoint::hit(Point::CreateDirectory);
-        let size = options.disk_size_mib * MIB;
-        let disk = self.context.home.disk(&id);
-        overlay::create(&disk, &named_from(&disk, base), DiskFormat::Raw, size)?;
+        write_disk(&self.context.home.disk(&id))?;
         failpoint::hit(Point::CreateDisk);
-        let config = BoxConfig::new(&id, options, said_by(image))?;
+        let config = BoxConfig::new(&id, options, image)?;
         let state = BoxState::new().to_row(&id)?;
         // The disk and its directory are; their names are not yet.
         sync_directory(&directory)?;

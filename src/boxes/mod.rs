@@ -7,6 +7,7 @@
 //! - [`state`]: how it is, and the only ways from one status to another
 //! - [`truth`]: how it really is, whatever is stored
 //! - [`create`]: from options to a box that can be started
+//! - [`plain`]: a disk that was made elsewhere
 //! - [`start`]: from a box to a running machine
 //! - [`pool`]: machines that wait for boxes
 //! - [`disks`]: its disk and snapshots, and what changes them
@@ -37,6 +38,7 @@ mod list;
 mod main_process;
 mod measure;
 pub mod options;
+mod plain;
 mod pool;
 mod remove;
 mod start;

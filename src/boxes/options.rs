@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::main_process::{Main, OnMainExit};
 use crate::channel::spool;
+use crate::disk::overlay::DiskFormat;
 use crate::error::{Code, Error, Result};
 
 /// Virtual CPUs of a box: at least one, and not more than QEMU's translator handles sensibly.
@@ -38,7 +39,10 @@ const MAX_LABEL_VALUE: usize = 4096;
 /// How a box is to be made. An image is enough; everything else has a default.
 #[derive(Debug, Clone)]
 pub struct BoxOptions {
+    /// Its reference, or the path of a disk.
     pub(super) image: String,
+    /// What the disk is in, if it is one.
+    pub(super) disk: Option<DiskFormat>,
     pub(super) name: Option<String>,
     pub(super) cpus: u32,
     pub(super) memory_mib: u32,
@@ -68,6 +72,7 @@ impl BoxOptions {
     pub fn new(image: impl Into<String>) -> Result<BoxOptions> {
         Ok(BoxOptions {
             image: text("image", image.into())?,
+            disk: None,
             name: None,
             cpus: DEFAULT_CPUS,
             memory_mib: DEFAULT_MEMORY_MIB,
@@ -88,6 +93,14 @@ impl BoxOptions {
             on_main_exit: OnMainExit::Stop,
             spool_bytes: DEFAULT_SPOOL_BYTES,
         })
+    }
+
+    /// A box whose disk is a copy of a file with an ext4 file system, without partitions. It has no image:
+    /// no environment, working directory, user or command but those that are set. Its disk is as large as
+    /// the file's unless it is set larger.
+    pub fn from_disk(path: impl Into<String>, format: DiskFormat) -> Result<BoxOptions> {
+        let path = text("path", path.into())?;
+        Ok(BoxOptions { disk: Some(format), disk_size_mib: 0, ..BoxOptions::new(path)? })
     }
 
     /// A name, unique in the home: 1 to 128 of `[A-Za-z0-9_.-]`, beginning with a letter or digit.

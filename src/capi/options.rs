@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::error::{boxlite_error, boxlite_status, guard};
 use super::pointer::{self, Out, Owned};
 use super::text;
+use crate::disk::overlay::DiskFormat;
 use crate::engine::AcceleratorChoice;
 use crate::error::{Code, Error};
 use crate::{BoxOptions, ExecOptions, HealthCheck, RuntimeOptions};
@@ -241,6 +242,51 @@ pub unsafe extern "C" fn boxlite_box_options_new(
         guard(error, || {
             let out = Out::new(options, "options")?;
             out.give(boxlite_box_options(BoxOptions::new(text::string(image, "image")?)?));
+            Ok(())
+        })
+    }
+}
+
+/// What a disk's file is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum boxlite_disk_format {
+    /// The disk's bytes, and nothing else.
+    BOXLITE_DISK_RAW = 0,
+    /// QEMU's format, version 2 or 3, complete in one file.
+    BOXLITE_DISK_QCOW2 = 1,
+}
+
+/// Makes box options for a disk that was made elsewhere: a file with an ext4 file system, without
+/// partitions, in a format, a boxlite_disk_format. It is read, checked and copied when the box is made, and
+/// may come from a stranger. The box has no image: no environment, working directory, user or command
+/// but those that are set. Its disk is as large as the file's unless it is set larger. Nobody may write
+/// to the file meanwhile.
+///
+/// boxlite_box_create() has these errors then: BOXLITE_NOT_FOUND, BOXLITE_UNSUPPORTED (another file
+/// system; a file that is based on another, is encrypted, or has features that are not known),
+/// BOXLITE_STORAGE (it is damaged), BOXLITE_INVALID_ARGUMENT (a size smaller than the disk's).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_options_new_from_disk(
+    path: *const c_char,
+    format: i32,
+    options: *mut *mut boxlite_box_options,
+    error: *mut *mut boxlite_error,
+) -> boxlite_status {
+    // SAFETY: pointers as the header demands.
+    unsafe {
+        guard(error, || {
+            let out = Out::new(options, "options")?;
+            let path = text::string(path, "path")?;
+            let format = match format {
+                f if f == boxlite_disk_format::BOXLITE_DISK_RAW as i32 => DiskFormat::Raw,
+                f if f == boxlite_disk_format::BOXLITE_DISK_QCOW2 as i32 => DiskFormat::Qcow2,
+                other => {
+                    let text = format!("format: {other} is no boxlite_disk_format");
+                    return Err(Error::new(Code::InvalidArgument, text).object("format"));
+                }
+            };
+            out.give(boxlite_box_options(BoxOptions::from_disk(path, format)?));
             Ok(())
         })
     }

@@ -11,7 +11,7 @@ use super::super::config::BoxConfig;
 use super::super::context::Context;
 use super::super::disks::snapshot;
 use super::super::{Observer, Progress};
-use super::flow::{Course, Followed, Hashed, cause};
+use super::flow::{Course, Hashed, cause};
 use super::manifest::{DiskFile, Manifest, SnapshotFile};
 use super::{DISK, MANIFEST, SUFFIX, named_by, of_snapshot};
 use crate::disk::chain::Chain;
@@ -195,7 +195,7 @@ fn write(output: &File, config: &BoxConfig, parts: Vec<Part>, course: &Course<'_
     for Part { snapshot, parent, virtual_bytes, stream } in parts {
         let file = snapshot.as_ref().map_or(DISK.to_owned(), |row| of_snapshot(&row.name));
         let length = stream.len();
-        let mut hashed = Hashed::new(Followed { inner: stream, course });
+        let mut hashed = Hashed::new(course.follow(stream));
         append(&mut archive, &file, length, &mut hashed).map_err(failed)?;
         let (bytes, sha256) = hashed.end();
         failpoint::hit(Point::ExportHalf);

@@ -32,6 +32,14 @@ impl<'a> Course<'a> {
         Course { observer, cancelled, what, total, done: AtomicU64::new(0) }
     }
 
+    /// A stream whose course it is.
+    pub fn follow<'c, R: Read>(&'c self, inner: R) -> Followed<'c, R>
+    where
+        'a: 'c,
+    {
+        Followed { inner, course: self }
+    }
+
     /// So many bytes more are done. Fails if nobody wants the rest.
     pub fn step(&self, bytes: u64) -> Result<()> {
         if (self.cancelled)() {
@@ -76,8 +84,8 @@ impl<R: Read> Read for Hashed<R> {
 
 /// A stream whose course is followed.
 pub struct Followed<'a, R> {
-    pub inner: R,
-    pub course: &'a Course<'a>,
+    inner: R,
+    course: &'a Course<'a>,
 }
 
 impl<R: Read> Read for Followed<'_, R> {

@@ -168,7 +168,7 @@ impl Staging<'_> {
         course: &Course<'_>,
     ) -> Result<(Manifest, BTreeMap<String, Staged>)> {
         let read = |e| cause("read the archive", e);
-        let mut file = BufReader::with_capacity(BUFFER, Followed { inner: file, course });
+        let mut file = BufReader::with_capacity(BUFFER, course.follow(file));
         let is_zstd = file.fill_buf().map_err(read)?.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
         if !is_zstd {
             let text = "it is no archive of a box: those begin with a zstd frame";

@@ -24,6 +24,7 @@ pub mod import;
 pub mod manifest;
 
 pub use export::ExportOptions;
+pub use flow::{Course, cause};
 pub use import::ImportOptions;
 
 /// How the files of archives end.
