@@ -561,6 +561,9 @@ typedef struct boxlite_exec_options boxlite_exec_options;
 /// What of a box an archive is to have. Owned by the caller. One thread at a time.
 typedef struct boxlite_export_options boxlite_export_options;
 
+/// Files of disks. Owned by the caller. Any thread may read it.
+typedef struct boxlite_file_list boxlite_file_list;
+
 /// What is to become of an archive. Owned by the caller. One thread at a time.
 typedef struct boxlite_import_options boxlite_import_options;
 
@@ -600,9 +603,6 @@ typedef struct boxlite_snapshot_list boxlite_snapshot_list;
 
 /// A file of disks as it was when it was listed. Borrowed from its list. Any thread may read it.
 typedef struct boxlite_stored_file boxlite_stored_file;
-
-/// Files of disks. Owned by the caller. Any thread may read it.
-typedef struct boxlite_stored_file_list boxlite_stored_file_list;
 
 /// Events of a runtime's boxes, delivered to a callback. Owned by the caller. Keeps its runtime
 /// alive.
@@ -798,10 +798,10 @@ boxlite_status boxlite_box_options_new(const char *image,
                                        struct boxlite_error **error);
 
 /// Makes box options for a disk that was made elsewhere: a file with an ext4 file system, without
-/// partitions, in a format, a boxlite_disk_format. It is read, checked and copied when the box is made, and
-/// may come from a stranger. The box has no image: no environment, working directory, user or command
-/// but those that are set. Its disk is as large as the file's unless it is set larger. Nobody may write
-/// to the file meanwhile.
+/// partitions, in a format, a boxlite_disk_format. It is read, checked and copied when the box is
+/// made, and may come from a stranger. The box has no image: no environment, working directory,
+/// user or command but those that are set. Its disk is as large as the file's unless it is set
+/// larger. Nobody may write to the file meanwhile.
 ///
 /// boxlite_box_create() has these errors then: BOXLITE_NOT_FOUND, BOXLITE_UNSUPPORTED (another file
 /// system; a file that is based on another, is encrypted, or has features that are not known),
@@ -1366,13 +1366,13 @@ boxlite_status boxlite_box_snapshot_restore(struct boxlite_box *box,
                                             struct boxlite_op **op,
                                             struct boxlite_error **error);
 
-/// Removes a snapshot. If one other snapshot of the box, or its disk, is based on it, what that needs is
-/// merged into it: that takes as long as writing it, and of a box that does not run as much space
-/// meanwhile. The box may run, and be used meanwhile; if it is stopped, the snapshot may still be there.
-/// The operation has no result.
+/// Removes a snapshot. If one other snapshot of the box, or its disk, is based on it, what that
+/// needs is merged into it: that takes as long as writing it, and of a box that does not run as
+/// much space meanwhile. The box may run, and be used meanwhile; if it is stopped, the snapshot may
+/// still be there. The operation has no result.
 ///
-/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE (several disks are based on it, or
-/// one of another box: the message names them; or the box is paused), BOXLITE_BUSY,
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE (several disks are based on
+/// it, or one of another box: the message names them; or the box is paused), BOXLITE_BUSY,
 /// BOXLITE_RESOURCE_EXHAUSTED (the host's disk is full). Nothing has changed then.
 boxlite_status boxlite_box_snapshot_remove(struct boxlite_box *box,
                                            const char *name,
@@ -1391,8 +1391,8 @@ boxlite_status boxlite_box_snapshot_remove(struct boxlite_box *box,
 /// is.
 ///
 /// Errors of the operation: BOXLITE_ALREADY_EXISTS (a name), BOXLITE_INVALID_ARGUMENT (a name that
-/// is none, or is there twice; count), BOXLITE_NOT_FOUND (the snapshot, or the box was removed), and
-/// those of boxlite_box_snapshot_create().
+/// is none, or is there twice; count), BOXLITE_NOT_FOUND (the snapshot, or the box was removed),
+/// and those of boxlite_box_snapshot_create().
 boxlite_status boxlite_box_clone(struct boxlite_box *box,
                                  const char *snapshot,
                                  const char *const *names,
@@ -1400,13 +1400,13 @@ boxlite_status boxlite_box_clone(struct boxlite_box *box,
                                  struct boxlite_op **op,
                                  struct boxlite_error **error);
 
-/// Makes the disk of a box that does not run larger: size_mib in MiB, up to 16 TiB. The box's file system
-/// grows with it when it is started next; it cannot become smaller again. Snapshots stay as they are, and
-/// going back to one keeps the size. The operation has no result.
+/// Makes the disk of a box that does not run larger: size_mib in MiB, up to 16 TiB. The box's file
+/// system grows with it when it is started next; it cannot become smaller again. Snapshots stay as
+/// they are, and going back to one keeps the size. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_INVALID_ARGUMENT (size_mib: no more than it has, or too much),
-/// BOXLITE_INVALID_STATE (the box runs), BOXLITE_UNSUPPORTED (a disk that was made small cannot grow
-/// beyond 4 TiB before a snapshot is made), BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED.
+/// BOXLITE_INVALID_STATE (the box runs), BOXLITE_UNSUPPORTED (a disk that was made small cannot
+/// grow beyond 4 TiB before a snapshot is made), BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED.
 boxlite_status boxlite_box_grow_disk(struct boxlite_box *box,
                                      uint64_t size_mib,
                                      struct boxlite_op **op,
@@ -1453,8 +1453,8 @@ size_t boxlite_snapshot_list_count(const struct boxlite_snapshot_list *list);
 const struct boxlite_snapshot *boxlite_snapshot_list_get(const struct boxlite_snapshot_list *list,
                                                          size_t index);
 
-/// Makes options for boxlite_box_export(): the box's disk as it is now, in one file. Setters check at
-/// once; one that fails changes nothing.
+/// Makes options for boxlite_box_export(): the box's disk as it is now, in one file. Setters check
+/// at once; one that fails changes nothing.
 boxlite_status boxlite_export_options_new(struct boxlite_export_options **options,
                                           struct boxlite_error **error);
 
@@ -1466,16 +1466,16 @@ boxlite_status boxlite_export_options_set_snapshot(struct boxlite_export_options
                                                    const char *name,
                                                    struct boxlite_error **error);
 
-/// Whether the archive has all snapshots of the box too, each with what was written since the one before.
-/// Not unless set, and not with boxlite_export_options_set_snapshot().
+/// Whether the archive has all snapshots of the box too, each with what was written since the one
+/// before. Not unless set, and not with boxlite_export_options_set_snapshot().
 boxlite_status boxlite_export_options_set_with_snapshots(struct boxlite_export_options *options,
                                                          bool with,
                                                          struct boxlite_error **error);
 
-/// Writes the box into one file, its archive: to path, where nothing is yet, or into the directory path
-/// as `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way are made. The
-/// box stays as it is. options may be NULL. Progress is told in bytes of disks. The result is the
-/// file's path: boxlite_op_take_text(). Cancelling leaves nothing behind.
+/// Writes the box into one file, its archive: to path, where nothing is yet, or into the directory
+/// path as `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way
+/// are made. The box stays as it is. options may be NULL. Progress is told in bytes of disks. The
+/// result is the file's path: boxlite_op_take_text(). Cancelling leaves nothing behind.
 ///
 /// An archive has disk, options and image configuration of the box; all environment variables too.
 /// Nothing in it is secret to who has it.
@@ -1489,66 +1489,68 @@ boxlite_status boxlite_box_export(struct boxlite_box *box,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
-/// Makes options for boxlite_box_import(): a box of the name that it had, with nothing that concerns the
-/// host. Setters check at once; one that fails changes nothing.
+/// Makes options for boxlite_box_import(): a box of the name that it had, with nothing that
+/// concerns the host. Setters check at once; one that fails changes nothing.
 boxlite_status boxlite_import_options_new(struct boxlite_import_options **options,
                                           struct boxlite_error **error);
 
 /// Frees options. NULL is fine.
 void boxlite_import_options_free(struct boxlite_import_options *options);
 
-/// Has the box get this name, by the rules of boxlite_box_options_set_name(), in place of the one that
-/// it had. name may be NULL: none at all.
+/// Has the box get this name, by the rules of boxlite_box_options_set_name(), in place of the one
+/// that it had. name may be NULL: none at all.
 boxlite_status boxlite_import_options_set_name(struct boxlite_import_options *options,
                                                const char *name,
                                                struct boxlite_error **error);
 
-/// Whether the archive may bring with it what concerns the host: paths, published ports, and how far the
-/// box is shut off. Not unless set. Only for archives that nobody else can have changed.
+/// Whether the archive may bring with it what concerns the host: paths, published ports, and how
+/// far the box is shut off. Not unless set. Only for archives that nobody else can have changed.
 boxlite_status boxlite_import_options_set_trusted(struct boxlite_import_options *options,
                                                   bool trusted,
                                                   struct boxlite_error **error);
 
-/// Makes a box of an archive that boxlite_box_export() has written, here or elsewhere. Archives may come
-/// from strangers: all of it is read and checked before there is a box. options may be NULL. Progress
-/// is told in bytes of the archive. The result is a box: boxlite_op_take_box(). Cancelling leaves
-/// nothing behind.
+/// Makes a box of an archive that boxlite_box_export() has written, here or elsewhere. Archives may
+/// come from strangers: all of it is read and checked before there is a box. options may be NULL.
+/// Progress is told in bytes of the archive. The result is a box: boxlite_op_take_box(). Cancelling
+/// leaves nothing behind.
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND (no such file), BOXLITE_INVALID_ARGUMENT (it is no
-/// archive, damaged, not all there, or says of itself what is not so), BOXLITE_UNSUPPORTED (its version,
-/// or disks with features that boxes' disks do not have), BOXLITE_ALREADY_EXISTS (the name),
-/// BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+/// archive, damaged, not all there, or says of itself what is not so), BOXLITE_UNSUPPORTED (its
+/// version, or disks with features that boxes' disks do not have), BOXLITE_ALREADY_EXISTS (the
+/// name), BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
 boxlite_status boxlite_box_import(struct boxlite_runtime *runtime,
                                   const char *path,
                                   const struct boxlite_import_options *options,
                                   struct boxlite_op **op,
                                   struct boxlite_error **error);
 
-/// Lists the files of disks that the home has, by their paths: those of boxes, snapshots and images, what
-/// these are based on, and what nobody needs. The result is a list: boxlite_op_take_stored_file_list().
+/// Lists the files of disks that the home has, by their paths: those of boxes, snapshots and
+/// images, what these are based on, and what nobody needs. The result is a list:
+/// boxlite_op_take_file_list().
 boxlite_status boxlite_runtime_list_files(struct boxlite_runtime *runtime,
                                           struct boxlite_op **op,
                                           struct boxlite_error **error);
 
-/// Removes the files of disks that nobody needs, or with dry_run finds out which these are. Programs that
-/// died may leave such; most are removed when the home is opened next. The result is a list of them:
-/// boxlite_op_take_stored_file_list().
+/// Removes the files of disks that nobody needs, or with dry_run finds out which these are.
+/// Programs that died may leave such; most are removed when the home is opened next. The result is
+/// a list of them: boxlite_op_take_file_list().
 ///
-/// Errors of the operation: BOXLITE_BUSY (a program is changing which disks there are), BOXLITE_STORAGE.
+/// Errors of the operation: BOXLITE_BUSY (a program is changing which disks there are),
+/// BOXLITE_STORAGE.
 boxlite_status boxlite_runtime_prune(struct boxlite_runtime *runtime,
                                      bool dry_run,
                                      struct boxlite_op **op,
                                      struct boxlite_error **error);
 
 /// Frees a list and all files in it; those of the home stay. NULL is fine.
-void boxlite_stored_file_list_free(struct boxlite_stored_file_list *list);
+void boxlite_file_list_free(struct boxlite_file_list *list);
 
 /// The number of files in a list; 0 for NULL.
-size_t boxlite_stored_file_list_count(const struct boxlite_stored_file_list *list);
+size_t boxlite_file_list_count(const struct boxlite_file_list *list);
 
 /// A file of the list, from 0; NULL beyond the last. Borrowed: good until the list is freed.
-const struct boxlite_stored_file *boxlite_stored_file_list_get(const struct boxlite_stored_file_list *list,
-                                                               size_t index);
+const struct boxlite_stored_file *boxlite_file_list_get(const struct boxlite_file_list *list,
+                                                        size_t index);
 
 /// What the file is for, a boxlite_file_kind; -1 for NULL.
 int32_t boxlite_stored_file_kind(const struct boxlite_stored_file *file);
@@ -1556,15 +1558,16 @@ int32_t boxlite_stored_file_kind(const struct boxlite_stored_file *file);
 /// Where the file is, relative to the home. Borrowed: good until the list is freed. NULL for NULL.
 const char *boxlite_stored_file_path(const struct boxlite_stored_file *file);
 
-/// The id of the box in whose directory it is; NULL if it is in none, and for NULL. Borrowed: good until
-/// the list is freed.
+/// The id of the box in whose directory it is; NULL if it is in none, and for NULL. Borrowed: good
+/// until the list is freed.
 const char *boxlite_stored_file_box_id(const struct boxlite_stored_file *file);
 
-/// The name of the snapshot that it is of; NULL if it is of none, and for NULL. Borrowed: good until the
-/// list is freed.
+/// The name of the snapshot that it is of; NULL if it is of none, and for NULL. Borrowed: good
+/// until the list is freed.
 const char *boxlite_stored_file_name(const struct boxlite_stored_file *file);
 
-/// The size of the disk that a guest sees, in bytes; 0 if it is no disk that can be read, and for NULL.
+/// The size of the disk that a guest sees, in bytes; 0 if it is no disk that can be read, and for
+/// NULL.
 uint64_t boxlite_stored_file_virtual_bytes(const struct boxlite_stored_file *file);
 
 /// What the file takes on the host, in bytes; 0 for NULL.
@@ -1917,9 +1920,9 @@ boxlite_status boxlite_op_on_progress(struct boxlite_op *op,
                                       boxlite_destroy destroy,
                                       struct boxlite_error **error);
 
-/// Takes the box that boxlite_box_create(), boxlite_box_import() or boxlite_box_get() resulted in, or the next one of
-/// boxlite_box_clone(), in the order of the names. *box_out is owned by the caller.
-/// BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
+/// Takes the box that boxlite_box_create(), boxlite_box_import() or boxlite_box_get() resulted in,
+/// or the next one of boxlite_box_clone(), in the order of the names. *box_out is owned by the
+/// caller. BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
 /// operation's own error if it failed.
 boxlite_status boxlite_op_take_box(struct boxlite_op *op,
                                    struct boxlite_box **box_out,
@@ -1962,11 +1965,11 @@ boxlite_status boxlite_op_take_snapshot_list(struct boxlite_op *op,
                                              struct boxlite_snapshot_list **list,
                                              struct boxlite_error **error);
 
-/// Takes the list that boxlite_runtime_list_files() or boxlite_runtime_prune() resulted in. *list is
-/// owned by the caller. Errors as for boxlite_op_take_box().
-boxlite_status boxlite_op_take_stored_file_list(struct boxlite_op *op,
-                                                struct boxlite_stored_file_list **list,
-                                                struct boxlite_error **error);
+/// Takes the list that boxlite_runtime_list_files() or boxlite_runtime_prune() resulted in. *list
+/// is owned by the caller. Errors as for boxlite_op_take_box().
+boxlite_status boxlite_op_take_file_list(struct boxlite_op *op,
+                                         struct boxlite_file_list **list,
+                                         struct boxlite_error **error);
 
 /// Takes the output that boxlite_box_run() resulted in. *output is owned by the caller. Errors as
 /// for boxlite_op_take_box().
@@ -1980,8 +1983,8 @@ boxlite_status boxlite_op_take_metrics(struct boxlite_op *op,
                                        struct boxlite_metrics **metrics,
                                        struct boxlite_error **error);
 
-/// Takes the text that boxlite_runtime_metrics_text() or boxlite_box_export() resulted in. *text is owned by the caller.
-/// Errors as for boxlite_op_take_box().
+/// Takes the text that boxlite_runtime_metrics_text() or boxlite_box_export() resulted in. *text is
+/// owned by the caller. Errors as for boxlite_op_take_box().
 boxlite_status boxlite_op_take_text(struct boxlite_op *op,
                                     struct boxlite_text **text,
                                     struct boxlite_error **error);

@@ -9,7 +9,8 @@ use std::path::Path;
 use super::archive::Course;
 use crate::disk::chain::Link;
 use crate::disk::durable::{IfExists, PendingFile};
-use crate::disk::overlay::{self, DiskFormat};
+use crate::disk::grow;
+use crate::disk::overlay::DiskFormat;
 use crate::disk::qcow2::{Layer, Reader, Stream};
 use crate::disk::sparse::SparseFile;
 use crate::error::{Code, Error, Result};
@@ -75,7 +76,7 @@ impl PlainDisk {
         let was = self.virtual_size;
         self.copy(pending.file(), course)?;
         pending.commit(IfExists::Fail)?;
-        if size > was { overlay::grow(disk, size) } else { Ok(()) }
+        if size > was { grow::grow(disk, size) } else { Ok(()) }
     }
 
     fn copy(self, file: &File, course: &Course<'_>) -> Result<()> {

@@ -80,6 +80,17 @@ pub fn remove(context: &Context, id: &str) -> Result<()> {
 /// there, whoever makes a box of this id waits.
 pub fn finish(context: &Context, id: &str, intent: i64) -> Result<()> {
     discard::of_box(context, id).map_err(|e| e.or_object(id))?;
+    end(context, id, intent)
+}
+
+/// The same for a box that was just made, and nothing but its directory; what its disk is on stays, as
+/// others need it. The caller may share the lock of the home's disks.
+pub fn unmake(context: &Context, id: &str, intent: i64) -> Result<()> {
+    discard::remove_all(&context.home.of_box(id)).map_err(|e| e.or_object(id))?;
+    end(context, id, intent)
+}
+
+fn end(context: &Context, id: &str, intent: i64) -> Result<()> {
     failpoint::hit(Point::RemoveFiles);
     sync_directory(&context.home.boxes())?;
     failpoint::hit(Point::RemoveSynced);

@@ -23,8 +23,8 @@ pub struct boxlite_import_options(ImportOptions);
 
 impl Owned for boxlite_import_options {}
 
-/// Makes options for boxlite_box_export(): the box's disk as it is now, in one file. Setters check at
-/// once; one that fails changes nothing.
+/// Makes options for boxlite_box_export(): the box's disk as it is now, in one file. Setters check
+/// at once; one that fails changes nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_export_options_new(
     options: *mut *mut boxlite_export_options,
@@ -62,8 +62,8 @@ pub unsafe extern "C" fn boxlite_export_options_set_snapshot(
     }
 }
 
-/// Whether the archive has all snapshots of the box too, each with what was written since the one before.
-/// Not unless set, and not with boxlite_export_options_set_snapshot().
+/// Whether the archive has all snapshots of the box too, each with what was written since the one
+/// before. Not unless set, and not with boxlite_export_options_set_snapshot().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_export_options_set_with_snapshots(
     options: *mut boxlite_export_options,
@@ -79,10 +79,10 @@ pub unsafe extern "C" fn boxlite_export_options_set_with_snapshots(
     }
 }
 
-/// Writes the box into one file, its archive: to path, where nothing is yet, or into the directory path
-/// as `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way are made. The
-/// box stays as it is. options may be NULL. Progress is told in bytes of disks. The result is the
-/// file's path: boxlite_op_take_text(). Cancelling leaves nothing behind.
+/// Writes the box into one file, its archive: to path, where nothing is yet, or into the directory
+/// path as `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way
+/// are made. The box stays as it is. options may be NULL. Progress is told in bytes of disks. The
+/// result is the file's path: boxlite_op_take_text(). Cancelling leaves nothing behind.
 ///
 /// An archive has disk, options and image configuration of the box; all environment variables too.
 /// Nothing in it is secret to who has it.
@@ -120,8 +120,8 @@ pub unsafe extern "C" fn boxlite_box_export(
     }
 }
 
-/// Makes options for boxlite_box_import(): a box of the name that it had, with nothing that concerns the
-/// host. Setters check at once; one that fails changes nothing.
+/// Makes options for boxlite_box_import(): a box of the name that it had, with nothing that
+/// concerns the host. Setters check at once; one that fails changes nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_import_options_new(
     options: *mut *mut boxlite_import_options,
@@ -143,8 +143,8 @@ pub unsafe extern "C" fn boxlite_import_options_free(options: *mut boxlite_impor
     drop(unsafe { pointer::take_back(options) });
 }
 
-/// Has the box get this name, by the rules of boxlite_box_options_set_name(), in place of the one that
-/// it had. name may be NULL: none at all.
+/// Has the box get this name, by the rules of boxlite_box_options_set_name(), in place of the one
+/// that it had. name may be NULL: none at all.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_import_options_set_name(
     options: *mut boxlite_import_options,
@@ -164,8 +164,8 @@ pub unsafe extern "C" fn boxlite_import_options_set_name(
     }
 }
 
-/// Whether the archive may bring with it what concerns the host: paths, published ports, and how far the
-/// box is shut off. Not unless set. Only for archives that nobody else can have changed.
+/// Whether the archive may bring with it what concerns the host: paths, published ports, and how
+/// far the box is shut off. Not unless set. Only for archives that nobody else can have changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_import_options_set_trusted(
     options: *mut boxlite_import_options,
@@ -181,15 +181,15 @@ pub unsafe extern "C" fn boxlite_import_options_set_trusted(
     }
 }
 
-/// Makes a box of an archive that boxlite_box_export() has written, here or elsewhere. Archives may come
-/// from strangers: all of it is read and checked before there is a box. options may be NULL. Progress
-/// is told in bytes of the archive. The result is a box: boxlite_op_take_box(). Cancelling leaves
-/// nothing behind.
+/// Makes a box of an archive that boxlite_box_export() has written, here or elsewhere. Archives may
+/// come from strangers: all of it is read and checked before there is a box. options may be NULL.
+/// Progress is told in bytes of the archive. The result is a box: boxlite_op_take_box(). Cancelling
+/// leaves nothing behind.
 ///
 /// Errors of the operation: BOXLITE_NOT_FOUND (no such file), BOXLITE_INVALID_ARGUMENT (it is no
-/// archive, damaged, not all there, or says of itself what is not so), BOXLITE_UNSUPPORTED (its version,
-/// or disks with features that boxes' disks do not have), BOXLITE_ALREADY_EXISTS (the name),
-/// BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+/// archive, damaged, not all there, or says of itself what is not so), BOXLITE_UNSUPPORTED (its
+/// version, or disks with features that boxes' disks do not have), BOXLITE_ALREADY_EXISTS (the
+/// name), BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_import(
     runtime: *mut boxlite_runtime,

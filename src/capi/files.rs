@@ -36,24 +36,25 @@ pub struct boxlite_stored_file {
 }
 
 /// Files of disks. Owned by the caller. Any thread may read it.
-pub struct boxlite_stored_file_list(Vec<boxlite_stored_file>);
+pub struct boxlite_file_list(Vec<boxlite_stored_file>);
 
-impl Owned for boxlite_stored_file_list {}
+impl Owned for boxlite_file_list {}
 
-impl boxlite_stored_file_list {
-    pub fn new(files: Vec<StoredFile>) -> boxlite_stored_file_list {
+impl boxlite_file_list {
+    pub fn new(files: Vec<StoredFile>) -> boxlite_file_list {
         let file = |file: StoredFile| boxlite_stored_file {
             path: text::c_string(&file.path),
             box_id: file.box_id.as_deref().map(text::c_string),
             name: file.name.as_deref().map(text::c_string),
             file,
         };
-        boxlite_stored_file_list(files.into_iter().map(file).collect())
+        boxlite_file_list(files.into_iter().map(file).collect())
     }
 }
 
-/// Lists the files of disks that the home has, by their paths: those of boxes, snapshots and images, what
-/// these are based on, and what nobody needs. The result is a list: boxlite_op_take_stored_file_list().
+/// Lists the files of disks that the home has, by their paths: those of boxes, snapshots and
+/// images, what these are based on, and what nobody needs. The result is a list:
+/// boxlite_op_take_file_list().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_list_files(
     runtime: *mut boxlite_runtime,
@@ -73,11 +74,12 @@ pub unsafe extern "C" fn boxlite_runtime_list_files(
     }
 }
 
-/// Removes the files of disks that nobody needs, or with dry_run finds out which these are. Programs that
-/// died may leave such; most are removed when the home is opened next. The result is a list of them:
-/// boxlite_op_take_stored_file_list().
+/// Removes the files of disks that nobody needs, or with dry_run finds out which these are.
+/// Programs that died may leave such; most are removed when the home is opened next. The result is
+/// a list of them: boxlite_op_take_file_list().
 ///
-/// Errors of the operation: BOXLITE_BUSY (a program is changing which disks there are), BOXLITE_STORAGE.
+/// Errors of the operation: BOXLITE_BUSY (a program is changing which disks there are),
+/// BOXLITE_STORAGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_runtime_prune(
     runtime: *mut boxlite_runtime,
@@ -101,24 +103,22 @@ pub unsafe extern "C" fn boxlite_runtime_prune(
 
 /// Frees a list and all files in it; those of the home stay. NULL is fine.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_stored_file_list_free(list: *mut boxlite_stored_file_list) {
+pub unsafe extern "C" fn boxlite_file_list_free(list: *mut boxlite_file_list) {
     // SAFETY: a live list that is not used again, or NULL.
     drop(unsafe { pointer::take_back(list) });
 }
 
 /// The number of files in a list; 0 for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_stored_file_list_count(
-    list: *const boxlite_stored_file_list,
-) -> usize {
+pub unsafe extern "C" fn boxlite_file_list_count(list: *const boxlite_file_list) -> usize {
     // SAFETY: live or NULL.
     unsafe { pointer::borrow(list, "list") }.map_or(0, |list| list.0.len())
 }
 
 /// A file of the list, from 0; NULL beyond the last. Borrowed: good until the list is freed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_stored_file_list_get(
-    list: *const boxlite_stored_file_list,
+pub unsafe extern "C" fn boxlite_file_list_get(
+    list: *const boxlite_file_list,
     index: usize,
 ) -> *const boxlite_stored_file {
     // SAFETY: live or NULL.
@@ -142,8 +142,8 @@ pub unsafe extern "C" fn boxlite_stored_file_path(
     unsafe { field(file, |file| Some(&file.path)) }
 }
 
-/// The id of the box in whose directory it is; NULL if it is in none, and for NULL. Borrowed: good until
-/// the list is freed.
+/// The id of the box in whose directory it is; NULL if it is in none, and for NULL. Borrowed: good
+/// until the list is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_stored_file_box_id(
     file: *const boxlite_stored_file,
@@ -152,8 +152,8 @@ pub unsafe extern "C" fn boxlite_stored_file_box_id(
     unsafe { field(file, |file| file.box_id.as_ref()) }
 }
 
-/// The name of the snapshot that it is of; NULL if it is of none, and for NULL. Borrowed: good until the
-/// list is freed.
+/// The name of the snapshot that it is of; NULL if it is of none, and for NULL. Borrowed: good
+/// until the list is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_stored_file_name(
     file: *const boxlite_stored_file,
@@ -162,7 +162,8 @@ pub unsafe extern "C" fn boxlite_stored_file_name(
     unsafe { field(file, |file| file.name.as_ref()) }
 }
 
-/// The size of the disk that a guest sees, in bytes; 0 if it is no disk that can be read, and for NULL.
+/// The size of the disk that a guest sees, in bytes; 0 if it is no disk that can be read, and for
+/// NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_stored_file_virtual_bytes(
     file: *const boxlite_stored_file,

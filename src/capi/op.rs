@@ -14,7 +14,7 @@ use super::attach::boxlite_exec_list;
 use super::boxes::boxlite_box;
 use super::error::{boxlite_error, boxlite_status, guard, in_callback};
 use super::exec::boxlite_exec;
-use super::files::boxlite_stored_file_list;
+use super::files::boxlite_file_list;
 use super::info::{boxlite_box_info, boxlite_info_list};
 use super::metrics::{boxlite_metrics, boxlite_text};
 use super::output::boxlite_output;
@@ -356,9 +356,9 @@ pub unsafe extern "C" fn boxlite_op_on_progress(
     }
 }
 
-/// Takes the box that boxlite_box_create(), boxlite_box_import() or boxlite_box_get() resulted in, or the next one of
-/// boxlite_box_clone(), in the order of the names. *box_out is owned by the caller.
-/// BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
+/// Takes the box that boxlite_box_create(), boxlite_box_import() or boxlite_box_get() resulted in,
+/// or the next one of boxlite_box_clone(), in the order of the names. *box_out is owned by the
+/// caller. BOXLITE_INVALID_STATE before completion, for another type, and when all was taken; the
 /// operation's own error if it failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_take_box(
@@ -523,12 +523,12 @@ pub unsafe extern "C" fn boxlite_op_take_snapshot_list(
     }
 }
 
-/// Takes the list that boxlite_runtime_list_files() or boxlite_runtime_prune() resulted in. *list is
-/// owned by the caller. Errors as for boxlite_op_take_box().
+/// Takes the list that boxlite_runtime_list_files() or boxlite_runtime_prune() resulted in. *list
+/// is owned by the caller. Errors as for boxlite_op_take_box().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn boxlite_op_take_stored_file_list(
+pub unsafe extern "C" fn boxlite_op_take_file_list(
     op: *mut boxlite_op,
-    list: *mut *mut boxlite_stored_file_list,
+    list: *mut *mut boxlite_file_list,
     error: *mut *mut boxlite_error,
 ) -> boxlite_status {
     // SAFETY: pointers as the header demands.
@@ -539,7 +539,7 @@ pub unsafe extern "C" fn boxlite_op_take_stored_file_list(
                 OpValue::Files(files) => Ok(files),
                 other => Err(other),
             })?;
-            out.give(boxlite_stored_file_list::new(files));
+            out.give(boxlite_file_list::new(files));
             Ok(())
         })
     }
@@ -588,8 +588,8 @@ pub unsafe extern "C" fn boxlite_op_take_metrics(
     }
 }
 
-/// Takes the text that boxlite_runtime_metrics_text() or boxlite_box_export() resulted in. *text is owned by the caller.
-/// Errors as for boxlite_op_take_box().
+/// Takes the text that boxlite_runtime_metrics_text() or boxlite_box_export() resulted in. *text is
+/// owned by the caller. Errors as for boxlite_op_take_box().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_op_take_text(
     op: *mut boxlite_op,

@@ -258,10 +258,10 @@ pub enum boxlite_disk_format {
 }
 
 /// Makes box options for a disk that was made elsewhere: a file with an ext4 file system, without
-/// partitions, in a format, a boxlite_disk_format. It is read, checked and copied when the box is made, and
-/// may come from a stranger. The box has no image: no environment, working directory, user or command
-/// but those that are set. Its disk is as large as the file's unless it is set larger. Nobody may write
-/// to the file meanwhile.
+/// partitions, in a format, a boxlite_disk_format. It is read, checked and copied when the box is
+/// made, and may come from a stranger. The box has no image: no environment, working directory,
+/// user or command but those that are set. Its disk is as large as the file's unless it is set
+/// larger. Nobody may write to the file meanwhile.
 ///
 /// boxlite_box_create() has these errors then: BOXLITE_NOT_FOUND, BOXLITE_UNSUPPORTED (another file
 /// system; a file that is based on another, is encrypted, or has features that are not known),

@@ -171,13 +171,13 @@ pub unsafe extern "C" fn boxlite_box_snapshot_restore(
     }
 }
 
-/// Removes a snapshot. If one other snapshot of the box, or its disk, is based on it, what that needs is
-/// merged into it: that takes as long as writing it, and of a box that does not run as much space
-/// meanwhile. The box may run, and be used meanwhile; if it is stopped, the snapshot may still be there.
-/// The operation has no result.
+/// Removes a snapshot. If one other snapshot of the box, or its disk, is based on it, what that
+/// needs is merged into it: that takes as long as writing it, and of a box that does not run as
+/// much space meanwhile. The box may run, and be used meanwhile; if it is stopped, the snapshot may
+/// still be there. The operation has no result.
 ///
-/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE (several disks are based on it, or
-/// one of another box: the message names them; or the box is paused), BOXLITE_BUSY,
+/// Errors of the operation: BOXLITE_NOT_FOUND, BOXLITE_INVALID_STATE (several disks are based on
+/// it, or one of another box: the message names them; or the box is paused), BOXLITE_BUSY,
 /// BOXLITE_RESOURCE_EXHAUSTED (the host's disk is full). Nothing has changed then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_snapshot_remove(
@@ -212,8 +212,8 @@ pub unsafe extern "C" fn boxlite_box_snapshot_remove(
 /// is.
 ///
 /// Errors of the operation: BOXLITE_ALREADY_EXISTS (a name), BOXLITE_INVALID_ARGUMENT (a name that
-/// is none, or is there twice; count), BOXLITE_NOT_FOUND (the snapshot, or the box was removed), and
-/// those of boxlite_box_snapshot_create().
+/// is none, or is there twice; count), BOXLITE_NOT_FOUND (the snapshot, or the box was removed),
+/// and those of boxlite_box_snapshot_create().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_clone(
     r#box: *mut boxlite_box,
@@ -238,13 +238,13 @@ pub unsafe extern "C" fn boxlite_box_clone(
     }
 }
 
-/// Makes the disk of a box that does not run larger: size_mib in MiB, up to 16 TiB. The box's file system
-/// grows with it when it is started next; it cannot become smaller again. Snapshots stay as they are, and
-/// going back to one keeps the size. The operation has no result.
+/// Makes the disk of a box that does not run larger: size_mib in MiB, up to 16 TiB. The box's file
+/// system grows with it when it is started next; it cannot become smaller again. Snapshots stay as
+/// they are, and going back to one keeps the size. The operation has no result.
 ///
 /// Errors of the operation: BOXLITE_INVALID_ARGUMENT (size_mib: no more than it has, or too much),
-/// BOXLITE_INVALID_STATE (the box runs), BOXLITE_UNSUPPORTED (a disk that was made small cannot grow
-/// beyond 4 TiB before a snapshot is made), BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED.
+/// BOXLITE_INVALID_STATE (the box runs), BOXLITE_UNSUPPORTED (a disk that was made small cannot
+/// grow beyond 4 TiB before a snapshot is made), BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_grow_disk(
     r#box: *mut boxlite_box,

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod durable;
 pub mod ext4;
 pub mod graph;
+pub mod grow;
 pub mod merge;
 pub mod overlay;
 pub mod qcow2;

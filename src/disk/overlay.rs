@@ -201,7 +201,7 @@ pub fn info_of(file: &File, path: &Path) -> Result<OverlayInfo> {
 }
 
 /// The cluster with the header, or as much of it as the file has.
-fn first_cluster(file: &File, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn first_cluster(file: &File, path: &Path) -> Result<Vec<u8>> {
     let failed =
         |e: &std::io::Error| Error::io(Code::Storage, format!("read {}", path.display()), e);
     // The header ends with the first cluster, which has at most 2 MiB.
@@ -246,72 +246,6 @@ pub fn set_backing(path: &Path, backing: &Path, format: DiskFormat) -> Result<()
     let end = (0..new.len()).rev().find(|at| old.get(*at) != new.get(*at)).map_or(0, |at| at + 1);
     file.write_all_at(&new[..end], 0).map_err(|e| failed("write", &e))?;
     file.sync_all().map_err(|e| failed("sync", &e))
-}
-
-/// Has the qcow2 file at `path` be a disk of `virtual_size` bytes, which is more than it was; what is new reads
-/// as zeros. Durable when this returns. Nobody may have it open to write.
-///
-/// Its first-level table gets entries as far as its last cluster has room, which is up to 4 TiB for
-/// disks that we make; beyond that it is [`Code::Unsupported`].
-pub fn grow(path: &Path, virtual_size: u64) -> Result<()> {
-    let failed = |what: &str, e: &std::io::Error| {
-        Error::io(Code::Storage, format!("{what} {}", path.display()), e)
-    };
-    let file = File::options().read(true).write(true).open(path);
-    let file = file.map_err(|e| failed("open", &e))?;
-    let mut start = first_cluster(&file, path)?;
-    let info = parse(&mut start.clone()).map_err(|why| bad(path, &why))?;
-    if virtual_size <= info.virtual_size {
-        let text = format!("{} is a disk of {} bytes already", path.display(), info.virtual_size);
-        return Err(Error::new(Code::InvalidArgument, text));
-    }
-    let table = Table::of(&start).map_err(|why| bad(path, why))?;
-    let entries = virtual_size.div_ceil(table.reach);
-    if entries > table.room || table.has_snapshots {
-        let text = format!(
-            "{} cannot be larger than {} bytes as it is: make a snapshot of the box, after which it can",
-            path.display(),
-            if table.has_snapshots { info.virtual_size } else { table.room * table.reach }
-        );
-        return Err(Error::new(Code::Unsupported, text));
-    }
-    // What is behind a table in its cluster means nothing, and may be anything.
-    let zeros = vec![0; (entries.saturating_sub(table.entries) * 8) as usize];
-    file.write_all_at(&zeros, table.offset + table.entries * 8).map_err(|e| failed("write", &e))?;
-    file.sync_all().map_err(|e| failed("sync", &e))?;
-    put64(&mut start, 24, virtual_size);
-    put32(&mut start, 36, entries.max(table.entries) as u32);
-    // Within the first 512 bytes, which a disk writes whole or not at all.
-    let changed = start.get(24..40).unwrap_or_default();
-    file.write_all_at(changed, 24).map_err(|e| failed("write", &e))?;
-    file.sync_all().map_err(|e| failed("sync", &e))
-}
-
-/// The first-level table of a file.
-struct Table {
-    entries: u64,
-    offset: u64,
-    /// How many entries its clusters have room for.
-    room: u64,
-    /// How many bytes of the disk one entry stands for.
-    reach: u64,
-    has_snapshots: bool,
-}
-
-impl Table {
-    fn of(start: &[u8]) -> Result<Table, &'static str> {
-        const CUT: &str = "its header is cut off";
-        let cluster = cluster_size(start)? as u64;
-        let entries = u64::from(get32(start, 36).ok_or(CUT)?);
-        let offset = u64::from(get32(start, 40).ok_or(CUT)?) << 32;
-        let offset = offset | u64::from(get32(start, 44).ok_or(CUT)?);
-        if offset == 0 || offset % cluster != 0 || entries == 0 || entries > (32 << 20) / 8 {
-            return Err("its first-level table is impossible");
-        }
-        let room = (entries * 8).next_multiple_of(cluster) / 8;
-        let has_snapshots = get32(start, 60).ok_or(CUT)? != 0;
-        Ok(Table { entries, offset, room, reach: cluster * (cluster / 8), has_snapshots })
-    }
 }
 
 /// The first cluster with another name for the backing file, all else in it as it is.
@@ -359,7 +293,7 @@ pub fn info_in(bytes: &[u8]) -> Result<OverlayInfo> {
     parsed.map_err(|why| bad(Path::new("an overlay in memory"), &why))
 }
 
-fn bad(path: &Path, why: &str) -> Error {
+pub(super) fn bad(path: &Path, why: &str) -> Error {
     let message = format!("{} is not a usable qcow2 file: {why}", path.display());
     Error::new(Code::Storage, message)
 }
@@ -448,7 +382,7 @@ fn l1_clusters(virtual_size: u64) -> u64 {
 }
 
 /// The cluster size, when the fixed part of the header makes sense.
-fn cluster_size(header: &[u8]) -> Result<usize, &'static str> {
+pub(super) fn cluster_size(header: &[u8]) -> Result<usize, &'static str> {
     if header.len() < HEADER {
         return Err("it is too short for a header");
     }
@@ -467,7 +401,7 @@ fn cluster_size(header: &[u8]) -> Result<usize, &'static str> {
 /// Parses the first cluster, or as much of it as the file has.
 ///
 /// `qcow2-rs` trusts some lengths: they are checked here first.
-fn parse(cluster: &mut Vec<u8>) -> Result<OverlayInfo, String> {
+pub(super) fn parse(cluster: &mut Vec<u8>) -> Result<OverlayInfo, String> {
     let size = cluster_size(cluster)?;
     // A file may end within its first cluster; what is missing reads as zeros.
     cluster.resize(size.max(HEADER + 8), 0);
@@ -529,7 +463,7 @@ fn read_up_to(file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(done)
 }
 
-fn get32(buffer: &[u8], at: usize) -> Option<u32> {
+pub(super) fn get32(buffer: &[u8], at: usize) -> Option<u32> {
     let bytes = buffer.get(at..)?.first_chunk::<4>()?;
     Some(u32::from_be_bytes(*bytes))
 }
@@ -539,11 +473,11 @@ fn get64(buffer: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(*bytes))
 }
 
-fn put32(buffer: &mut [u8], at: usize, value: u32) {
+pub(super) fn put32(buffer: &mut [u8], at: usize, value: u32) {
     buffer[at..at + 4].copy_from_slice(&value.to_be_bytes());
 }
 
-fn put64(buffer: &mut [u8], at: usize, value: u64) {
+pub(super) fn put64(buffer: &mut [u8], at: usize, value: u64) {
     buffer[at..at + 8].copy_from_slice(&value.to_be_bytes());
 }
 

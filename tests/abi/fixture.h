@@ -20,7 +20,7 @@ typedef struct {
     boxlite_exec_list *exec_list;
     boxlite_snapshot *snapshot;
     boxlite_snapshot_list *snapshot_list;
-    boxlite_stored_file_list *stored_file_list;
+    boxlite_file_list *file_list;
     const boxlite_stored_file *stored_file;
     boxlite_export_options *export_options;
     boxlite_import_options *import_options;
@@ -63,7 +63,7 @@ boxlite_info_list *make_info_list(const fixture *f);
 boxlite_exec_list *make_exec_list(const fixture *f);
 boxlite_snapshot *make_snapshot(const fixture *f);
 boxlite_snapshot_list *make_snapshot_list(const fixture *f);
-boxlite_stored_file_list *make_stored_file_list(const fixture *f);
+boxlite_file_list *make_file_list(const fixture *f);
 boxlite_export_options *make_export_options(const fixture *f);
 boxlite_import_options *make_import_options(const fixture *f);
 boxlite_output *make_output(const fixture *f);

@@ -184,12 +184,12 @@ boxlite_snapshot_list *make_snapshot_list(const fixture *f)
     return made;
 }
 
-boxlite_stored_file_list *make_stored_file_list(const fixture *f)
+boxlite_file_list *make_file_list(const fixture *f)
 {
     boxlite_op *op;
-    boxlite_stored_file_list *made;
+    boxlite_file_list *made;
     OK(boxlite_runtime_list_files(f->runtime, &op, &error));
-    OK(boxlite_op_take_stored_file_list(completed(op), &made, &error));
+    OK(boxlite_op_take_file_list(completed(op), &made, &error));
     boxlite_op_free(op);
     return made;
 }
@@ -294,8 +294,8 @@ int main(void)
     f.info_list = make_info_list(&f);
     f.snapshot = make_snapshot(&f);
     f.snapshot_list = make_snapshot_list(&f);
-    f.stored_file_list = make_stored_file_list(&f);
-    CHECK(f.stored_file = boxlite_stored_file_list_get(f.stored_file_list, 0));
+    f.file_list = make_file_list(&f);
+    CHECK(f.stored_file = boxlite_file_list_get(f.file_list, 0));
     f.export_options = make_export_options(&f);
     f.import_options = make_import_options(&f);
     f.output = make_output(&f);
@@ -341,7 +341,7 @@ int main(void)
     boxlite_exec_list_free(f.exec_list);
     boxlite_snapshot_free(f.snapshot);
     boxlite_snapshot_list_free(f.snapshot_list);
-    boxlite_stored_file_list_free(f.stored_file_list);
+    boxlite_file_list_free(f.file_list);
     boxlite_export_options_free(f.export_options);
     boxlite_import_options_free(f.import_options);
     boxlite_output_free(f.output);

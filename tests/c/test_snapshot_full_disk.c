@@ -3,45 +3,6 @@
 #include "small_home.h"
 #include "snapshots.h"
 
-enum { BLOCK = 4096, MOST = 400 };
-
-// Leaves so many blocks free.
-static void leave(int blocks)
-{
-    char command[256];
-    snprintf(command, sizeof command, "cd %s && rm -f filler && { cat /dev/zero > filler; } 2>/dev/null; true", home);
-    CHECK(system(command) == 0);
-    snprintf(command, sizeof command, "%s/filler", home);
-    struct stat filler;
-    CHECK(stat(command, &filler) == 0);
-    CHECK(truncate(command, filler.st_size / BLOCK * BLOCK - (off_t)blocks * BLOCK) == 0);
-}
-
-static bool is_there(boxlite_box *box, const char *name)
-{
-    return access(in_box(box, name), F_OK) == 0;
-}
-
-// Tries something with ever more space until it works; returns how often it did not.
-static int until_it_fits(boxlite_box *box, boxlite_status (*try)(boxlite_box *, const char *), const char *name,
-                         void (*nothing_has_changed)(boxlite_box *))
-{
-    int refused = 0;
-    for (int blocks = 0; blocks < MOST; blocks += blocks < 40 ? 1 : 20) {
-        leave(blocks);
-        boxlite_status status = try(box, name);
-        if (status == BOXLITE_OK)
-            return refused;
-        if (status != BOXLITE_RESOURCE_EXHAUSTED)
-            FAIL("with %d blocks: %s", blocks, boxlite_error_message(error));
-        boxlite_error_free(error);
-        error = NULL;
-        refused++;
-        nothing_has_changed(box);
-    }
-    FAIL("it never fits");
-}
-
 // Whether a box does something, which may have been paused just now.
 static bool runs(boxlite_box *box)
 {

@@ -2,23 +2,23 @@
 #include "program.h"
 #include "snapshots.h"
 
-static boxlite_stored_file_list *files_of(boxlite_op *op)
+static boxlite_file_list *files_of(boxlite_op *op)
 {
-    boxlite_stored_file_list *list;
+    boxlite_file_list *list;
     OK(boxlite_op_wait(op, 60000, &error));
-    OK(boxlite_op_take_stored_file_list(op, &list, &error));
+    OK(boxlite_op_take_file_list(op, &list, &error));
     boxlite_op_free(op);
     return list;
 }
 
-static boxlite_stored_file_list *list_files(boxlite_runtime *runtime)
+static boxlite_file_list *list_files(boxlite_runtime *runtime)
 {
     boxlite_op *op;
     OK(boxlite_runtime_list_files(runtime, &op, &error));
     return files_of(op);
 }
 
-static boxlite_stored_file_list *prune(boxlite_runtime *runtime, bool dry_run)
+static boxlite_file_list *prune(boxlite_runtime *runtime, bool dry_run)
 {
     boxlite_op *op;
     OK(boxlite_runtime_prune(runtime, dry_run, &op, &error));
@@ -26,21 +26,21 @@ static boxlite_stored_file_list *prune(boxlite_runtime *runtime, bool dry_run)
 }
 
 // The file at a path, which must be there; borrowed from the list.
-static const boxlite_stored_file *at_path(const boxlite_stored_file_list *list, const char *path)
+static const boxlite_stored_file *at_path(const boxlite_file_list *list, const char *path)
 {
-    for (size_t i = 0; i < boxlite_stored_file_list_count(list); i++) {
-        const boxlite_stored_file *file = boxlite_stored_file_list_get(list, i);
+    for (size_t i = 0; i < boxlite_file_list_count(list); i++) {
+        const boxlite_stored_file *file = boxlite_file_list_get(list, i);
         if (!strcmp(boxlite_stored_file_path(file), path))
             return file;
     }
     FAIL("no %s", path);
 }
 
-static size_t count_kind(const boxlite_stored_file_list *list, int32_t kind)
+static size_t count_kind(const boxlite_file_list *list, int32_t kind)
 {
     size_t count = 0;
-    for (size_t i = 0; i < boxlite_stored_file_list_count(list); i++)
-        count += boxlite_stored_file_kind(boxlite_stored_file_list_get(list, i)) == kind;
+    for (size_t i = 0; i < boxlite_file_list_count(list); i++)
+        count += boxlite_stored_file_kind(boxlite_file_list_get(list, i)) == kind;
     return count;
 }
 
@@ -68,7 +68,7 @@ static void every_file_is_told(boxlite_runtime *runtime)
     stop(box);
     make_snapshot(box, "kept");
     boxlite_box *other = clone_of(box);
-    boxlite_stored_file_list *list = list_files(runtime);
+    boxlite_file_list *list = list_files(runtime);
     const boxlite_stored_file *file = at_path(list, path_of(box, "snapshots/kept/disk.qcow2"));
     CHECK(boxlite_stored_file_kind(file) == BOXLITE_FILE_SNAPSHOT);
     CHECK(!strcmp(boxlite_stored_file_name(file), "kept"));
@@ -83,7 +83,7 @@ static void every_file_is_told(boxlite_runtime *runtime)
     }
     CHECK(count_kind(list, BOXLITE_FILE_IMAGE) == 1 && count_kind(list, BOXLITE_FILE_BOX) == 2);
     CHECK(count_kind(list, BOXLITE_FILE_ORPHAN) == 0 && count_kind(list, BOXLITE_FILE_UNKNOWN) == 0);
-    boxlite_stored_file_list_free(list);
+    boxlite_file_list_free(list);
     remove_box(runtime, other);
     remove_box(runtime, box);
 }
@@ -118,33 +118,33 @@ static void orphans_are_pruned_and_nothing_else(boxlite_runtime *runtime)
              "qemu-img create -q -f qcow2 -F qcow2 -b below.qcow2 above.qcow2", home);
     CHECK(system(command) == 0);
 
-    boxlite_stored_file_list *list = list_files(runtime);
+    boxlite_file_list *list = list_files(runtime);
     CHECK(count_kind(list, BOXLITE_FILE_ORPHAN) == 5 && count_kind(list, BOXLITE_FILE_BASE) == 1);
     CHECK(count_kind(list, BOXLITE_FILE_UNKNOWN) == 1);
-    boxlite_stored_file_list_free(list);
+    boxlite_file_list_free(list);
     for (int dry = 1; dry >= 0; dry--) {
         list = prune(runtime, dry);
-        CHECK(boxlite_stored_file_list_count(list) == 5 && count_kind(list, BOXLITE_FILE_ORPHAN) == 5);
+        CHECK(boxlite_file_list_count(list) == 5 && count_kind(list, BOXLITE_FILE_ORPHAN) == 5);
         at_path(list, "bases/orphan.qcow2");
         at_path(list, "bases/above.qcow2");
         at_path(list, "bases/below.qcow2");
         at_path(list, snapshot);
         CHECK(boxlite_stored_file_allocated_bytes(at_path(list, partial)) > 0);
-        boxlite_stored_file_list_free(list);
+        boxlite_file_list_free(list);
         snprintf(command, sizeof command, "%s/bases/orphan.qcow2", home);
         CHECK((access(command, F_OK) == 0) == (dry == 1));
     }
     list = prune(runtime, false);
-    CHECK(boxlite_stored_file_list_count(list) == 0);
-    boxlite_stored_file_list_free(list);
+    CHECK(boxlite_file_list_count(list) == 0);
+    boxlite_file_list_free(list);
     snprintf(command, sizeof command, "%s/boxes/somebody/disks/disk.qcow2", home);
     CHECK(access(command, F_OK) == 0);
     CHECK(!strcmp(snapshots_of(copy), "named "));
     PRINTS(copy, "cat /file", "kept\n");
     // One that runs loses nothing.
     list = prune(runtime, false);
-    CHECK(boxlite_stored_file_list_count(list) == 0);
-    boxlite_stored_file_list_free(list);
+    CHECK(boxlite_file_list_count(list) == 0);
+    boxlite_file_list_free(list);
     PRINTS(copy, "cat /file", "kept\n");
     remove_box(runtime, copy);
 }

@@ -218,7 +218,7 @@ impl Source<'_> {
         let made = self.write(context, &clones, base, &all);
         if let Err(error) = made {
             for (clone, intent) in clones.iter().zip(own) {
-                if let Err(error) = remove::finish(context, &clone.id, intent) {
+                if let Err(error) = remove::unmake(context, &clone.id, intent) {
                     tracing::warn!("clone {} is not all undone: {error}", clone.id);
                 }
             }

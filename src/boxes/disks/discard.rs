@@ -105,7 +105,7 @@ fn backing(path: &Path) -> Option<PathBuf> {
 }
 
 /// Removes whatever there is.
-fn remove_all(path: &Path) -> Result<()> {
+pub fn remove_all(path: &Path) -> Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
         Ok(_) => std::fs::remove_file(path),
