@@ -17,12 +17,12 @@ type Box struct {
 	name    string
 }
 
-// box runs an operation that results in a box.
-func (r *Runtime) box(ctx context.Context, start startFunc) (*Box, error) {
+// box runs an operation that results in a box, and tells how far it is unless tell is nil.
+func (r *Runtime) box(ctx context.Context, start startFunc, tell func(Progress)) (*Box, error) {
 	var ptr *C.boxlite_box
-	err := r.operate(ctx, start, func(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
+	err := r.follow(ctx, start, func(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
 		return C.boxlite_op_take_box(op, &ptr, e)
-	})
+	}, tell)
 	if err != nil {
 		return nil, err
 	}
@@ -57,14 +57,22 @@ func (b *Box) ID() string { return b.id }
 // Name returns the box's name; it is empty if the box has none.
 func (b *Box) Name() string { return b.name }
 
+// startBoxFunc starts an operation on a box.
+type startBoxFunc func(p *C.boxlite_box, op **C.boxlite_op, e **C.boxlite_error) C.boxlite_status
+
 // operate runs an operation on the box.
-func (b *Box) operate(ctx context.Context, start func(*C.boxlite_box, **C.boxlite_op, **C.boxlite_error) C.boxlite_status, take takeFunc) error {
+func (b *Box) operate(ctx context.Context, start startBoxFunc, take takeFunc) error {
+	return b.follow(ctx, start, take, nil)
+}
+
+// follow runs an operation on the box, and tells how far it is unless tell is nil.
+func (b *Box) follow(ctx context.Context, start startBoxFunc, take takeFunc, tell func(Progress)) error {
 	defer runtime.KeepAlive(b)
-	return b.runtime.operate(ctx, func(op **C.boxlite_op) error {
+	return b.runtime.follow(ctx, func(op **C.boxlite_op) error {
 		return b.handle.call(func(p *C.boxlite_box, e **C.boxlite_error) C.boxlite_status {
 			return start(p, op, e)
 		})
-	}, take)
+	}, take, tell)
 }
 
 // Start launches the box's machine and mounts its disk. A box that runs stays as it is.

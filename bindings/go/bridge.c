@@ -12,6 +12,11 @@ static void on_complete(void *user_data, boxlite_op *op)
     goOnComplete((uintptr_t)user_data);
 }
 
+static void on_progress(void *user_data, const boxlite_progress *progress)
+{
+    goOnProgress((uintptr_t)user_data, (boxlite_progress *)progress);
+}
+
 static void on_exit(void *user_data, int32_t code, int32_t signal, const boxlite_error *error)
 {
     goOnExit((uintptr_t)user_data, code, signal, (boxlite_error *)error);
@@ -30,6 +35,11 @@ static void on_event(void *user_data, const boxlite_event *event)
 boxlite_status bridge_op_on_complete(boxlite_op *op, uintptr_t handle, boxlite_error **error)
 {
     return boxlite_op_on_complete(op, on_complete, (void *)handle, destroy, error);
+}
+
+boxlite_status bridge_op_on_progress(boxlite_op *op, uintptr_t handle, boxlite_error **error)
+{
+    return boxlite_op_on_progress(op, on_progress, (void *)handle, destroy, error);
 }
 
 boxlite_status bridge_exec_on_exit(boxlite_exec *exec, uintptr_t handle, boxlite_error **error)

@@ -18,6 +18,11 @@ func goOnComplete(handle C.uintptr_t) {
 	close(cgo.Handle(handle).Value().(chan struct{}))
 }
 
+//export goOnProgress
+func goOnProgress(handle C.uintptr_t, progress *C.boxlite_progress) {
+	cgo.Handle(handle).Value().(steps).put(progress)
+}
+
 //export goOnExit
 func goOnExit(handle C.uintptr_t, code, signal C.int32_t, why *C.boxlite_error) {
 	cgo.Handle(handle).Value().(*execState).onExit(int(code), int(signal), why)

@@ -6,6 +6,7 @@
 #include <boxlite.h>
 
 boxlite_status bridge_op_on_complete(boxlite_op *op, uintptr_t handle, boxlite_error **error);
+boxlite_status bridge_op_on_progress(boxlite_op *op, uintptr_t handle, boxlite_error **error);
 boxlite_status bridge_exec_on_exit(boxlite_exec *exec, uintptr_t handle, boxlite_error **error);
 boxlite_status bridge_exec_on_ready(boxlite_exec *exec, uintptr_t handle, boxlite_error **error);
 boxlite_status bridge_runtime_subscribe(boxlite_runtime *runtime, uint32_t capacity, uintptr_t handle,

@@ -173,17 +173,11 @@ func (r *Runtime) Metrics(ctx context.Context) (Metrics, error) {
 // seconds, and those of a box have the labels id and name, which is empty for one without. A box that
 // does not answer is not in it.
 func (r *Runtime) MetricsText(ctx context.Context) (string, error) {
-	var text *C.boxlite_text
+	var text string
 	err := r.operate(ctx, func(op **C.boxlite_op) error {
 		return r.core.handle.call(func(p *C.boxlite_runtime, e **C.boxlite_error) C.boxlite_status {
 			return C.boxlite_runtime_metrics_text(p, op, e)
 		})
-	}, func(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
-		return C.boxlite_op_take_text(op, &text, e)
-	})
-	if err != nil {
-		return "", err
-	}
-	defer C.boxlite_text_free(text)
-	return C.GoString(C.boxlite_text_get(text)), nil
+	}, takeText(&text))
+	return text, err
 }

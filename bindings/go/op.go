@@ -22,9 +22,27 @@ func nothing(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
 	return C.boxlite_op_status(op, e)
 }
 
+// takeText is the takeFunc of operations that result in a text.
+func takeText(text *string) takeFunc {
+	return func(op *C.boxlite_op, e **C.boxlite_error) C.boxlite_status {
+		var taken *C.boxlite_text
+		status := C.boxlite_op_take_text(op, &taken, e)
+		if status == C.BOXLITE_OK {
+			defer C.boxlite_text_free(taken)
+			*text = C.GoString(C.boxlite_text_get(taken))
+		}
+		return status
+	}
+}
+
 // operate runs an operation to its end. When the context ends, the operation is cancelled; the
 // context's error is returned unless the operation was faster.
 func (r *Runtime) operate(ctx context.Context, start startFunc, take takeFunc) error {
+	return r.follow(ctx, start, take, nil)
+}
+
+// follow runs an operation as operate does, and tells how far it is unless tell is nil.
+func (r *Runtime) follow(ctx context.Context, start startFunc, take takeFunc, tell func(Progress)) error {
 	defer runtime.KeepAlive(r)
 	if err := ctx.Err(); err != nil {
 		return err
@@ -33,7 +51,12 @@ func (r *Runtime) operate(ctx context.Context, start startFunc, take takeFunc) e
 	if err := start(op); err != nil {
 		return err
 	}
-	defer C.boxlite_op_free(*op)
+	defer func() {
+		// Has no effect on one that has completed. Others are left when the runtime is closed, and when
+		// the caller's function panics.
+		C.boxlite_op_cancel(*op, nil)
+		C.boxlite_op_free(*op)
+	}()
 
 	done := make(chan struct{})
 	err := call(func(e **C.boxlite_error) C.boxlite_status {
@@ -42,22 +65,46 @@ func (r *Runtime) operate(ctx context.Context, start startFunc, take takeFunc) e
 	if err != nil {
 		return err
 	}
-	select {
-	case <-done:
-	case <-ctx.Done():
-		C.boxlite_op_cancel(*op, nil)
-		select {
-		case <-done:
-		case <-r.core.closed:
-			return ErrClosed
+	var latest steps
+	if tell != nil {
+		if latest, err = newSteps(*op); err != nil {
+			return err
 		}
-	case <-r.core.closed:
-		C.boxlite_op_cancel(*op, nil)
-		return ErrClosed
+	}
+	if err := r.wait(ctx, *op, done, latest, tell); err != nil {
+		return err
 	}
 	err = call(func(e **C.boxlite_error) C.boxlite_status { return take(*op, e) })
 	if errors.Is(err, ErrCancelled) && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
+}
+
+// wait waits until an operation has completed, which it does soon when the context has ended. The only
+// error is ErrClosed.
+func (r *Runtime) wait(ctx context.Context, op *C.boxlite_op, done <-chan struct{}, latest steps, tell func(Progress)) error {
+	for {
+		select {
+		case progress := <-latest:
+			tell(progress)
+		case <-done:
+			select {
+			case progress := <-latest:
+				tell(progress)
+			default:
+			}
+			return nil
+		case <-ctx.Done():
+			C.boxlite_op_cancel(op, nil)
+			select {
+			case <-done:
+				return nil
+			case <-r.core.closed:
+				return ErrClosed
+			}
+		case <-r.core.closed:
+			return ErrClosed
+		}
+	}
 }

@@ -187,7 +187,7 @@ func (r *Runtime) Create(ctx context.Context, options BoxOptions) (*Box, error) 
 				return C.boxlite_box_create(p, o, op, e)
 			})
 		})
-	})
+	}, nil)
 }
 
 // Get finds a box by its id or its name. Errors: ErrNotFound, ErrMetadata (what is stored of it cannot
@@ -203,7 +203,7 @@ func (r *Runtime) Get(ctx context.Context, idOrName string) (*Box, error) {
 		return r.core.handle.call(func(p *C.boxlite_runtime, e **C.boxlite_error) C.boxlite_status {
 			return C.boxlite_box_get(p, name, op, e)
 		})
-	})
+	}, nil)
 }
 
 // Remove removes a box and its disk, by its id or its name, also one that cannot be read. One that
