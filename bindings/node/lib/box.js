@@ -107,6 +107,10 @@ class Box {
     return made.map((native) => new Box(native));
   }
 
+  async export(path, { signal, onProgress, ...options } = {}) {
+    return operation(signal, (done) => this.#native.export(path, options, onProgress, done));
+  }
+
   close() {
     this.#native.close();
   }

@@ -348,6 +348,45 @@ export type ClonesOptions = Pick<CloneOptions, 'snapshot'> & (
     }
 );
 
+/** How far an operation is, in bytes. */
+export interface Progress {
+  bytesDone: number;
+  bytesTotal: number;
+}
+
+/** An operation whose progress can be followed. */
+export interface Followed {
+  /**
+   * Called with how far the operation is, every few MiB and at the end, with the latest if that comes fast;
+   * not after a `signal` was aborted. What it throws is an uncaught exception.
+   */
+  onProgress?: (progress: Progress) => void;
+}
+
+/** What of a box an archive is to have: the disk as it is now, unless told otherwise. */
+export type ExportOptions =
+  | {
+      /** The name of the snapshot whose disk the archive is to have. The box may run then. */
+      snapshot?: string;
+      withSnapshots?: false;
+    }
+  | {
+      /** Whether the archive is to have all snapshots of the box too. Default: false. */
+      withSnapshots?: boolean;
+      snapshot?: undefined;
+    };
+
+/** What is to become of an archive. */
+export interface ImportOptions {
+  /** Which no other box of the home has; null is no name. Unless set: the one that the box had. */
+  name?: string | null;
+  /**
+   * Whether the archive may bring with it what concerns the host: paths, published ports, and how far the box
+   * is shut off. Only for archives that nobody else can have changed. Default: false.
+   */
+  trusted?: boolean;
+}
+
 /**
  * What has happened:
  *
@@ -601,6 +640,18 @@ export class Runtime {
    */
   create(image: string, options?: BoxOptions & Abortable): Promise<Box>;
 
+  /**
+   * Makes a box of an archive that {@link Box.export} has written, here or elsewhere. Archives may come from
+   * strangers: all of it is read and checked before there is a box. Progress is in bytes of the archive. Nothing
+   * runs yet; nothing is left if it is aborted.
+   *
+   * BOXLITE_NOT_FOUND if there is no such file; BOXLITE_INVALID_ARGUMENT if it is no archive, damaged, not all
+   * there, or says of itself what is not so; BOXLITE_UNSUPPORTED for its version, or disks with features that
+   * boxes' disks do not have; BOXLITE_ALREADY_EXISTS for a name in use; BOXLITE_RESOURCE_EXHAUSTED if there is
+   * no room.
+   */
+  import(path: string, options?: ImportOptions & Followed & Abortable): Promise<Box>;
+
   /** Finds a box by its id or name. BOXLITE_METADATA if what is stored of it cannot be read. */
   get(idOrName: string, options?: Abortable): Promise<Box>;
 
@@ -766,6 +817,20 @@ export class Box {
    * begin with. Otherwise as `clone`.
    */
   clones(options: ClonesOptions & Abortable): Promise<Box[]>;
+
+  /**
+   * Writes the box into one file, its archive: to `path`, where nothing is yet, or into the directory `path` as
+   * `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way are made. The box stays
+   * as it is. Progress is in bytes of disks. The result is the file's path; no file is left if it is aborted.
+   *
+   * An archive has disk, options and image configuration of the box; all environment variables too. Nothing in
+   * it is secret to who has it.
+   *
+   * BOXLITE_ALREADY_EXISTS for a file that is there; BOXLITE_INVALID_STATE if the box runs: export one of its
+   * snapshots; BOXLITE_NOT_FOUND if there is no such snapshot; BOXLITE_BUSY while another program is changing
+   * the box; BOXLITE_RESOURCE_EXHAUSTED if there is no room.
+   */
+  export(path: string, options?: ExportOptions & Followed & Abortable): Promise<string>;
 
   /** Lets go of the handle, which otherwise happens when it is collected as garbage. */
   close(): void;

@@ -17,6 +17,12 @@ class Runtime {
     return new Box(await operation(signal, (done) => this.#native.create(image, options, done)));
   }
 
+  async import(path, { signal, onProgress, ...options } = {}) {
+    return new Box(
+      await operation(signal, (done) => this.#native.import(path, options, onProgress, done)),
+    );
+  }
+
   async get(idOrName, { signal } = {}) {
     return new Box(await operation(signal, (done) => this.#native.get(idOrName, done)));
   }

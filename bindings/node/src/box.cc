@@ -36,6 +36,7 @@ Napi::Function Box::define(Napi::Env env)
                            InstanceMethod("removeSnapshot", &Box::remove_snapshot),
                            InstanceMethod("clone", &Box::clone),
                            InstanceMethod("clones", &Box::clones),
+                           InstanceMethod("export", &Box::export_to),
                            InstanceMethod("attach", &Box::attach),
                            InstanceMethod("attachMain", &Box::attach_main),
                            InstanceMethod("exec", &Box::exec),
@@ -218,6 +219,17 @@ boxlite_op *Box::start_cloning(const CloneOptions &options)
     call(Env(), boxlite_box_clone, handle(), snapshot, names.empty() ? nullptr : names.data(), count,
          &op);
     return op;
+}
+
+// export(path, options, onProgress, done)
+Napi::Value Box::export_to(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    std::string path = to_text(info[0], "path");
+    ExportOptions options = export_options(info.Env(), info[1]);
+    Napi::Function progress = to_function(info[2], "onProgress");
+    call(info.Env(), boxlite_box_export, handle(), path.c_str(), options.get(), &op);
+    return wait_for(loop_, op, info[3].As<Napi::Function>(), take_text, progress);
 }
 
 // attach(id, stdoutFrom, stderrFrom, done)

@@ -285,6 +285,25 @@ const Setter<boxlite_exec_options> of_an_exec[] = {
     {"detach", set_bool<boxlite_exec_options_set_detach>},
 };
 
+// null is no name, and not the one that the box had.
+void set_new_name(const Field &field, boxlite_import_options *options)
+{
+    if (field.value.IsNull())
+        return call(field.env, boxlite_import_options_set_name, options,
+                    static_cast<const char *>(nullptr));
+    set_text<boxlite_import_options_set_name>(field, options);
+}
+
+const Setter<boxlite_export_options> of_an_export[] = {
+    {"snapshot", set_text<boxlite_export_options_set_snapshot>},
+    {"withSnapshots", set_bool<boxlite_export_options_set_with_snapshots>},
+};
+
+const Setter<boxlite_import_options> of_an_import[] = {
+    {"name", set_new_name},
+    {"trusted", set_bool<boxlite_import_options_set_trusted>},
+};
+
 const Setter<boxlite_list_filter> of_a_list[] = {
     {"status", set_statuses},
     {"labels", set_wanted_labels},
@@ -376,6 +395,15 @@ bool to_bool(Napi::Value value, const std::string &name)
     return value.As<Napi::Boolean>();
 }
 
+Napi::Function to_function(Napi::Value value, const std::string &name)
+{
+    if (value.IsUndefined())
+        return Napi::Function();
+    if (!value.IsFunction())
+        throw invalid_argument(value.Env(), name, "not a function");
+    return value.As<Napi::Function>();
+}
+
 RuntimeOptions runtime_options(Napi::Env env, Napi::Value object)
 {
     boxlite_runtime_options *options;
@@ -401,6 +429,24 @@ ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object)
     call(env, boxlite_exec_options_new, words.data(), words.count(), &options);
     ExecOptions owned(options);
     set_all(env, object, options, of_an_exec);
+    return owned;
+}
+
+ExportOptions export_options(Napi::Env env, Napi::Value object)
+{
+    boxlite_export_options *options;
+    call(env, boxlite_export_options_new, &options);
+    ExportOptions owned(options);
+    set_all(env, object, options, of_an_export);
+    return owned;
+}
+
+ImportOptions import_options(Napi::Env env, Napi::Value object)
+{
+    boxlite_import_options *options;
+    call(env, boxlite_import_options_new, &options);
+    ImportOptions owned(options);
+    set_all(env, object, options, of_an_import);
     return owned;
 }
 

@@ -15,6 +15,8 @@ using RuntimeOptions =
     std::unique_ptr<boxlite_runtime_options, Freed<boxlite_runtime_options_free>>;
 using BoxOptions = std::unique_ptr<boxlite_box_options, Freed<boxlite_box_options_free>>;
 using ExecOptions = std::unique_ptr<boxlite_exec_options, Freed<boxlite_exec_options_free>>;
+using ExportOptions = std::unique_ptr<boxlite_export_options, Freed<boxlite_export_options_free>>;
+using ImportOptions = std::unique_ptr<boxlite_import_options, Freed<boxlite_import_options_free>>;
 using ListFilter = std::unique_ptr<boxlite_list_filter, Freed<boxlite_list_filter_free>>;
 
 // What boxlite_box_clone() takes: as many clones as there are names, of which each may be none, or as
@@ -28,6 +30,8 @@ struct CloneOptions {
 RuntimeOptions runtime_options(Napi::Env env, Napi::Value object);
 BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object);
 ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object);
+ExportOptions export_options(Napi::Env env, Napi::Value object);
+ImportOptions import_options(Napi::Env env, Napi::Value object);
 ListFilter list_filter(Napi::Env env, Napi::Value object);
 // Of one clone, and of several.
 CloneOptions clone_options(Napi::Env env, Napi::Value object);
@@ -41,3 +45,5 @@ const uint64_t exact_max = (uint64_t{1} << 53) - 1;
 std::string to_text(Napi::Value value, const std::string &name);
 uint64_t to_number(Napi::Value value, const std::string &name, uint64_t max);
 bool to_bool(Napi::Value value, const std::string &name);
+// An empty one of undefined.
+Napi::Function to_function(Napi::Value value, const std::string &name);

@@ -12,6 +12,7 @@ Napi::Function Runtime::define(Napi::Env env)
     return DefineClass(env, "NativeRuntime",
                        {
                            InstanceMethod("create", &Runtime::create),
+                           InstanceMethod("import", &Runtime::import_from),
                            InstanceMethod("get", &Runtime::get),
                            InstanceMethod("list", &Runtime::list),
                            InstanceMethod("remove", &Runtime::remove),
@@ -48,6 +49,17 @@ Napi::Value Runtime::create(const Napi::CallbackInfo &info)
     BoxOptions options = box_options(info.Env(), info[0], info[1]);
     call(info.Env(), boxlite_box_create, handle(), options.get(), &op);
     return wait_for(loop_, op, info[2].As<Napi::Function>(), Box::take);
+}
+
+// import(path, options, onProgress, done)
+Napi::Value Runtime::import_from(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    std::string path = to_text(info[0], "path");
+    ImportOptions options = import_options(info.Env(), info[1]);
+    Napi::Function progress = to_function(info[2], "onProgress");
+    call(info.Env(), boxlite_box_import, handle(), path.c_str(), options.get(), &op);
+    return wait_for(loop_, op, info[3].As<Napi::Function>(), Box::take, progress);
 }
 
 // get(idOrName, done)

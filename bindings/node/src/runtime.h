@@ -10,6 +10,7 @@ class Runtime : public Napi::ObjectWrap<Runtime> {
 
   private:
     Napi::Value create(const Napi::CallbackInfo &info);
+    Napi::Value import_from(const Napi::CallbackInfo &info);
     Napi::Value get(const Napi::CallbackInfo &info);
     Napi::Value list(const Napi::CallbackInfo &info);
     Napi::Value remove(const Napi::CallbackInfo &info);

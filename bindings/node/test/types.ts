@@ -2,8 +2,8 @@
 import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
 import type { Box, BoxEvent, BoxInfo, BoxMetrics, BoxOptions, CloneOptions, ClonesOptions, Counters } from '..';
-import type { EventKind, EventStream, Exec, ExecInfo, ExitStatus, HealthCheck, ListFilter } from '..';
-import type { MainInfo, Output, RuntimeMetrics, Snapshot } from '..';
+import type { EventKind, EventStream, Exec, ExecInfo, ExitStatus, ExportOptions, HealthCheck, ImportOptions } from '..';
+import type { ListFilter, MainInfo, Output, Progress, RuntimeMetrics, Snapshot } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -45,6 +45,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   await measures(runtime, box, signal);
   await keeps(box, signal);
   await copies(box, signal);
+  await moves(runtime, box, signal);
   // @ts-expect-error: no such status
   await runtime.list({ status: 'ended' });
   // @ts-expect-error: no such option of a pool
@@ -120,6 +121,23 @@ async function copies(box: Box, signal: AbortSignal): Promise<string> {
   // @ts-expect-error: one has one name
   await box.clone({ names: ['a'] });
   return `${one.id} ${first.id} ${many.length}`;
+}
+
+async function moves(runtime: Runtime, box: Box, signal: AbortSignal): Promise<string> {
+  const all: Progress[] = [];
+  const onProgress = (progress: Progress) => void all.push(progress);
+  const options: ExportOptions = { snapshot: 'first' };
+  const path: string = await box.export('directory', { ...options, signal, onProgress });
+  await (await runtime.import(path)).export('file', { withSnapshots: true });
+  const wanted: ImportOptions = { name: null, trusted: false };
+  const made: Box = await runtime.import(path, { ...wanted, signal, onProgress });
+  // @ts-expect-error: either the one or the other
+  await box.export('file', { snapshot: 'first', withSnapshots: true });
+  // @ts-expect-error: null is no snapshot
+  await box.export('file', { snapshot: null });
+  // @ts-expect-error: not without a path
+  await box.export();
+  return `${made.id} ${all[0].bytesDone / all[0].bytesTotal}`;
 }
 
 async function hears(runtime: Runtime, signal: AbortSignal): Promise<void> {
