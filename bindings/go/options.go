@@ -82,6 +82,11 @@ type BoxOptions struct {
 	// Image is a directory with an OCI layout, or a file that is an OCI or `docker save` archive;
 	// "PATH:TAG" chooses among several images.
 	Image string
+	// Disk is a file with an ext4 file system, without partitions, that the box's disk is a copy of, instead
+	// of an image; DiskFormat says what it is in. The box has no environment, working directory, user or
+	// command then but those that are set, and its disk is as large as the file's unless DiskMiB is larger.
+	Disk       string
+	DiskFormat DiskFormat
 	// Name is the box's name, unique in its home: 1 to 128 of [A-Za-z0-9_.-], first a letter or
 	// digit. None unless set.
 	Name string
@@ -291,8 +296,13 @@ func (o *BoxOptions) c(f func(*C.boxlite_box_options) error) error {
 	var s setter
 	defer s.free()
 	var options *C.boxlite_box_options
-	image := s.memory.text("Image", o.Image)
-	s.set(func(e **C.boxlite_error) C.boxlite_status { return C.boxlite_box_options_new(image, &options, e) })
+	image, disk := s.memory.text("Image", o.Image), s.memory.text("Disk", o.Disk)
+	s.set(func(e **C.boxlite_error) C.boxlite_status {
+		if o.Disk != "" && o.Image == "" {
+			return C.boxlite_box_options_new_from_disk(disk, C.int32_t(o.DiskFormat), &options, e)
+		}
+		return C.boxlite_box_options_new(image, &options, e)
+	})
 	defer func() { C.boxlite_box_options_free(options) }()
 
 	s.text("Name", o.Name, func(text *C.char, e **C.boxlite_error) C.boxlite_status {
