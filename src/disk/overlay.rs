@@ -532,6 +532,7 @@ mod tests {
         create(&root.join("other"), Path::new("base"), DiskFormat::Raw, 1 << 20).unwrap();
         let make = |named: &str, format, size| {
             let _ = std::fs::remove_file(&path);
+            File::options().write(true).open(&base).unwrap().set_len(size).unwrap();
             create(&path, Path::new(named), format, size).unwrap();
         };
         let look = || untouched(&Chain::resolve(&root, &path).unwrap());
@@ -551,6 +552,10 @@ mod tests {
             assert!(!matches!(untouched(&chain), Ok(Some(_))), "byte {at}");
         }
         make("other", DiskFormat::Qcow2, 1 << 30);
+        assert_eq!(look().unwrap(), None);
+        // A disk that was made larger than what it is on.
+        make("base", DiskFormat::Raw, 2 << 30);
+        File::options().write(true).open(&base).unwrap().set_len(1 << 30).unwrap();
         assert_eq!(look().unwrap(), None);
     }
 
