@@ -15,7 +15,7 @@ function newHome() {
   return fs.mkdtempSync(path.join(os.tmpdir(), 'boxlite-node-'));
 }
 
-// The processes that have a home on their command line: its machines and their supervisors.
+// The processes that have a home on their command line: its machines.
 function machines(home) {
   return fs.readdirSync('/proc').filter((pid) => {
     if (!/^\d+$/.test(pid)) return false;
@@ -37,9 +37,25 @@ async function eventually(condition, what) {
   assert.fail(`never true: ${what}`);
 }
 
+// The supervisors that have files of a home open: they write down how a machine ended when it is gone.
+function supervisors(home) {
+  return fs.readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      if (fs.readFileSync(`/proc/${pid}/comm`, 'utf8') !== 'boxlite-shim\n') return false;
+      const files = fs.readdirSync(`/proc/${pid}/fd`);
+      return files.some((fd) => fs.readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(home));
+    } catch (error) {
+      // One that closes files, or ends, is looked at again.
+      return fs.existsSync(`/proc/${pid}/fd`) && error.code === 'ENOENT';
+    }
+  });
+}
+
 // Sees that nothing runs, and removes a home.
 async function removeHome(home) {
   await eventually(() => machines(home).length === 0, 'no machine is left');
+  await eventually(() => supervisors(home).length === 0, 'no supervisor is left');
   fs.rmSync(home, { recursive: true });
 }
 
