@@ -257,8 +257,8 @@ pub const CRASH_WORDS: [&str; 2] = ["Kernel panic", "boxlite-guest: agent"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineEvent {
     Ended(MachineEnd),
-    /// The host's disk is full: the machine stands still and nothing is lost. May be said several
-    /// times.
+    /// The host's disk is full: the machine stands still and nothing is lost. Said each time
+    /// that this makes it stand still.
     DiskFull,
 }
 

@@ -344,6 +344,11 @@ impl<M: Machine> Service<'_, M> {
 
     /// The machine stands still, with a write that waits.
     async fn disk_full(&mut self) -> Option<Result<Cause>> {
+        // Somebody may have had it run on since; if that was too early, this is said once more.
+        let runs = tokio::time::timeout(MACHINE_PATIENCE, self.machine.runs()).await;
+        if matches!(runs, Ok(Ok(true))) {
+            return None;
+        }
         if self.deadline.is_some() {
             return Some(Err(Error::new(
                 Code::ResourceExhausted,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -26,9 +27,10 @@ use crate::error::{Code, Error, Result};
 
 type Service = QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>;
 
-/// What QEMU reports by itself.
+/// What QEMU reports by itself that somebody acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
+    /// The machine came to stand still, for a write that the host's disk has no space for.
     DiskFull,
     DiskError,
     /// The machine was saved, or loaded.
@@ -81,6 +83,7 @@ async fn follow(
     sender: mpsc::UnboundedSender<Notice>,
     job_changed: watch::Sender<()>,
 ) -> io::Result<()> {
+    let mut reports = Reports::default();
     let (service, mut events) = QmpStreamTokio::open(stream).await?.stream.into_parts();
     // The connection is good as long as the service lives: with the machine, that is.
     if ready.send(service).is_err() {
@@ -91,7 +94,7 @@ async fn follow(
         if matches!(event, Event::JOB_STATUS_CHANGE { .. }) {
             job_changed.send_replace(());
         }
-        if let Some(notice) = notice(&event)
+        if let Some(notice) = reports.notice(&event)
             && sender.send(notice).is_err()
         {
             break;
@@ -100,20 +103,42 @@ async fn follow(
     Ok(())
 }
 
-fn notice(event: &Event) -> Option<Notice> {
-    match event {
-        Event::BLOCK_IO_ERROR { data, .. } if data.operation == IoOperationType::write => {
-            Some(match data.nospace {
-                Some(true) => Notice::DiskFull,
-                _ => Notice::DiskError,
-            })
-        }
-        Event::MIGRATION { data, .. } => match data.status {
-            MigrationStatus::completed => Some(Notice::Migrated),
-            MigrationStatus::failed | MigrationStatus::cancelled => Some(Notice::MigrationFailed),
+/// What of QEMU's reports is news.
+///
+/// Each write that waits reports that there is no space, also one that the machine, standing still
+/// already, had on its way. That it stands still is reported once, after the first of them; a later one
+/// must not be taken for news when the machine runs on.
+#[derive(Default)]
+struct Reports {
+    /// A write waits, and nobody was told yet.
+    full: bool,
+}
+
+impl Reports {
+    fn notice(&mut self, event: &Event) -> Option<Notice> {
+        match event {
+            Event::BLOCK_IO_ERROR { data, .. } if data.operation == IoOperationType::write => {
+                if data.nospace == Some(true) {
+                    self.full = true;
+                    return None;
+                }
+                Some(Notice::DiskError)
+            }
+            Event::STOP { .. } => mem::take(&mut self.full).then_some(Notice::DiskFull),
+            // Those that waited are tried again.
+            Event::RESUME { .. } => {
+                self.full = false;
+                None
+            }
+            Event::MIGRATION { data, .. } => match data.status {
+                MigrationStatus::completed => Some(Notice::Migrated),
+                MigrationStatus::failed | MigrationStatus::cancelled => {
+                    Some(Notice::MigrationFailed)
+                }
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
+        }
     }
 }
 
@@ -361,4 +386,47 @@ fn send_descriptor(socket: &StdUnixStream, file: &File) -> io::Result<()> {
     let bytes = [IoSlice::new(b"\n")];
     sendmsg::<()>(socket.as_raw_fd(), &bytes, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(name: &str, data: Value) -> Event {
+        let timestamp = json!({ "seconds": 1, "microseconds": 0 });
+        serde_json::from_value(json!({ "event": name, "timestamp": timestamp, "data": data }))
+            .unwrap()
+    }
+
+    fn refused(nospace: bool) -> Event {
+        let data = json!({
+            "device": "", "node-name": "disk", "operation": "write", "action": "stop",
+            "nospace": nospace, "reason": "refused",
+        });
+        event("BLOCK_IO_ERROR", data)
+    }
+
+    #[test]
+    fn a_full_disk_is_news_once_for_each_time_that_the_machine_stands_still() {
+        let mut reports = Reports::default();
+        let mut told = |event| reports.notice(&event);
+        assert_eq!(told(refused(true)), None);
+        assert_eq!(told(refused(true)), None);
+        assert_eq!(told(event("STOP", json!({}))), Some(Notice::DiskFull));
+        // One that was on its way.
+        assert_eq!(told(refused(true)), None);
+        assert_eq!(told(event("RESUME", json!({}))), None);
+        // Somebody pauses the machine.
+        assert_eq!(told(event("STOP", json!({}))), None);
+        assert_eq!(told(event("RESUME", json!({}))), None);
+        assert_eq!(told(refused(true)), None);
+        assert_eq!(told(event("STOP", json!({}))), Some(Notice::DiskFull));
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_news_at_once() {
+        assert_eq!(Reports::default().notice(&refused(false)), Some(Notice::DiskError));
+    }
 }
