@@ -2,7 +2,7 @@
 #
 #   make run [IMAGE=path] [CMD="words"]   boots a box and runs a command in it
 #   make test                             every test, from units to virtual machines
-#   make torture [TORTURE_KILLS=200] [RACE_SECONDS=60]   kills, races and growth at length
+#   make torture [TORTURE_KILLS=500] [RACE_SECONDS=60]   kills, faults, races and growth at length
 #   make lint                             clippy, rustfmt, the header
 #   make bench [RUNS=10] [STARTS=50] [MANY="100 200"]   figures, each beside its baseline
 #   make build                            the library and its helpers, in build/

@@ -18,10 +18,12 @@ pub struct Home {
     root: PathBuf,
 }
 
-/// The directories of a home.
 /// The size of a home's ballast in bytes: room for a few changes of the database.
 const BALLAST: i64 = 1 << 20;
 
+const DATABASE: &str = "db/boxlite.db";
+
+/// The directories of a home.
 const DIRECTORIES: &[&str] = &[
     "db",
     "images",
@@ -33,6 +35,15 @@ const DIRECTORIES: &[&str] = &[
     "locks",
     "tmp",
 ];
+
+/// Makes the names in a directory durable. One that this user must not read is somebody else's, and was
+/// there before.
+fn sync(directory: &Path) -> io::Result<()> {
+    match File::open(directory) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
+}
 
 impl Home {
     /// The home that a user gets without asking: `$BOXLITE_HOME`, else `~/.boxlite`.
@@ -54,10 +65,21 @@ impl Home {
                 .object(path.display().to_string())
         };
         let make = |p: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(p);
+        let missing = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
+        let above = missing.count().max(1);
         make(path).map_err(failed)?;
         let root = path.canonicalize().map_err(failed)?;
+        // Until there is a database nobody knows that these are durable, and it relies on them.
+        let is_new = !root.join(DATABASE).exists();
+        let is_whole = DIRECTORIES.iter().all(|directory| root.join(directory).exists());
         for directory in DIRECTORIES {
             make(&root.join(directory)).map_err(failed)?;
+        }
+        if is_new || !is_whole {
+            let images = root.join("images");
+            for directory in [&*images].into_iter().chain(root.ancestors().take(1 + above)) {
+                sync(directory).map_err(failed)?;
+            }
         }
         // A home that exists but belongs to somebody else is noticed here, not at the first box.
         nix::unistd::access(&root, nix::unistd::AccessFlags::W_OK)
@@ -70,7 +92,7 @@ impl Home {
     }
 
     pub fn database(&self) -> PathBuf {
-        self.root.join("db/boxlite.db")
+        self.root.join(DATABASE)
     }
 
     /// A file that only takes space: it is given up when the disk is so full that not even the removal of

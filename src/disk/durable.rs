@@ -99,6 +99,22 @@ pub fn sync_directory(directory: &Path) -> Result<()> {
         .map_err(|e| Error::io(Code::Storage, format!("sync {}", directory.display()), &e))
 }
 
+/// Makes a directory, and those above it, as far as they are missing. Durable when this returns.
+pub fn make_directory(path: &Path) -> Result<()> {
+    let failed = |e: &io::Error| Error::io(Code::Storage, format!("create {}", path.display()), e);
+    let Some(parent) = path.parent() else { return Ok(()) };
+    match std::fs::create_dir(path) {
+        Ok(()) => sync_directory(parent),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_directory(parent)?;
+            std::fs::create_dir(path).map_err(|e| failed(&e))?;
+            sync_directory(parent)
+        }
+        Err(e) => Err(failed(&e)),
+    }
+}
+
 /// Gives a file another name on its file system, one that nobody has. Durable when this returns.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     let renamed = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

@@ -51,6 +51,11 @@ impl Graph {
         Ok(())
     }
 
+    /// What a file is on, if that is known.
+    pub fn backing(&self, path: &Path) -> Option<&Path> {
+        self.files.iter().find(|node| node.path == path)?.backing.as_deref()
+    }
+
     /// The files that are on this one. One that cannot be read may be on any of its own box's, and of
     /// those that all may share.
     pub fn dependents(&self, path: &Path) -> Vec<&Path> {

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{Digest, Image, Observer, Reserved};
-use crate::disk::durable::{IfExists, PendingFile, remove_leftovers, unfinished};
+use crate::disk::durable::{IfExists, PendingFile, make_directory, remove_leftovers, unfinished};
 use crate::error::{Code, Error, Result};
 
 /// Number of the way in which disks are laid out: another one is another file.
@@ -62,7 +62,7 @@ impl DiskCache {
         if is_complete(&path, bytes)? {
             return Ok(path);
         }
-        create_directory(&self.images.join("disk-images"))?;
+        make_directory(&self.images.join("disk-images"))?;
         remove_leftovers(&path)?;
         image.write_shared_disk(&path, bytes, reserved, observer)?;
         Ok(path)
@@ -93,7 +93,7 @@ impl DiskCache {
             return Ok(());
         }
         if let Some(directory) = path.parent() {
-            create_directory(directory)?;
+            make_directory(directory)?;
         }
         let pending = PendingFile::create(&path)?;
         pending
@@ -116,7 +116,7 @@ impl DiskCache {
     }
 
     fn open_lock(&self, name: &str) -> Result<File> {
-        create_directory(&self.locks)?;
+        make_directory(&self.locks)?;
         let path = self.locks.join(name);
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
@@ -142,9 +142,4 @@ fn is_complete(path: &Path, bytes: u64) -> Result<bool> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::io(Code::Storage, format!("look at {}", path.display()), &e)),
     }
-}
-
-fn create_directory(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path)
-        .map_err(|e| Error::io(Code::Storage, format!("create {}", path.display()), &e))
 }

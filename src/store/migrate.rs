@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction};
 
 use super::schema;
-use crate::disk::durable::{IfExists, PendingFile, remove_leftovers};
+use crate::disk::durable::{IfExists, PendingFile, remove_leftovers, sync_directory};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
 use crate::home::Home;
@@ -39,6 +39,8 @@ pub fn run(home: &Home, connection: &mut Connection, steps: &[Step]) -> Result<(
         .map_err(|e| schema::error(&format!("read the version of {}", path.display()), &e))?;
     let mut missing = steps.iter().filter(|step| step.to > found).peekable();
     if missing.peek().is_some() {
+        // Files will be moved to directories that an older version did not have.
+        sync_directory(home.root())?;
         back_up(connection, &backup(&path, found))?;
         failpoint::hit(Point::AdoptBackedUp);
     }

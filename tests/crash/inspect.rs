@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use boxlite::supervisor::socket::PidFile;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::disks;
 use crate::place::{Place, names};
 
 /// A box as its rows tell.
@@ -41,6 +41,14 @@ pub fn rows(home: &Path) -> Vec<Row> {
         Ok(Row { id: r.get(0)?, status: r.get(1)?, json_status: r.get(2)?, pid: r.get(3)? })
     };
     query.query_map([], row).unwrap().map(|r| r.expect("a box has both rows")).collect()
+}
+
+/// Whether it is a home of other software, or of a version before ours.
+pub fn is_old(home: &Path) -> bool {
+    let mark = |r: &rusqlite::Row<'_>| r.get::<_, i64>(0);
+    let of = |pragma| database(home).query_row(pragma, [], mark).unwrap();
+    let intents = "SELECT count(*) FROM sqlite_schema WHERE name = 'intent'";
+    of("PRAGMA application_id") == 0 || of(intents) == 0
 }
 
 /// Everything that contradicts something else, in words. Nobody is to be using the home.
@@ -106,12 +114,7 @@ fn of_box(home: &Path, row: &Row) -> Vec<String> {
         // Homes of version 6 have it beside everything else.
         let places = ["disks/disk.qcow2", "disk.qcow2"].map(|name| directory.join(name));
         let disk = places.iter().find(|p| p.exists()).unwrap_or(&places[0]);
-        let check =
-            Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(disk).output();
-        let check = check.unwrap();
-        if !check.status.success() {
-            found.push(format!("{id}: its disk: {}", String::from_utf8_lossy(&check.stderr)));
-        }
+        found.extend(disks::look(disk).fault.map(|fault| format!("{id}: its disk: {fault}")));
         found.extend(of_snapshots(home, id));
     }
     found
@@ -154,16 +157,11 @@ fn of_snapshots(home: &Path, id: &str) -> Vec<String> {
     let mut found: Vec<String> =
         rows.symmetric_difference(&files).map(|name| format!("{id}: snapshot {name}")).collect();
     for name in rows.intersection(&files) {
-        let disk = kept.join(name).join("disk.qcow2");
-        let check =
-            Command::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(disk).output();
-        let check = check.unwrap();
-        if !check.status.success() {
-            let said = String::from_utf8_lossy(&check.stderr).into_owned();
-            found.push(format!("{id}: snapshot {name}: {said}"));
-        }
+        let fault = disks::look(&kept.join(name).join("disk.qcow2")).fault;
+        found.extend(fault.map(|fault| format!("{id}: snapshot {name}: {fault}")));
     }
-    let mut disks = names(&directory.join("disks"));
+    let disks = directory.join("disks");
+    let mut disks = if disks.exists() { names(&disks) } else { vec![] };
     disks.retain(|name| name != "disk.qcow2" && name != "guest-rootfs.qcow2");
     found.extend(disks.iter().map(|name| format!("{id}: disks/{name}")));
     found

@@ -272,7 +272,7 @@ impl<'a> Stage<'a> {
 
     /// What is wrong before the home is opened again.
     fn before(&self) -> Vec<String> {
-        if !self.home.join("db/boxlite.db").exists() || is_old(&self.home) {
+        if !self.home.join("db/boxlite.db").exists() || inspect::is_old(&self.home) {
             return vec!["not a home of ours yet".into()];
         }
         contradictions(self.place, &self.home)
@@ -331,13 +331,6 @@ impl<'a> Stage<'a> {
 fn never_had() -> u32 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     GIVEN.fetch_add(1, Ordering::Relaxed)
-}
-
-fn is_old(home: &Path) -> bool {
-    let mark = |r: &rusqlite::Row<'_>| r.get::<_, i64>(0);
-    let of = |pragma| inspect::database(home).query_row(pragma, [], mark).unwrap();
-    let intents = "SELECT count(*) FROM sqlite_schema WHERE name = 'intent'";
-    of("PRAGMA application_id") == 0 || of(intents) == 0
 }
 
 fn is_adopted(home: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! What a program does that may be killed, and what those do who come after it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxlite::{
@@ -33,8 +33,10 @@ pub const NEW: &str = "new";
 pub const CLONES: [&str; 2] = ["one", "two"];
 
 pub fn run(role: &str) {
-    if role == "race" {
-        return crate::race::program();
+    match role {
+        "race" => return crate::race::program(),
+        "story" => return crate::story::tell(),
+        _ => {}
     }
     let tasks = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let said = tasks.unwrap().block_on(act(role));
@@ -46,8 +48,12 @@ pub fn run(role: &str) {
 }
 
 pub fn open() -> Result<Runtime> {
+    open_at(Path::new(&std::env::var_os(HOME).unwrap()))
+}
+
+pub fn open_at(home: &Path) -> Result<Runtime> {
     let mut options = RuntimeOptions::new();
-    options.home(PathBuf::from(std::env::var_os(HOME).unwrap()))?;
+    options.home(home)?;
     // Hundreds of cases make templates of their own.
     options.template_space(256 << 20);
     Runtime::open(&options)
@@ -158,15 +164,18 @@ async fn snapshot_running(runtime: &Runtime) -> Result<String> {
     handle.create_snapshot(NEW).await.map(|snapshot| snapshot.name)
 }
 
-/// Removes a snapshot that the disk is on.
+/// Removes a snapshot that the disk is on, and first the one that is on it too.
 async fn merge(runtime: &Runtime) -> Result<String> {
     let handle = runtime.get(NAME).await?;
-    handle.remove_snapshot(LEAF).await?;
+    match handle.remove_snapshot(LEAF).await {
+        Err(e) if e.code() == Code::NotFound => {}
+        removed => removed?,
+    }
     handle.remove_snapshot(FIRST).await.map(|()| String::new())
 }
 
 /// Where an archive goes, and with it nothing else.
-fn archive() -> PathBuf {
+pub fn archive() -> PathBuf {
     PathBuf::from(std::env::var_os(HOME).unwrap()).with_file_name("archives").join("box")
 }
 
@@ -183,7 +192,7 @@ async fn import(runtime: &Runtime) -> Result<String> {
     runtime.import(archive(), &options, None).await.map(|handle| handle.id().to_owned())
 }
 
-async fn clone(runtime: &Runtime, snapshot: Option<&str>) -> Result<String> {
+pub async fn clone(runtime: &Runtime, snapshot: Option<&str>) -> Result<String> {
     let handle = runtime.get(NAME).await?;
     let names = CLONES.map(|name| Some(name.to_owned()));
     let clones = runtime.clone_box(&handle, snapshot, names.to_vec()).await?;

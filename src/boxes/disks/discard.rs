@@ -3,6 +3,7 @@
 //! A file that is on no snapshot's row is needed as long as another file is on it. When the last of those
 //! goes it goes too, and then perhaps what it was on.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -68,21 +69,25 @@ pub fn of_box(context: &Context, id: &str) -> Result<()> {
         return remove_all(&directory);
     }
     let _disks = context.take_disks()?;
-    let kept = Graph::read(context.home.root())?.needed_by_others(&directory);
-    if kept.is_empty() {
-        remove_all(&directory)?;
-    } else {
-        let is_kept = |path: &Path| kept.iter().any(|file| file.starts_with(path));
-        for path in entries(&directory)?.into_iter().chain(entries(&snapshots)?) {
-            if !is_kept(&path) {
-                remove_all(&path)?;
-            }
-        }
-        sync_directory(&snapshots)?;
-        sync_directory(&directory)?;
-        tracing::info!("other boxes' disks are on {} files of box {id}: they stay", kept.len());
+    let graph = Graph::read(context.home.root())?;
+    let kept = graph.needed_by_others(&directory);
+    let goes = |user: &Path| user.starts_with(&directory) && !kept.iter().any(|kept| kept == user);
+    for path in &below {
+        remove_each(context, &unneeded(context, &graph, path, goes)?)?;
     }
-    below.iter().try_for_each(|path| collect(context, path))
+    if kept.is_empty() {
+        return remove_all(&directory);
+    }
+    let is_kept = |path: &Path| kept.iter().any(|file| file.starts_with(path));
+    for path in entries(&directory)?.into_iter().chain(entries(&snapshots)?) {
+        if !is_kept(&path) {
+            remove_all(&path)?;
+        }
+    }
+    sync_directory(&snapshots)?;
+    sync_directory(&directory)?;
+    tracing::info!("other boxes' disks are on {} files of box {id}: they stay", kept.len());
+    Ok(())
 }
 
 /// The files outside of a box's directory that its own are on, but for images.
@@ -128,28 +133,46 @@ pub fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Does away with a file if nobody needs it, and then with those that only it needed. The caller has the
-/// home's disks alone.
+/// Does away with a file if nobody needs it, and with those that only it needed. The caller has the home's
+/// disks alone.
 pub fn collect(context: &Context, path: &Path) -> Result<()> {
-    let named: Vec<PathBuf> = context
-        .store
-        .all_snapshots()?
-        .iter()
-        .filter_map(|row| snapshot::file(context, row).ok())
-        .collect();
-    let mut next = Some(path.to_owned());
-    while let Some(path) = next.take() {
+    let graph = Graph::read(context.home.root())?;
+    remove_each(context, &unneeded(context, &graph, path, |_| false)?)
+}
+
+/// The files that nobody needs when those are gone which `goes` tells: this one, what it is on, and so
+/// on.
+fn unneeded(
+    context: &Context,
+    graph: &Graph,
+    path: &Path,
+    goes: impl Fn(&Path) -> bool,
+) -> Result<Vec<PathBuf>> {
+    let rows = context.store.all_snapshots()?;
+    let named: Vec<PathBuf> =
+        rows.iter().filter_map(|row| snapshot::file(context, row).ok()).collect();
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut next = Some(path);
+    while let Some(path) = next {
         // Images have ways of their own to come and go.
-        if !is_ours(context, &path) || named.contains(&path) || !path.exists() {
+        let stays = !is_ours(context, path) || named.iter().any(|named| named == path);
+        let is_gone = |user: &&Path| goes(user) || found.iter().any(|known| known == user);
+        if stays || !graph.dependents(path).iter().all(is_gone) {
             break;
         }
-        if !Graph::read(context.home.root())?.dependents(&path).is_empty() {
-            break;
-        }
-        next = backing(&path);
-        remove(context, &path)?;
+        found.push(path.to_owned());
+        next = graph.backing(path);
+    }
+    Ok(found)
+}
+
+/// Removes files of which each is on the next. The last goes first, and before each its row: whoever is
+/// killed in between finds what is left by the first, as before.
+fn remove_each(context: &Context, files: &[PathBuf]) -> Result<()> {
+    for path in files.iter().rev() {
+        context.make_room(|| context.store.delete_base(&relative(context, path)))?;
+        remove(context, path)?;
         failpoint::hit(Point::DiscardFile);
-        context.store.delete_base(&relative(context, &path))?;
     }
     Ok(())
 }
@@ -164,15 +187,21 @@ pub fn is_ours(context: &Context, path: &Path) -> bool {
 /// Removes a file, and the directories that were for it alone.
 pub fn remove(context: &Context, path: &Path) -> Result<()> {
     remove_all(path)?;
-    let Some(directory) = path.parent() else { return Ok(()) };
+    let Some(directory) = path.parent().filter(|directory| directory.exists()) else {
+        return Ok(());
+    };
     sync_directory(directory)?;
     let snapshots = directory.parent().unwrap_or(directory);
-    if snapshots.file_name() != Some("snapshots".as_ref())
-        || std::fs::remove_dir(directory).is_err()
-    {
+    if snapshots.file_name() != Some("snapshots".as_ref()) {
         return Ok(());
     }
-    sync_directory(snapshots)?;
+    match std::fs::remove_dir(directory) {
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => return Ok(()),
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            return Err(Error::io(Code::Storage, format!("remove {}", directory.display()), &e));
+        }
+        _ => sync_directory(snapshots)?,
+    }
     // Of a box that was removed before this file was.
     let owner = snapshots.parent().unwrap_or(snapshots);
     let id = owner.file_name().unwrap_or_default().to_string_lossy();

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{boxes, failed, pending, tolerate};
 use crate::disk::chain::{backing_of, named_from};
-use crate::disk::durable::{rename, sync_directory, transfer};
+use crate::disk::durable::{make_directory, rename, transfer};
 use crate::disk::overlay;
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
@@ -68,18 +68,6 @@ pub fn fix_backing(root: &Path, disk: &Path) -> Result<()> {
         return Ok(());
     };
     overlay::set_backing(disk, &found, format)
-}
-
-pub fn make_directory(path: &Path) -> Result<()> {
-    let failed =
-        |e: &std::io::Error| Error::io(Code::Storage, format!("create {}", path.display()), e);
-    match std::fs::create_dir(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => {
-            other.map_err(|e| failed(&e))?;
-            sync_directory(path.parent().unwrap_or(path))
-        }
-    }
 }
 
 /// Moves a box's own base to the others, and has the disk that is on it say so.

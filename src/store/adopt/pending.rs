@@ -15,9 +15,9 @@ use rusqlite::{Connection, params};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::disks::{DISK, GUEST_DISK, fix_backing, make_directory};
+use super::disks::{DISK, GUEST_DISK, fix_backing};
 use super::{boxes, entries, failed, has_table, names, tolerate};
-use crate::disk::durable::{rename, sync_directory};
+use crate::disk::durable::{make_directory, rename, sync_directory};
 use crate::disk::overlay;
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
