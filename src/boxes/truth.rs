@@ -10,6 +10,7 @@ use super::config::now;
 use super::context::Context;
 use super::remove::{is_supervised, not_found};
 use super::state::{BoxState, Change, End, Status};
+use crate::disk::cut_off;
 use crate::engine::log::last_words;
 use crate::engine::oom;
 use crate::error::{Code, Error, Result};
@@ -98,6 +99,7 @@ fn correct(context: &Context, id: &str, state: &BoxState) -> Result<BoxState> {
     if let Err(error) = PidFile::sweep(&context.home.of_box(id)) {
         tracing::warn!("what the supervisor of box {id} left cannot be cleared away: {error}");
     }
+    settle_disk(context, id);
     match &state.run {
         Some(run) => {
             let end = Change::End(how_it_ended(&context.home.of_box(id), run, state));
@@ -116,6 +118,22 @@ fn correct(context: &Context, id: &str, state: &BoxState) -> Result<BoxState> {
             let row = corrected.to_row(id)?;
             context.store.change_state(id, |_| Ok(Some(row))).map(|_| corrected)
         }
+    }
+}
+
+/// Waits for the end of the machine, which is killed with its supervisor and may live on for a moment; and
+/// frees what was lost on its disk with it.
+fn settle_disk(context: &Context, id: &str) {
+    let disk = context.home.disk(id);
+    match cut_off::is_released(&disk) {
+        Ok(true) => {}
+        Ok(false) => {
+            return tracing::warn!("a process still uses the disk of box {id}, {}", disk.display());
+        }
+        Err(error) => return tracing::warn!("the disk of box {id}: {error}"),
+    }
+    if let Err(error) = cut_off::reclaim(context.home.root(), &disk) {
+        tracing::warn!("space that is lost on the disk of box {id} is not freed: {error}");
     }
 }
 

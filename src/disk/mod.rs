@@ -6,6 +6,7 @@
 
 pub mod branch;
 pub mod chain;
+pub mod cut_off;
 pub mod durable;
 pub mod ext4;
 pub mod graph;

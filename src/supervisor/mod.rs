@@ -48,7 +48,8 @@ use std::time::Duration;
 use boxlite_protocol::message::{Ended, FromSupervisor, from_supervisor};
 use tokio::net::UnixStream;
 
-use crate::engine::{CRASH_WORDS, Engine, Machine, MachineEnd, oom};
+use crate::disk::cut_off;
+use crate::engine::{CRASH_WORDS, Disk, Engine, Machine, MachineEnd, oom};
 use crate::error::{Code, Error, Result};
 use crate::failpoint::{self, Point};
 use creator::Creator;
@@ -72,6 +73,7 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
             return Ok(Cause::Wanted);
         };
         let (box_dir, run) = (launcher.spec.box_dir.clone(), launcher.spec.run.clone());
+        let (home, disk) = (launcher.spec.home().to_owned(), launcher.spec.machine.disk.clone());
         let pid_file = PidFile::create(&box_dir)?;
         failpoint::hit(Point::StartTaken);
         let end = async {
@@ -79,6 +81,12 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
             serve::serve(launched, &mut clients, &creator).await
         }
         .await;
+        // It may have been killed just as it took space on its disk.
+        if let Disk::Image(chain) = disk
+            && let Err(error) = cut_off::reclaim(&home, chain.top())
+        {
+            eprintln!("boxlite-shim: space that is lost on the box's disk is not freed: {error}");
+        }
         // Who finds that nobody serves the box any more finds out why, too.
         leave_word(&box_dir, run, &end);
         failpoint::hit(Point::StopWordLeft);

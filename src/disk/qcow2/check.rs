@@ -31,7 +31,7 @@ impl Report {
         self.uncounted == 0 && self.misflagged == 0
     }
 
-    fn compare(&mut self, expected: Expected, stored: u64) {
+    pub fn compare(&mut self, expected: Expected, stored: u64) {
         let Expected { references, copied } = expected;
         self.used += u64::from(references > 0);
         self.leaked += u64::from(stored > references);
@@ -55,21 +55,43 @@ pub fn check(file: &File, name: &str) -> Result<Report> {
         );
         return Err(what.object(name));
     }
-    let count = || {
+    let compare = || {
         let walk = walk(file, &header)?;
         let mut report = Report { dirty: header.is_dirty(), ..Report::default() };
-        count(file, &header, &walk, &mut report)?;
+        let counts = Counts { file, header: &header, walk: &walk };
+        count(&counts, |_, expected, stored| {
+            report.compare(expected, stored);
+            Ok(())
+        })?;
         Ok(report)
     };
-    count().map_err(|e: crate::error::Error| e.or_object(name))
+    compare().map_err(|e: crate::error::Error| e.or_object(name))
 }
 
-/// Compares all stored reference counts with what is used.
-fn count(file: &File, header: &Header, walk: &Walk, report: &mut Report) -> Result<()> {
+/// A file, and what it uses.
+pub struct Counts<'a> {
+    pub(super) file: &'a File,
+    pub(super) header: &'a Header,
+    pub(super) walk: &'a Walk,
+}
+
+impl Counts<'_> {
+    /// How many clusters one block counts.
+    pub fn per_block(&self) -> u64 {
+        (self.header.cluster_size() * 8) >> self.header.refcount_order
+    }
+}
+
+/// Tells `tell` of each cluster what is expected, and what the file says.
+pub fn count(
+    counts: &Counts<'_>,
+    mut tell: impl FnMut(u64, Expected, u64) -> Result<()>,
+) -> Result<()> {
+    let Counts { file, header, walk } = counts;
     // A compressed cluster may end behind the file's end.
     let clusters = header.file_length.div_ceil(header.cluster_size()).max(walk.claims.end());
     let mut expectations = walk.claims.expectations();
-    let per_block = (header.cluster_size() * 8) >> header.refcount_order;
+    let per_block = counts.per_block();
     let stored = walk.refcount_blocks.iter().flatten().count() as u64;
     if stored << header.cluster_bits > MAX_TABLE_BYTES {
         return Err(too_large(format!("it has {stored} blocks of reference counts")));
@@ -83,28 +105,33 @@ fn count(file: &File, header: &Header, walk: &Walk, report: &mut Report) -> Resu
             break;
         }
         match host {
-            None => uncounted(&mut expectations, start, end, report),
+            None => uncounted(&mut expectations, start, end, &mut tell)?,
             Some(host) => {
                 read_padded(file, &mut block, *host, header.file_length)?;
                 for cluster in start..end {
                     let stored = refcount(&block, header.refcount_order, cluster - start);
-                    report.compare(expectations.at(cluster), stored);
+                    tell(cluster, expectations.at(cluster), stored)?;
                 }
             }
         }
         start = end;
     }
-    uncounted(&mut expectations, start, clusters, report);
-    Ok(())
+    uncounted(&mut expectations, start, clusters, &mut tell)
 }
 
 /// Clusters that no block counts.
-fn uncounted(expectations: &mut Expectations<'_>, start: u64, end: u64, report: &mut Report) {
+fn uncounted(
+    expectations: &mut Expectations<'_>,
+    start: u64,
+    end: u64,
+    tell: &mut impl FnMut(u64, Expected, u64) -> Result<()>,
+) -> Result<()> {
     let mut cluster = start;
     while let Some(used) = expectations.next_used(cluster).filter(|used| *used < end) {
-        report.compare(expectations.at(used), 0);
+        tell(used, expectations.at(used), 0)?;
         cluster = used + 1;
     }
+    Ok(())
 }
 
 /// One reference count of a block. Those of less than a byte start at the lowest bit.

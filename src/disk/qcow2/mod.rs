@@ -10,6 +10,7 @@
 //! | `pieces` | the maps of a chain of files made one |
 //! | `decode` | compressed clusters |
 //! | [`read`] | the bytes of a chain |
+//! | [`mod@reclaim`] | space that a killed writer had taken for nothing |
 //! | `layout`, [`mod@write`] | a new file as a stream of bytes of known length |
 //!
 //! The format is described in QEMU's `docs/interop/qcow2.txt`. Entries of tables are taken apart by
@@ -34,6 +35,7 @@ mod layout;
 pub mod map;
 mod pieces;
 pub mod read;
+pub mod reclaim;
 #[cfg(test)]
 mod tests;
 pub mod write;
@@ -47,6 +49,7 @@ pub use check::{Report, check};
 pub use header::{Compression, Header};
 pub use map::{Extent, ExtentKind, Map};
 pub use read::{Content, Layer, Piece, Reader};
+pub use reclaim::reclaim;
 pub use write::Stream;
 
 use crate::error::{Code, Error, Result};

@@ -276,3 +276,35 @@ fn backing_paths_are_stored_as_they_are_given() {
         assert_eq!(error.code(), Code::InvalidArgument, "{path:?}");
     }
 }
+
+#[test]
+fn clusters_that_nothing_uses_are_freed() {
+    let file = five_clusters();
+    // Two behind all that there is, as if they had been taken for data, and one of those that are used.
+    file.set_len(DATA + 7 * CLUSTER).unwrap();
+    file.write_all_at(&[7; 2 * CLUSTER as usize], DATA + 5 * CLUSTER).unwrap();
+    file.write_all_at(&[0, 1, 0, 1], REFCOUNTS + 2 * (5 + 5)).unwrap();
+    put(&file, L2 + 8, 0);
+    let before = std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
+    assert_eq!(check(&file, "a disk").unwrap().leaked, 3);
+    assert_eq!(reclaim(&file, "a disk").unwrap(), 3);
+    let report = check(&file, "a disk").unwrap();
+    assert_eq!((report.leaked, report.is_sound()), (0, true));
+    let after = std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
+    assert!(after < before, "{after} blocks after {before}");
+    let mut kept = [0; 1];
+    file.read_exact_at(&mut kept, DATA).unwrap();
+    assert_eq!(kept, [7]);
+    assert_eq!(reclaim(&file, "a disk").unwrap(), 0);
+}
+
+#[test]
+fn nothing_is_freed_in_a_file_with_other_faults() {
+    let file = five_clusters();
+    put(&file, L2 + 8, 0);
+    file.write_all_at(&[0, 0], REFCOUNTS + 2 * 5).unwrap();
+    let report = check(&file, "a disk").unwrap();
+    assert_eq!((report.leaked, report.uncounted), (1, 1));
+    assert_eq!(reclaim(&file, "a disk").unwrap(), 0);
+    assert_eq!(check(&file, "a disk").unwrap(), report);
+}
