@@ -131,6 +131,10 @@ points! {
     BranchMoved = Supervisor "branch.moved",
     BranchNamed = Supervisor "branch.named",
     BranchPlaced = Supervisor "branch.placed",
+    /// QEMU copies what one file has to the other.
+    BranchMerging = Supervisor "branch.merging",
+    /// It has, and begins to name what that is on anew.
+    BranchStreamed = Supervisor "branch.streamed",
     /// QEMU has made two files one.
     BranchMerged = Supervisor "branch.merged",
     StopBegun = Program "stop.begun",

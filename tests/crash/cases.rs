@@ -141,7 +141,9 @@ impl Case {
             ("discard", _) => case(snapshots, "remove snapshot"),
             ("merge", _) => case(snapshots, "merge"),
             ("grow", _) => case(snapshots, "grow"),
-            ("branch", Point::BranchMerged) => case(snapshots, "merge running"),
+            ("branch", Point::BranchMerging | Point::BranchStreamed | Point::BranchMerged) => {
+                case(snapshots, "merge running")
+            }
             ("branch", _) => case(snapshots, "snapshot running"),
             _ => panic!("nobody knows how to come to {}", point.name()),
         };

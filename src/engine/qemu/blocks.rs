@@ -13,9 +13,12 @@ use qapi::qmp;
 
 use super::command::{self, DISK_NODE};
 use super::monitor::Link;
+use serde_json::Value;
+
 use crate::disk::chain::Chain;
 use crate::engine::{Merge, Work};
 use crate::error::{Code, Error, Result};
+use crate::failpoint::{self, Point};
 
 /// How long a merge may take to end where it is.
 const GIVE_UP_PATIENCE: Duration = Duration::from_secs(2);
@@ -105,13 +108,15 @@ impl Blocks {
             if closed {
                 link.open_anew(upper.set, &upper_path).await?;
             }
-            let streamed = blocks.stream(&link, &upper, base.as_ref(), backing).await;
+            let same = |below: Option<&Node>| {
+                let below = below.map(|node| &*node.name);
+                command::same(upper.set, &upper.name, !closed, below)
+            };
+            let copied = same(Some(&lower));
+            let streamed = blocks.stream(&link, &upper, base.as_ref(), backing, copied).await;
             let done = match streamed {
                 // What is below may go for good then.
-                Ok(()) => {
-                    let base = base.as_ref().map(|node| &*node.name);
-                    link.reopen_node(command::same(upper.set, &upper.name, !closed, base)).await
-                }
+                Ok(()) => link.reopen_node(same(base.as_ref())).await,
                 Err(error) => Err(error),
             };
             if closed && let Err(error) = link.remove_files(upper.set, true).await {
@@ -128,12 +133,17 @@ impl Blocks {
         })
     }
 
+    /// Copies what is between a node and another to the first, which then names what it is on anew.
+    ///
+    /// QEMU writes that name before it writes where the copied data are. Killed in between, it would leave a
+    /// file without them: so they are made durable first, by opening the node anew as `copied`.
     async fn stream(
         &self,
         link: &Link,
         upper: &Node,
         base: Option<&Node>,
         backing: Option<PathBuf>,
+        copied: Value,
     ) -> Result<()> {
         let job = {
             let mut nodes = self.nodes.borrow_mut();
@@ -147,7 +157,7 @@ impl Blocks {
             // What the file is to name, which is no path of this process.
             backing_file: backing.map(|path| path.to_string_lossy().into_owned()),
             auto_dismiss: Some(false),
-            auto_finalize: None,
+            auto_finalize: Some(false),
             backing_mask_protocol: None,
             base: None,
             bottom: None,
@@ -157,7 +167,24 @@ impl Blocks {
         };
         link.execute(stream).await?;
         self.nodes.borrow_mut().job = Some(job.clone());
-        let done = link.job_done(&job).await;
+        failpoint::hit(Point::BranchMerging);
+        let done = async {
+            link.job_ready_to_end(&job).await?;
+            let durable = link.reopen_node(copied).await;
+            let end = || link.execute(qmp::job_finalize { id: job.clone() });
+            match durable {
+                Ok(()) => end().await.map(drop),
+                Err(error) => {
+                    // Not to be told once more: the first error is the one that explains it.
+                    let _ = link.execute(qmp::job_cancel { id: job.clone() }).await;
+                    let _ = link.job_done(&job).await;
+                    return Err(error);
+                }
+            }?;
+            failpoint::hit(Point::BranchStreamed);
+            link.job_done(&job).await
+        }
+        .await;
         self.nodes.borrow_mut().job = None;
         done
     }

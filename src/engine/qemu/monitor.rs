@@ -223,8 +223,22 @@ impl Link {
         Ok(())
     }
 
+    /// Waits until a job that does not end by itself has done its work, or has failed.
+    pub async fn job_ready_to_end(&self, id: &str) -> Result<()> {
+        self.job_is(id, |status| matches!(status, JobStatus::pending | JobStatus::concluded))
+            .await
+            .map(drop)
+    }
+
     /// Waits for the end of a job, whose outcome QEMU keeps until it is taken here.
     pub async fn job_done(&self, id: &str) -> Result<()> {
+        let job = self.job_is(id, |status| status == JobStatus::concluded).await?;
+        self.execute(qmp::job_dismiss { id: id.to_owned() }).await?;
+        let failed = |e| Error::new(Code::Engine, format!("QEMU's block layer: {e}"));
+        job.error.map_or(Ok(()), |e| Err(failed(e)))
+    }
+
+    async fn job_is(&self, id: &str, wanted: impl Fn(JobStatus) -> bool) -> Result<qmp::JobInfo> {
         let mut changes = self.job_changes.clone();
         loop {
             changes.mark_unchanged();
@@ -232,10 +246,8 @@ impl Link {
             let Some(job) = jobs.into_iter().find(|job| job.id == id) else {
                 return Err(Error::new(Code::Engine, format!("QEMU forgot its job {id}")));
             };
-            if job.status == JobStatus::concluded {
-                self.execute(qmp::job_dismiss { id: id.to_owned() }).await?;
-                let failed = |e| Error::new(Code::Engine, format!("QEMU's block layer: {e}"));
-                return job.error.map_or(Ok(()), |e| Err(failed(e)));
+            if wanted(job.status) {
+                return Ok(job);
             }
             let gone = |_| Error::new(Code::Engine, "QEMU closed its monitor");
             changes.changed().await.map_err(gone)?;
