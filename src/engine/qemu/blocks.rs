@@ -108,15 +108,15 @@ impl Blocks {
             if closed {
                 link.open_anew(upper.set, &upper_path).await?;
             }
-            let same = |below: Option<&Node>| {
+            let same = |below: Option<&Node>, writable| {
                 let below = below.map(|node| &*node.name);
-                command::same(upper.set, &upper.name, !closed, below)
+                command::same(upper.set, &upper.name, writable, below)
             };
-            let copied = same(Some(&lower));
+            let copied = same(Some(&lower), true);
             let streamed = blocks.stream(&link, &upper, base.as_ref(), backing, copied).await;
             let done = match streamed {
                 // What is below may go for good then.
-                Ok(()) => link.reopen_node(same(base.as_ref())).await,
+                Ok(()) => link.reopen_node(same(base.as_ref(), !closed)).await,
                 Err(error) => Err(error),
             };
             if closed && let Err(error) = link.remove_files(upper.set, true).await {
