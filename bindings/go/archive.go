@@ -36,12 +36,13 @@ type ImportOptions struct {
 
 // Export writes the box into one file, its archive: to path, where nothing is yet, or into the directory
 // path as NAME.boxlite, with the box's name or, if it has none, "box". Directories on the way are made.
-// It returns the file's path. The box stays as it is. Cancelled, it leaves no file behind.
+// It returns the file's path. The box stays as it is; one that runs goes on, and the archive has what its disk
+// was at one moment. Cancelled, it leaves no file behind.
 //
 // An archive has disk, options and image configuration of the box; all environment variables too.
 // Nothing in it is secret to who has it.
 //
-// Errors: ErrAlreadyExists (the file), ErrInvalidState (the box runs: export one of its snapshots),
+// Errors: ErrAlreadyExists (the file), ErrInvalidState (the box is paused, or is being stopped),
 // ErrNotFound (the snapshot, or the box was removed), ErrInvalidArgument (an empty path; a snapshot and
 // all of them), ErrBusy (another program is changing the box), ErrResourceExhausted (there is no room),
 // ErrStorage.

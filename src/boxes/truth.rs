@@ -11,6 +11,7 @@ use super::context::Context;
 use super::remove::{is_supervised, not_found};
 use super::state::{BoxState, Change, End, Status};
 use crate::disk::cut_off;
+use crate::disk::durable::remove_leftovers;
 use crate::engine::log::last_words;
 use crate::engine::oom;
 use crate::error::{Code, Error, Result};
@@ -122,7 +123,7 @@ fn correct(context: &Context, id: &str, state: &BoxState) -> Result<BoxState> {
 }
 
 /// Waits for the end of the machine, which is killed with its supervisor and may live on for a moment; and
-/// frees what was lost on its disk with it.
+/// does away with what a start left that was cut off, and with space that was lost on the disk.
 fn settle_disk(context: &Context, id: &str) {
     let disk = context.home.disk(id);
     match cut_off::is_released(&disk) {
@@ -132,8 +133,10 @@ fn settle_disk(context: &Context, id: &str) {
         }
         Err(error) => return tracing::warn!("the disk of box {id}: {error}"),
     }
-    if let Err(error) = cut_off::reclaim(context.home.root(), &disk) {
-        tracing::warn!("space that is lost on the disk of box {id} is not freed: {error}");
+    let settled =
+        remove_leftovers(&disk).and_then(|()| cut_off::reclaim(context.home.root(), &disk));
+    if let Err(error) = settled {
+        tracing::warn!("what was cut off with box {id} is still on its disk: {error}");
     }
 }
 

@@ -82,14 +82,20 @@ pub unsafe extern "C" fn boxlite_export_options_set_with_snapshots(
 /// Writes the box into one file, its archive: to path, where nothing is yet, or into the directory
 /// path as `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way
 /// are made. The box stays as it is. options may be NULL. Progress is told in bytes of disks. The
-/// result is the file's path: boxlite_op_take_text(). Cancelling leaves nothing behind.
+/// result is the file's path: boxlite_op_take_text(). Cancelling leaves no file behind.
+///
+/// Of a box that runs, the file system is frozen for some tens of milliseconds, as by
+/// boxlite_box_snapshot_create(), and the archive is of that moment; the box can be used while it
+/// is written. The box's disk consists of one file more from then on.
 ///
 /// An archive has disk, options and image configuration of the box; all environment variables too.
 /// Nothing in it is secret to who has it.
 ///
-/// Errors of the operation: BOXLITE_ALREADY_EXISTS (the file), BOXLITE_INVALID_STATE (the box runs:
-/// export one of its snapshots), BOXLITE_NOT_FOUND (the snapshot, or the box was removed),
-/// BOXLITE_BUSY, BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+/// Errors of the operation: BOXLITE_ALREADY_EXISTS (the file), BOXLITE_INVALID_STATE (the box is
+/// paused, or is being stopped), BOXLITE_TIMEOUT (its file system did not come to rest within 5 s),
+/// BOXLITE_NOT_FOUND (the snapshot, or the box was removed), BOXLITE_BUSY (another program is
+/// changing the box), BOXLITE_RESOURCE_EXHAUSTED (there is no room, or the disk consists of 64 files
+/// that cannot be merged), BOXLITE_STORAGE, BOXLITE_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_export(
     r#box: *mut boxlite_box,

@@ -171,12 +171,21 @@ static void with_all_snapshots(boxlite_runtime *runtime, boxlite_box *source)
     remove_box(runtime, box);
 }
 
-// Of a box that runs, one of its snapshots.
+// A box that runs, as it is at one moment; or one of its snapshots.
 static void while_it_runs(boxlite_runtime *runtime, boxlite_box *source)
 {
     boxlite_export_options *options;
     boxlite_exec *exec = start(source, "cat");
-    FAILS(try_export(source, in_place("running"), NULL), BOXLITE_INVALID_STATE, "export one of its snapshots");
+    PRINTS(source, "echo before > /state; sync; cat /state", "before\n");
+    boxlite_exec *writer = start(source, "n=0; while n=$((n+1)); do echo $n >> /lines; sync; done");
+    PRINTS(source, "until test -s /lines; do usleep 1000; done; echo some", "some\n");
+    export(source, in_place("running"), NULL, in_place("running"));
+    PRINTS(source, "echo after > /state; sync; cat /state", "after\n");
+    boxlite_exec_free(writer);
+    boxlite_box *then = import(runtime, in_place("running"), "then");
+    PRINTS(then, "cat /state; awk '$1 != NR { exit 1 }' /lines && echo all", "before\nall\n");
+    stop(then);
+    remove_box(runtime, then);
     OK(boxlite_export_options_new(&options, &error));
     OK(boxlite_export_options_set_snapshot(options, "one", &error));
     export(source, in_place("one"), options, in_place("one"));

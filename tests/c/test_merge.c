@@ -277,6 +277,36 @@ static void chains_stay_short(boxlite_runtime *runtime)
     remove_box(runtime, box);
 }
 
+// The same while it runs: what of it takes least is merged, and only when it must be.
+static void of_running_boxes_too(boxlite_runtime *runtime)
+{
+    enum { ROUNDS = 66 };
+    boxlite_box *box = new_box(runtime);
+    char script[128];
+    for (int at = 1; at <= ROUNDS; at++) {
+        boxlite_op *op;
+        boxlite_box *clone;
+        snprintf(script, sizeof script, "echo %d >> /rounds; sync; tail -n 1 /rounds", at);
+        char wanted[16];
+        snprintf(wanted, sizeof wanted, "%d\n", at);
+        PRINTS(box, script, wanted);
+        OK(boxlite_box_clone(box, NULL, NULL, 1, &op, &error));
+        OK(boxlite_op_wait(op, 60000, &error));
+        OK(boxlite_op_take_box(op, &clone, &error));
+        boxlite_op_free(op);
+        remove_box(runtime, clone);
+    }
+    CHECK(links(box) == 64);
+    OK(try_snapshot(box, "last"));
+    CHECK(links(box) == 64);
+    PRINTS(box, "wc -l < /rounds", "66\n");
+    stop(box);
+    whole(box, "disks/disk.qcow2");
+    OK(try_restore(box, "last"));
+    PRINTS(box, "wc -l < /rounds", "66\n");
+    remove_box(runtime, box);
+}
+
 int main(void)
 {
     boxlite_runtime *runtime = open_runtime();
@@ -285,6 +315,7 @@ int main(void)
     beside_the_disk_that_runs(runtime);
     stopped_meanwhile(runtime);
     chains_stay_short(runtime);
+    of_running_boxes_too(runtime);
     close_runtime(runtime);
     return 0;
 }

@@ -821,13 +821,14 @@ export class Box {
   /**
    * Writes the box into one file, its archive: to `path`, where nothing is yet, or into the directory `path` as
    * `NAME.boxlite`, with the box's name or, if it has none, `box`. Directories on the way are made. The box stays
-   * as it is. Progress is in bytes of disks. The result is the file's path; no file is left if it is aborted.
+   * as it is; one that runs goes on, and the archive has what its disk was at one moment. Progress is in bytes of
+   * disks. The result is the file's path; no file is left if it is aborted.
    *
    * An archive has disk, options and image configuration of the box; all environment variables too. Nothing in
    * it is secret to who has it.
    *
-   * BOXLITE_ALREADY_EXISTS for a file that is there; BOXLITE_INVALID_STATE if the box runs: export one of its
-   * snapshots; BOXLITE_NOT_FOUND if there is no such snapshot; BOXLITE_BUSY while another program is changing
+   * BOXLITE_ALREADY_EXISTS for a file that is there; BOXLITE_INVALID_STATE if the box is paused, or is
+   * being stopped; BOXLITE_NOT_FOUND if there is no such snapshot; BOXLITE_BUSY while another program is changing
    * the box; BOXLITE_RESOURCE_EXHAUSTED if there is no room.
    */
   export(path: string, options?: ExportOptions & Followed & Abortable): Promise<string>;

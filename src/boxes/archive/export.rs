@@ -40,7 +40,7 @@ impl ExportOptions {
         ExportOptions::default()
     }
 
-    /// The disk as it was in a snapshot. The box may run then.
+    /// The disk as it was in a snapshot, and not as it is.
     pub fn snapshot(&mut self, name: &str) -> Result<()> {
         snapshot::check_name(name)?;
         self.snapshot = Some(name.to_owned());
@@ -52,9 +52,9 @@ impl ExportOptions {
         self.with_snapshots = with;
     }
 
-    /// Whether it is about a snapshot.
-    pub(in super::super) fn is_of_snapshot(&self) -> bool {
-        self.snapshot.is_some()
+    /// Whether it is about the disk as it is.
+    pub(in super::super) fn is_of_disk(&self) -> bool {
+        self.snapshot.is_none()
     }
 
     pub(in super::super) fn check(&self) -> Result<()> {
@@ -67,10 +67,12 @@ impl ExportOptions {
 }
 
 /// Writes a box's archive, to a file that is not there yet, or under the box's name into a directory.
-/// Returns where it is. The caller has locked the box, which does not run, unless it exports a snapshot.
+/// Returns where it is. `disk` is the box's disk, or what that was: it does not change, and neither does what
+/// it is on.
 pub fn export(
     context: &Context,
     config: &BoxConfig,
+    disk: &Path,
     path: &Path,
     options: &ExportOptions,
     observer: Option<Observer>,
@@ -82,7 +84,7 @@ pub fn export(
             .map_err(|e| Error::io(Code::Storage, format!("create {}", directory.display()), &e))?;
     }
     let output = UnnamedFile::create(&target)?;
-    let parts = Plan { context, config, options }.parts()?;
+    let parts = Plan { context, config, disk, options }.parts()?;
     let total = parts.iter().map(|part| part.stream.len()).sum();
     if let Some(observer) = &observer {
         observer(Progress::Began { what: format!("export of {total} bytes") });
@@ -117,6 +119,7 @@ struct Part {
 struct Plan<'a> {
     context: &'a Context,
     config: &'a BoxConfig,
+    disk: &'a Path,
     options: &'a ExportOptions,
 }
 
@@ -135,7 +138,7 @@ impl Plan<'_> {
         let root = self.context.home.root();
         let top = match &self.options.snapshot {
             Some(name) => snapshot::expect(self.context, id, name)?.1,
-            None => self.context.home.disk(id),
+            None => self.disk.to_owned(),
         };
         let disk = Chain::resolve(root, &top).map_err(|e| e.or_object(id))?;
         let snapshots = if self.options.with_snapshots { self.snapshots()? } else { Vec::new() };

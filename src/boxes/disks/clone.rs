@@ -3,7 +3,7 @@
 //! What that box has becomes a base that all of them are on, itself too; nothing is copied. A box whose disk
 //! nobody has written to since it was cloned last has that base already.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -84,11 +84,32 @@ pub async fn of_running(
     config: &BoxConfig,
     names: Vec<Option<String>>,
 ) -> Result<Vec<BoxConfig>> {
+    let wanted = names.clone();
+    context.blocking(move |context| check_names(context, &wanted)).await?;
+    branch(context, connection, config, names).await.map(|(clones, _)| clones)
+}
+
+/// Has what the disk of a box that runs holds now be a file that does not change any more, and returns that.
+/// Nobody but the box's disk is on it: it stays until it is merged. The caller has locked the box.
+pub async fn freeze(
+    context: &Arc<Context>,
+    connection: &Connection,
+    config: &BoxConfig,
+) -> Result<PathBuf> {
+    branch(context, connection, config, Vec::new()).await.map(|(_, base)| base.link.path)
+}
+
+/// Has the disk of a box that runs go on in an overlay on what it was, and as many clones be on that too.
+async fn branch(
+    context: &Arc<Context>,
+    connection: &Connection,
+    config: &BoxConfig,
+    names: Vec<Option<String>>,
+) -> Result<(Vec<BoxConfig>, Base)> {
     let disks = context.blocking(|context| context.share_disks()).await?;
     branching::settle_running(context, connection, &config.id).await?;
     let (own, wanted) = (config.clone(), names.clone());
     let begin = move |context: &Context| {
-        check_names(context, &wanted)?;
         let chain = branching::extendable(context, &own.id)?;
         let source = Source { config: &own, names: &wanted };
         let (begun, base) = source.begin(context, &chain)?;
@@ -103,9 +124,11 @@ pub async fn of_running(
     let make = move |context: &Context| {
         let _disks = disks;
         let source = Source { config: &config, names: &names };
-        answer
-            .and_then(|()| source.make(context, &base, &[begun.intent]))
-            .map_err(|error| begun.give_up(context, error))
+        let made = answer.and_then(|()| source.make(context, &base, &[begun.intent]));
+        match made {
+            Ok(clones) => Ok((clones, base)),
+            Err(error) => Err(begun.give_up(context, error)),
+        }
     };
     context.blocking(make).await
 }

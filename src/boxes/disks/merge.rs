@@ -3,6 +3,7 @@
 //! What a guest sees is the same at every moment, so nothing is to be undone: if it fails half-way, the
 //! snapshot is still there.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use boxlite_protocol::message;
@@ -10,7 +11,7 @@ use boxlite_protocol::message;
 use super::super::context::Context;
 use super::branching::{self, relative};
 use super::{MERGE, discard, snapshot};
-use crate::disk::chain::Chain;
+use crate::disk::chain::{Chain, MAX_LINKS};
 use crate::disk::durable::remove_leftovers;
 use crate::disk::graph::Graph;
 use crate::disk::merge;
@@ -87,22 +88,10 @@ pub fn of_files(context: &Context, id: &str, files: &Merge) -> Result<()> {
 /// that nothing is on but the next one, are merged into the first above them that is not so. The caller has
 /// locked the box.
 pub fn shorten(context: &Context, id: &str) -> Result<()> {
-    let root = context.home.root();
-    let chain = Chain::resolve(root, &context.home.disk(id)).map_err(|e| e.or_object(id))?;
-    let graph = Graph::read(root)?;
-    let rows = context.store.all_snapshots()?;
-    let named: Vec<PathBuf> = rows.iter().filter_map(|r| snapshot::file(context, r).ok()).collect();
-    let is_own = |at: usize| {
-        let link = chain.links.get(at);
-        link.is_some_and(|link| {
-            discard::is_ours(context, &link.path)
-                && !named.contains(&link.path)
-                && graph.dependents(&link.path).len() == 1
-        })
-    };
+    let (chain, unnamed) = unnamed(context, id)?;
     let mut at = 0;
     while let Some(upper) = chain.links.get(at) {
-        let count = (at + 1..chain.links.len()).take_while(|next| is_own(*next)).count();
+        let count = unnamed.iter().skip(at + 1).take_while(|unnamed| **unnamed).count();
         if let Some(lower) = chain.links.get(at + count).filter(|_| count > 0) {
             // If others are on the upper one: they see no difference.
             let files =
@@ -116,6 +105,44 @@ pub fn shorten(context: &Context, id: &str) -> Result<()> {
         at += count + 1;
     }
     Ok(())
+}
+
+/// The files of a disk, from the topmost to the last, and of each whether it has no name, and nothing is on
+/// it but the one above.
+fn unnamed(context: &Context, id: &str) -> Result<(Chain, Vec<bool>)> {
+    let root = context.home.root();
+    let chain = Chain::resolve(root, &context.home.disk(id)).map_err(|e| e.or_object(id))?;
+    let graph = Graph::read(root)?;
+    let rows = context.store.all_snapshots()?;
+    let named: Vec<PathBuf> = rows.iter().filter_map(|r| snapshot::file(context, r).ok()).collect();
+    let is_unnamed = |path: &PathBuf| {
+        discard::is_ours(context, path)
+            && !named.contains(path)
+            && graph.dependents(path).len() == 1
+    };
+    let unnamed = chain.links.iter().map(|link| is_unnamed(&link.path)).collect();
+    Ok((chain, unnamed))
+}
+
+/// Two files that can be one, of a disk that consists of as many as there can be; those that take least to be
+/// merged.
+pub fn unnamed_of_full(context: &Context, id: &str) -> Result<Option<Merge>> {
+    let (chain, unnamed) = unnamed(context, id)?;
+    if chain.links.len() < MAX_LINKS {
+        return Ok(None);
+    }
+    let pairs = chain.links.windows(2).zip(unnamed.iter().skip(1));
+    let pairs = pairs.filter_map(|(pair, unnamed)| match pair {
+        [upper, lower] if *unnamed => Some((upper, lower)),
+        _ => None,
+    });
+    let bytes = |path: &Path| path.metadata().map_or(u64::MAX, |about| about.blocks());
+    let least = pairs.min_by_key(|(_, lower)| bytes(&lower.path));
+    Ok(least.map(|(upper, lower)| Merge {
+        upper: upper.path.clone(),
+        lower: lower.path.clone(),
+        in_disk: true,
+    }))
 }
 
 /// What the supervisor of a running box is asked for.

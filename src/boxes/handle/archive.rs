@@ -11,12 +11,13 @@ use super::super::create::CancelOnDrop;
 use super::super::disks;
 use super::BoxHandle;
 use super::snapshots::lock;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 
 impl BoxHandle {
     /// Writes the box's archive, to a file that is not there yet, or under the box's name (`box`, if it
-    /// has none) into a directory; directories on the way are made. Returns where it is. The box must not
-    /// run, unless a snapshot is exported. Dropping the future cancels it, and leaves nothing.
+    /// has none) into a directory; directories on the way are made. Returns where it is. Of a box that runs,
+    /// the file system is frozen for a moment, and the archive is of that moment; the disk consists of a file
+    /// more from then on. Dropping the future cancels the export, and leaves no archive.
     pub async fn export(
         &self,
         path: impl AsRef<Path>,
@@ -38,11 +39,13 @@ impl BoxHandle {
         let unwanted = CancelOnDrop::default();
         let flag = unwanted.0.clone();
         let (path, options) = (path.to_owned(), options.clone());
-        let work = self.at_rest(!options.is_of_snapshot(), move |context, handle| {
+        let of_disk = options.is_of_disk();
+        let export = move |context: &Context, handle: &BoxHandle, disk: &Path| {
             let cancelled = || flag.load(Ordering::Relaxed);
             let config = &handle.inner.config;
-            export::export(context, config, &path, &options, observer, &cancelled)
-        });
+            export::export(context, config, disk, &path, &options, observer, &cancelled)
+        };
+        let work = self.at_rest(of_disk, export);
         let (mut work, mut cancelled) = (pin!(work), pin!(cancelled));
         tokio::select! {
             biased;
@@ -52,28 +55,28 @@ impl BoxHandle {
         work.await
     }
 
-    /// Does something with files that stay as they are: those of the box's disk, which does not run, or
-    /// of a snapshot.
+    /// Does something with files that stay as they are: those of the box's disk as it is at one moment, or of
+    /// a snapshot, for which the disk does not matter.
     async fn at_rest<T: Send + 'static>(
         &self,
         of_disk: bool,
-        work: impl FnOnce(&Context, &BoxHandle) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Context, &BoxHandle, &Path) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let handle = self.clone();
         let context = &self.inner.context;
+        if of_disk && let Some(frozen) = self.inner.freeze().await? {
+            return context.blocking(move |context| work(context, &handle, &frozen)).await;
+        }
+        let disk = context.home.disk(self.id());
         if !of_disk {
-            return context.blocking(move |context| work(context, &handle)).await;
+            return context.blocking(move |context| work(context, &handle, &disk)).await;
         }
         let _turn = self.inner.turn.lock().await;
-        if self.inner.connection().await?.is_some() {
-            let text = "the box is running: stop it first, or export one of its snapshots";
-            return Err(Error::new(Code::InvalidState, text).object(self.id()));
-        }
         let locked = move |context: &Context| {
             let _lock = lock(context, handle.id())?;
             disks::check_stopped(context, handle.id())?;
             disks::settle_box(context, handle.id())?;
-            work(context, &handle)
+            work(context, &handle, &disk)
         };
         context.blocking(locked).await
     }

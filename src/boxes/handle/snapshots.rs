@@ -1,5 +1,6 @@
 //! Snapshots of a box's disk.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::config::BoxConfig;
@@ -72,21 +73,10 @@ impl BoxHandle {
         let names = names.into_iter().map(name).collect::<Result<Vec<_>>>()?;
         let (inner, from) = (self.inner.clone(), from.map(str::to_owned));
         let clones = async move {
-            let _turn = inner.turn.lock().await;
-            let connection = inner.connection().await?;
-            let id = inner.config.id.clone();
-            let _lock = inner.context.blocking(move |context| lock(context, &id)).await?;
-            match (connection, from) {
-                (Some(connection), None) => {
-                    clone::of_running(&inner.context, &connection, &inner.config, names).await
-                }
-                (_, from) => {
-                    let config = inner.config.clone();
-                    let make = move |context: &Context| {
-                        clone::of_stopped(context, &config, from.as_deref(), &names)
-                    };
-                    inner.context.blocking(make).await
-                }
+            let tried = inner.clones(from.clone(), names.clone()).await;
+            match inner.has_room_after(code(&tried)).await? {
+                true => inner.clones(from, names).await,
+                false => tried,
             }
         };
         let made = self.inner.context.finish(clones).await;
@@ -117,6 +107,11 @@ impl BoxHandle {
     }
 }
 
+/// What something failed with.
+fn code<T>(tried: &Result<T>) -> Option<Code> {
+    tried.as_ref().err().map(Error::code)
+}
+
 /// Takes a box that is still there.
 pub fn lock(context: &Context, id: &str) -> Result<BoxLock> {
     let lock = context.lock_box(id)?;
@@ -127,6 +122,76 @@ pub fn lock(context: &Context, id: &str) -> Result<BoxLock> {
 }
 
 impl Inner {
+    async fn clones(
+        self: &Arc<Self>,
+        from: Option<String>,
+        names: Vec<Option<String>>,
+    ) -> Result<Vec<BoxConfig>> {
+        let _turn = self.turn.lock().await;
+        let connection = self.connection().await?;
+        let id = self.config.id.clone();
+        let _lock = self.context.blocking(move |context| lock(context, &id)).await?;
+        match (connection, from) {
+            (Some(connection), None) => {
+                clone::of_running(&self.context, &connection, &self.config, names).await
+            }
+            (_, from) => {
+                let config = self.config.clone();
+                let make = move |context: &Context| {
+                    clone::of_stopped(context, &config, from.as_deref(), &names)
+                };
+                self.context.blocking(make).await
+            }
+        }
+    }
+
+    /// What the disk of a running box holds now, in a file that does not change; none if it does not run.
+    pub(super) async fn freeze(self: &Arc<Self>) -> Result<Option<PathBuf>> {
+        let inner = self.clone();
+        let freeze = async move {
+            let tried = inner.freeze_once().await;
+            match inner.has_room_after(code(&tried)).await? {
+                true => inner.freeze_once().await,
+                false => tried,
+            }
+        };
+        self.context.finish(freeze).await
+    }
+
+    async fn freeze_once(self: &Arc<Self>) -> Result<Option<PathBuf>> {
+        let _turn = self.turn.lock().await;
+        let Some(connection) = self.connection().await? else { return Ok(None) };
+        let id = self.config.id.clone();
+        let _lock = self.context.blocking(move |context| lock(context, &id)).await?;
+        clone::freeze(&self.context, &connection, &self.config).await.map(Some)
+    }
+
+    /// Whether there is room now for what has failed with a code: if the disk of a running box consists of
+    /// as many files as there can be, two of them have been merged.
+    async fn has_room_after(self: &Arc<Self>, code: Option<Code>) -> Result<bool> {
+        if code != Some(Code::ResourceExhausted) {
+            return Ok(false);
+        }
+        self.make_room().await
+    }
+
+    /// Merges a file that has no name into the one on it, if the disk of a running box consists of too many.
+    async fn make_room(self: &Arc<Self>) -> Result<bool> {
+        let Some(connection) = self.connection().await? else { return Ok(false) };
+        let id = self.config.id.clone();
+        let find = move |context: &Context| merge::unnamed_of_full(context, &id);
+        let Some(files) = self.context.blocking(find).await? else { return Ok(false) };
+        let asked = merge::asked(&self.context, &files);
+        connection.merge(asked).await.map_err(|error| {
+            error.context("make room for one file more of the disk").or_object(&*self.config.id)
+        })?;
+        let collect = move |context: &Context| {
+            let _disks = context.take_disks()?;
+            discard::collect(context, &files.lower)
+        };
+        self.context.blocking(collect).await.map(|()| true)
+    }
+
     async fn remove_snapshot(self: &Arc<Self>, name: String) -> Result<()> {
         if let Some(files) = self.merge_at_rest(&name).await? {
             let connection = self.connection().await?.ok_or_else(|| {
@@ -175,6 +240,14 @@ impl Inner {
     }
 
     async fn create_snapshot(self: &Arc<Self>, name: &str) -> Result<Snapshot> {
+        let tried = self.snapshot_once(name).await;
+        match self.has_room_after(code(&tried)).await? {
+            true => self.snapshot_once(name).await,
+            false => tried,
+        }
+    }
+
+    async fn snapshot_once(self: &Arc<Self>, name: &str) -> Result<Snapshot> {
         let _turn = self.turn.lock().await;
         let connection = self.connection().await?;
         let (id, name) = (self.config.id.clone(), name.to_owned());
