@@ -100,7 +100,9 @@ fn correct(context: &Context, id: &str, state: &BoxState) -> Result<BoxState> {
     if let Err(error) = PidFile::sweep(&context.home.of_box(id)) {
         tracing::warn!("what the supervisor of box {id} left cannot be cleared away: {error}");
     }
-    settle_disk(context, id);
+    if let Some(run) = &state.run {
+        settle_disk(context, id, run);
+    }
     match &state.run {
         Some(run) => {
             let end = Change::End(how_it_ended(&context.home.of_box(id), run, state));
@@ -122,9 +124,13 @@ fn correct(context: &Context, id: &str, state: &BoxState) -> Result<BoxState> {
     }
 }
 
-/// Waits for the end of the machine, which is killed with its supervisor and may live on for a moment; and
-/// does away with what a start left that was cut off, and with space that was lost on the disk.
-fn settle_disk(context: &Context, id: &str) {
+/// After a run whose supervisor left no word, and was killed: waits for the end of the machine, which is
+/// killed with it and may live on for a moment; and does away with what a start left that was cut off, and
+/// with space that was lost on the disk. The caller has locked the box.
+pub fn settle_disk(context: &Context, id: &str, run: &str) {
+    if EndRecord::read(&context.home.of_box(id), run).is_some() {
+        return;
+    }
     let disk = context.home.disk(id);
     match cut_off::is_released(&disk) {
         Ok(true) => {}

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::events::What;
 use super::handle::Inner;
 use super::main_process;
+use super::remove::is_supervised;
 use super::state::{Change, End};
 use super::truth;
 use crate::channel::client::Connection;
@@ -117,7 +118,16 @@ impl Inner {
             (Ok(()), told) => told.map(|record| record.message).filter(|m| !m.is_empty()),
             (Err(error), Some(_)) => Some(error.to_string()),
             (Err(error), None) => {
-                let look = move |_: &Context| Ok(truth::traces(&box_dir, supervisor));
+                let (id, of_run) = (self.config.id.clone(), run.clone());
+                let look = move |context: &Context| {
+                    // Who has it starts it, and does the same.
+                    if let Ok(_lock) = context.try_lock_box(&id)
+                        && !is_supervised(&box_dir)?
+                    {
+                        truth::settle_disk(context, &id, &of_run);
+                    }
+                    Ok(truth::traces(&box_dir, supervisor))
+                };
                 let traces = self.context.blocking(look).await.unwrap_or_default();
                 Some(error.to_string() + &traces)
             }

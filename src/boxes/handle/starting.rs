@@ -112,6 +112,12 @@ impl Inner {
             self.note(run, Change::Cancel { before }).await;
         } else {
             tracing::warn!("box {} did not start: {error}", self.config.id);
+            let (id, of_run) = (self.config.id.clone(), run.to_owned());
+            let settle = move |context: &Context| {
+                truth::settle_disk(context, &id, &of_run);
+                Ok(())
+            };
+            let _ = self.context.blocking(settle).await;
             self.note(run, ended(&Err(error.clone()))).await;
             self.tell(What::BoxFailed { why: error.to_string() });
         }
