@@ -107,6 +107,10 @@ class Box {
     return made.map((native) => new Box(native));
   }
 
+  async growDisk(sizeMib, { signal } = {}) {
+    await operation(signal, (done) => this.#native.growDisk(sizeMib, done));
+  }
+
   async export(path, { signal, onProgress, ...options } = {}) {
     return operation(signal, (done) => this.#native.export(path, options, onProgress, done));
   }

@@ -376,6 +376,33 @@ export type ExportOptions =
       snapshot?: undefined;
     };
 
+/** A disk that was made elsewhere. */
+export interface DiskSource {
+  /** What its file is in: the disk's bytes and nothing else, or QEMU's format, complete in one file. */
+  format: 'raw' | 'qcow2';
+}
+
+/** A file of disks, as it was when it was listed. */
+export interface StoredFile {
+  /**
+   * What it is for: `box` is a box's own disk, what was written since what that is based on; `snapshot` a
+   * snapshot's; `base` what disks are based on that has no name of its own; `image` an image as a disk, shared
+   * by its boxes; `orphan` what nobody needs, and `prune` removes; `unknown` one of a box that the home does not
+   * know, which is left alone.
+   */
+  kind: 'box' | 'snapshot' | 'base' | 'image' | 'orphan' | 'unknown';
+  /** Where it is, relative to the home. */
+  path: string;
+  /** The box in whose directory it is. */
+  boxId: string | null;
+  /** That of the snapshot that it is of. */
+  name: string | null;
+  /** The size of the disk as a guest sees it; 0 if it is no disk that can be read. */
+  virtualBytes: number;
+  /** What the file takes on the host. */
+  allocatedBytes: number;
+}
+
 /** What is to become of an archive. */
 export interface ImportOptions {
   /** Which no other box of the home has; null is no name. Unless set: the one that the box had. */
@@ -641,6 +668,18 @@ export class Runtime {
   create(image: string, options?: BoxOptions & Abortable): Promise<Box>;
 
   /**
+   * Makes a box from a disk that was made elsewhere: a file with an ext4 file system, without partitions. It is
+   * read, checked and copied, and may come from a stranger; nobody may write to it meanwhile. The box has no
+   * environment, working directory, user or command but those that are set, and its disk is as large as the
+   * file's unless `diskSizeMib` is larger. Nothing runs yet.
+   *
+   * BOXLITE_NOT_FOUND if there is no such file; BOXLITE_UNSUPPORTED for another file system, or a file that is
+   * based on another, is encrypted, or has features that are not known; BOXLITE_STORAGE if it is damaged;
+   * BOXLITE_INVALID_ARGUMENT for a size smaller than the disk's.
+   */
+  createFromDisk(path: string, options: DiskSource & BoxOptions & Abortable): Promise<Box>;
+
+  /**
    * Makes a box of an archive that {@link Box.export} has written, here or elsewhere. Archives may come from
    * strangers: all of it is read and checked before there is a box. Progress is in bytes of the archive. Nothing
    * runs yet; nothing is left if it is aborted.
@@ -651,6 +690,19 @@ export class Runtime {
    * no room.
    */
   import(path: string, options?: ImportOptions & Followed & Abortable): Promise<Box>;
+
+  /**
+   * The files of disks that the home has, by their paths: those of boxes, snapshots and images, what these are
+   * based on, and what nobody needs.
+   */
+  listFiles(options?: Abortable): Promise<StoredFile[]>;
+
+  /**
+   * Removes the files of disks that nobody needs, or with `dryRun` finds out which these are. The result is
+   * these files. Programs that died may leave such. BOXLITE_BUSY while a program is changing which disks there
+   * are.
+   */
+  prune(options?: { dryRun?: boolean } & Abortable): Promise<StoredFile[]>;
 
   /** Finds a box by its id or name. BOXLITE_METADATA if what is stored of it cannot be read. */
   get(idOrName: string, options?: Abortable): Promise<Box>;
@@ -817,6 +869,16 @@ export class Box {
    * begin with. Otherwise as `clone`.
    */
   clones(options: ClonesOptions & Abortable): Promise<Box[]>;
+
+  /**
+   * Makes the disk of a box that does not run larger, in MiB, up to 16 TiB. The box's file system grows with it
+   * when it is started next; it cannot become smaller again. Snapshots stay as they are.
+   *
+   * BOXLITE_INVALID_ARGUMENT for a size that is no more than it has, or too much; BOXLITE_INVALID_STATE if the
+   * box runs; BOXLITE_UNSUPPORTED if a disk that was made small is to grow beyond 4 TiB before a snapshot is
+   * made. Nothing has changed then.
+   */
+  growDisk(sizeMib: number, options?: Abortable): Promise<void>;
 
   /**
    * Writes the box into one file, its archive: to `path`, where nothing is yet, or into the directory `path` as

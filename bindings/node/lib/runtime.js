@@ -17,6 +17,11 @@ class Runtime {
     return new Box(await operation(signal, (done) => this.#native.create(image, options, done)));
   }
 
+  async createFromDisk(path, { format, signal, ...options } = {}) {
+    const start = (done) => this.#native.createFromDisk(path, format, options, done);
+    return new Box(await operation(signal, start));
+  }
+
   async import(path, { signal, onProgress, ...options } = {}) {
     return new Box(
       await operation(signal, (done) => this.#native.import(path, options, onProgress, done)),
@@ -34,6 +39,14 @@ class Runtime {
 
   async remove(idOrName, { force = false, signal } = {}) {
     await operation(signal, (done) => this.#native.remove(idOrName, force, done));
+  }
+
+  async listFiles({ signal } = {}) {
+    return operation(signal, (done) => this.#native.listFiles(done));
+  }
+
+  async prune({ dryRun = false, signal } = {}) {
+    return operation(signal, (done) => this.#native.prune(dryRun, done));
   }
 
   async shutdown({ graceMs = GRACE_MS, signal } = {}) {

@@ -36,6 +36,7 @@ Napi::Function Box::define(Napi::Env env)
                            InstanceMethod("removeSnapshot", &Box::remove_snapshot),
                            InstanceMethod("clone", &Box::clone),
                            InstanceMethod("clones", &Box::clones),
+                           InstanceMethod("growDisk", &Box::grow_disk),
                            InstanceMethod("export", &Box::export_to),
                            InstanceMethod("attach", &Box::attach),
                            InstanceMethod("attachMain", &Box::attach_main),
@@ -219,6 +220,15 @@ boxlite_op *Box::start_cloning(const CloneOptions &options)
     call(Env(), boxlite_box_clone, handle(), snapshot, names.empty() ? nullptr : names.data(), count,
          &op);
     return op;
+}
+
+// growDisk(sizeMib, done)
+Napi::Value Box::grow_disk(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    uint64_t size_mib = to_number(info[0], "sizeMib", exact_max);
+    call(info.Env(), boxlite_box_grow_disk, handle(), size_mib, &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_nothing);
 }
 
 // export(path, options, onProgress, done)

@@ -30,6 +30,7 @@ class Box : public Napi::ObjectWrap<Box> {
     Napi::Value remove_snapshot(const Napi::CallbackInfo &info);
     Napi::Value clone(const Napi::CallbackInfo &info);
     Napi::Value clones(const Napi::CallbackInfo &info);
+    Napi::Value grow_disk(const Napi::CallbackInfo &info);
     Napi::Value export_to(const Napi::CallbackInfo &info);
     Napi::Value attach(const Napi::CallbackInfo &info);
     Napi::Value attach_main(const Napi::CallbackInfo &info);

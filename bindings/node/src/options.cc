@@ -404,6 +404,16 @@ Napi::Function to_function(Napi::Value value, const std::string &name)
     return value.As<Napi::Function>();
 }
 
+int32_t disk_format(Napi::Value value)
+{
+    std::string format = to_text(value, "format");
+    if (format == "raw")
+        return BOXLITE_DISK_RAW;
+    if (format == "qcow2")
+        return BOXLITE_DISK_QCOW2;
+    throw invalid_argument(value.Env(), "format", "neither 'raw' nor 'qcow2'");
+}
+
 RuntimeOptions runtime_options(Napi::Env env, Napi::Value object)
 {
     boxlite_runtime_options *options;
@@ -417,6 +427,16 @@ BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object)
 {
     boxlite_box_options *options;
     call(env, boxlite_box_options_new, to_text(image, "image").c_str(), &options);
+    BoxOptions owned(options);
+    set_all(env, object, options, of_a_box);
+    return owned;
+}
+
+BoxOptions disk_box_options(Napi::Env env, Napi::Value path, Napi::Value format, Napi::Value object)
+{
+    boxlite_box_options *options;
+    call(env, boxlite_box_options_new_from_disk, to_text(path, "path").c_str(), disk_format(format),
+         &options);
     BoxOptions owned(options);
     set_all(env, object, options, of_a_box);
     return owned;

@@ -29,6 +29,7 @@ struct CloneOptions {
 
 RuntimeOptions runtime_options(Napi::Env env, Napi::Value object);
 BoxOptions box_options(Napi::Env env, Napi::Value image, Napi::Value object);
+BoxOptions disk_box_options(Napi::Env env, Napi::Value path, Napi::Value format, Napi::Value object);
 ExecOptions exec_options(Napi::Env env, Napi::Value argv, Napi::Value object);
 ExportOptions export_options(Napi::Env env, Napi::Value object);
 ImportOptions import_options(Napi::Env env, Napi::Value object);

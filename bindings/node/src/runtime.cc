@@ -12,7 +12,10 @@ Napi::Function Runtime::define(Napi::Env env)
     return DefineClass(env, "NativeRuntime",
                        {
                            InstanceMethod("create", &Runtime::create),
+                           InstanceMethod("createFromDisk", &Runtime::create_from_disk),
                            InstanceMethod("import", &Runtime::import_from),
+                           InstanceMethod("listFiles", &Runtime::list_files),
+                           InstanceMethod("prune", &Runtime::prune),
                            InstanceMethod("get", &Runtime::get),
                            InstanceMethod("list", &Runtime::list),
                            InstanceMethod("remove", &Runtime::remove),
@@ -49,6 +52,31 @@ Napi::Value Runtime::create(const Napi::CallbackInfo &info)
     BoxOptions options = box_options(info.Env(), info[0], info[1]);
     call(info.Env(), boxlite_box_create, handle(), options.get(), &op);
     return wait_for(loop_, op, info[2].As<Napi::Function>(), Box::take);
+}
+
+// createFromDisk(path, format, options, done)
+Napi::Value Runtime::create_from_disk(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    BoxOptions options = disk_box_options(info.Env(), info[0], info[1], info[2]);
+    call(info.Env(), boxlite_box_create, handle(), options.get(), &op);
+    return wait_for(loop_, op, info[3].As<Napi::Function>(), Box::take);
+}
+
+// listFiles(done)
+Napi::Value Runtime::list_files(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_runtime_list_files, handle(), &op);
+    return wait_for(loop_, op, info[0].As<Napi::Function>(), take_file_list);
+}
+
+// prune(dryRun, done)
+Napi::Value Runtime::prune(const Napi::CallbackInfo &info)
+{
+    boxlite_op *op;
+    call(info.Env(), boxlite_runtime_prune, handle(), to_bool(info[0], "dryRun"), &op);
+    return wait_for(loop_, op, info[1].As<Napi::Function>(), take_file_list);
 }
 
 // import(path, options, onProgress, done)

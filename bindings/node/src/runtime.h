@@ -10,6 +10,9 @@ class Runtime : public Napi::ObjectWrap<Runtime> {
 
   private:
     Napi::Value create(const Napi::CallbackInfo &info);
+    Napi::Value create_from_disk(const Napi::CallbackInfo &info);
+    Napi::Value list_files(const Napi::CallbackInfo &info);
+    Napi::Value prune(const Napi::CallbackInfo &info);
     Napi::Value import_from(const Napi::CallbackInfo &info);
     Napi::Value get(const Napi::CallbackInfo &info);
     Napi::Value list(const Napi::CallbackInfo &info);

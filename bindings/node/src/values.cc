@@ -9,6 +9,7 @@ using InfoList = std::unique_ptr<boxlite_info_list, Freed<boxlite_info_list_free
 using ExecList = std::unique_ptr<boxlite_exec_list, Freed<boxlite_exec_list_free>>;
 using Snapshot = std::unique_ptr<boxlite_snapshot, Freed<boxlite_snapshot_free>>;
 using SnapshotList = std::unique_ptr<boxlite_snapshot_list, Freed<boxlite_snapshot_list_free>>;
+using FileList = std::unique_ptr<boxlite_file_list, Freed<boxlite_file_list_free>>;
 using Output = std::unique_ptr<boxlite_output, Freed<boxlite_output_free>>;
 
 const char *boot_name(int32_t boot)
@@ -132,6 +133,30 @@ Napi::Object snapshot_object(Napi::Env env, const boxlite_snapshot *snapshot)
     return object;
 }
 
+const char *file_kind_name(int32_t kind)
+{
+    switch (kind) {
+    case BOXLITE_FILE_BOX: return "box";
+    case BOXLITE_FILE_SNAPSHOT: return "snapshot";
+    case BOXLITE_FILE_BASE: return "base";
+    case BOXLITE_FILE_IMAGE: return "image";
+    case BOXLITE_FILE_ORPHAN: return "orphan";
+    default: return "unknown";
+    }
+}
+
+Napi::Object file_object(Napi::Env env, const boxlite_stored_file *file)
+{
+    Napi::Object object = Napi::Object::New(env);
+    object["kind"] = file_kind_name(boxlite_stored_file_kind(file));
+    object["path"] = text_or_null(env, boxlite_stored_file_path(file));
+    object["boxId"] = text_or_null(env, boxlite_stored_file_box_id(file));
+    object["name"] = text_or_null(env, boxlite_stored_file_name(file));
+    object["virtualBytes"] = number(env, boxlite_stored_file_virtual_bytes(file));
+    object["allocatedBytes"] = number(env, boxlite_stored_file_allocated_bytes(file));
+    return object;
+}
+
 } // namespace
 
 Napi::Value text_or_null(Napi::Env env, const char *text)
@@ -198,6 +223,18 @@ Napi::Value take_snapshot_list(const std::shared_ptr<Loop> &loop, boxlite_op *op
     Napi::Array array = Napi::Array::New(env);
     for (size_t i = 0; i < boxlite_snapshot_list_count(list); i++)
         array[static_cast<uint32_t>(i)] = snapshot_object(env, boxlite_snapshot_list_get(list, i));
+    return array;
+}
+
+Napi::Value take_file_list(const std::shared_ptr<Loop> &loop, boxlite_op *op)
+{
+    Napi::Env env = loop->env();
+    boxlite_file_list *list;
+    call(env, boxlite_op_take_file_list, op, &list);
+    FileList owned(list);
+    Napi::Array array = Napi::Array::New(env);
+    for (size_t i = 0; i < boxlite_file_list_count(list); i++)
+        array[static_cast<uint32_t>(i)] = file_object(env, boxlite_file_list_get(list, i));
     return array;
 }
 

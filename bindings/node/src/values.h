@@ -9,6 +9,7 @@ Napi::Value take_exec_list(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 // null if there is none.
 Napi::Value take_snapshot(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 Napi::Value take_snapshot_list(const std::shared_ptr<Loop> &loop, boxlite_op *op);
+Napi::Value take_file_list(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 Napi::Value take_output(const std::shared_ptr<Loop> &loop, boxlite_op *op);
 
 Napi::Value counters_object(Napi::Env env, const boxlite_runtime *runtime);

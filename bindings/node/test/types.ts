@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { BoxliteError, Runtime, version } from '..';
 import type { Box, BoxEvent, BoxInfo, BoxMetrics, BoxOptions, CloneOptions, ClonesOptions, Counters } from '..';
 import type { EventKind, EventStream, Exec, ExecInfo, ExitStatus, ExportOptions, HealthCheck, ImportOptions } from '..';
-import type { ListFilter, MainInfo, Output, Progress, RuntimeMetrics, Snapshot } from '..';
+import type { ListFilter, MainInfo, Output, Progress, RuntimeMetrics, Snapshot, StoredFile } from '..';
 
 export async function main(signal: AbortSignal): Promise<string> {
   const runtime = new Runtime({
@@ -46,6 +46,7 @@ export async function main(signal: AbortSignal): Promise<string> {
   await keeps(box, signal);
   await copies(box, signal);
   await moves(runtime, box, signal);
+  await takesSpace(runtime, box, signal);
   // @ts-expect-error: no such status
   await runtime.list({ status: 'ended' });
   // @ts-expect-error: no such option of a pool
@@ -153,4 +154,18 @@ async function hears(runtime: Runtime, signal: AbortSignal): Promise<void> {
   }
   // @ts-expect-error: no such option
   runtime.events({ kinds });
+}
+
+async function takesSpace(runtime: Runtime, box: Box, signal: AbortSignal): Promise<void> {
+  const made: Box = await runtime.createFromDisk('disk', { format: 'raw', name: 'a', diskSizeMib: 100, signal });
+  // @ts-expect-error: no format
+  await runtime.createFromDisk('disk', {});
+  // @ts-expect-error: no such format
+  await runtime.createFromDisk('disk', { format: 'vmdk' });
+  await box.growDisk(200, { signal });
+  const files: StoredFile[] = await runtime.listFiles({ signal });
+  const [pruned]: StoredFile[] = await runtime.prune({ dryRun: true, signal });
+  // @ts-expect-error: no such kind
+  if (pruned.kind === 'disk') made.close();
+  console.log(files[0].path, files[0].boxId?.length, files[0].name, files[0].virtualBytes + files[0].allocatedBytes);
 }
