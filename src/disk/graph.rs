@@ -69,13 +69,20 @@ impl Graph {
 }
 
 impl Graph {
-    /// The files of a box's directory that disks of others are on, directly or not.
-    pub fn needed_by_others(&self, directory: &Path) -> Vec<PathBuf> {
+    /// Whether there are files outside of a directory of which nobody knows what they are on.
+    pub fn is_unsure_of_others(&self, directory: &Path) -> bool {
+        self.files.iter().any(|node| node.unreadable && !node.path.starts_with(directory))
+    }
+
+    /// The files of a box's directory that disks of others are on, directly or not; and those of `claimed`,
+    /// with what they are on.
+    pub fn needed_by_others(&self, directory: &Path, claimed: &[PathBuf]) -> Vec<PathBuf> {
         let of = |path: &Path| self.files.iter().find(|node| node.path == path);
         let mut needed: Vec<PathBuf> = Vec::new();
         let mut next: Vec<&Path> = Vec::new();
         let others = self.files.iter().filter(|node| !node.path.starts_with(directory));
         next.extend(others.filter_map(|node| node.backing.as_deref()));
+        next.extend(claimed.iter().map(PathBuf::as_path));
         while let Some(path) = next.pop() {
             if path.starts_with(directory) && !needed.iter().any(|known| known == path) {
                 needed.push(path.to_owned());

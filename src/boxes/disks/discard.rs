@@ -70,7 +70,7 @@ pub fn of_box(context: &Context, id: &str) -> Result<()> {
     }
     let _disks = context.take_disks()?;
     let graph = Graph::read(context.home.root())?;
-    let kept = graph.needed_by_others(&directory);
+    let kept = graph.needed_by_others(&directory, &claimed(context, &graph, &directory)?);
     let goes = |user: &Path| user.starts_with(&directory) && !kept.iter().any(|kept| kept == user);
     for path in &below {
         remove_each(context, &unneeded(context, &graph, path, goes)?)?;
@@ -88,6 +88,16 @@ pub fn of_box(context: &Context, id: &str) -> Result<()> {
     sync_directory(&directory)?;
     tracing::info!("other boxes' disks are on {} files of box {id}: they stay", kept.len());
     Ok(())
+}
+
+/// The files of a directory that others are on as the rows say, if that cannot be read from all files: one
+/// that is damaged, or on a disk that fails, may be mended.
+fn claimed(context: &Context, graph: &Graph, directory: &Path) -> Result<Vec<PathBuf>> {
+    if !graph.is_unsure_of_others(directory) {
+        return Ok(Vec::new());
+    }
+    let files = context.store.bases()?.into_iter().map(|base| context.home.root().join(base.path));
+    Ok(files.filter(|path| path.starts_with(directory) && path.exists()).collect())
 }
 
 /// The files outside of a box's directory that its own are on, but for images.
