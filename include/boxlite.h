@@ -1523,7 +1523,8 @@ boxlite_status boxlite_import_options_set_trusted(struct boxlite_import_options 
 /// Errors of the operation: BOXLITE_NOT_FOUND (no such file), BOXLITE_INVALID_ARGUMENT (it is no
 /// archive, damaged, not all there, or says of itself what is not so), BOXLITE_UNSUPPORTED (its
 /// version, or disks with features that boxes' disks do not have), BOXLITE_ALREADY_EXISTS (the
-/// name), BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+/// name), BOXLITE_RESOURCE_EXHAUSTED (there is no room: 64 MiB stay free for boxes that run),
+/// BOXLITE_STORAGE, BOXLITE_CANCELLED.
 boxlite_status boxlite_box_import(struct boxlite_runtime *runtime,
                                   const char *path,
                                   const struct boxlite_import_options *options,

@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 const OVERHEAD: u64 = 96 * MIB;
 
 /// What must stay free on the home's file system: a box writes logs and its disk from the start.
-const FREE_DISK: u64 = 64 * MIB;
+pub const FREE_DISK: u64 = 64 * MIB;
 
 /// A limit on memory, and how much of it is left.
 #[derive(Debug, Clone, PartialEq, Eq)]

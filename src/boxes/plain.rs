@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::admission::FREE_DISK;
 use super::archive::Course;
 use crate::disk::chain::Link;
 use crate::disk::durable::{IfExists, PendingFile};
@@ -80,7 +81,7 @@ impl PlainDisk {
     }
 
     fn copy(self, file: &File, course: &Course<'_>) -> Result<()> {
-        let mut sparse = SparseFile::new(file);
+        let mut sparse = SparseFile::sparing(file, FREE_DISK);
         let copied = sparse.write_all_of(course.follow(self.stream)).and_then(|()| sparse.end());
         copied.map(drop).map_err(|e| super::archive::cause("copy the disk", e))
     }

@@ -195,7 +195,8 @@ pub unsafe extern "C" fn boxlite_import_options_set_trusted(
 /// Errors of the operation: BOXLITE_NOT_FOUND (no such file), BOXLITE_INVALID_ARGUMENT (it is no
 /// archive, damaged, not all there, or says of itself what is not so), BOXLITE_UNSUPPORTED (its
 /// version, or disks with features that boxes' disks do not have), BOXLITE_ALREADY_EXISTS (the
-/// name), BOXLITE_RESOURCE_EXHAUSTED (there is no room), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+/// name), BOXLITE_RESOURCE_EXHAUSTED (there is no room: 64 MiB stay free for boxes that run),
+/// BOXLITE_STORAGE, BOXLITE_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_import(
     runtime: *mut boxlite_runtime,

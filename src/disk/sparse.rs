@@ -4,8 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::fstatvfs;
+use rustix::io::Errno;
+
 /// Zeros of this many bytes in one piece, at a multiple of as many, become a hole.
 const HOLE: usize = 4096;
+/// How much is written before it is looked again how much is free.
+const LOOK: u64 = 8 << 20;
 /// How much is copied at once.
 const PIECE: usize = 1 << 20;
 
@@ -13,12 +18,22 @@ const PIECE: usize = 1 << 20;
 pub struct SparseFile<'f> {
     file: &'f File,
     position: u64,
+    /// What is to stay free on its file system.
+    reserve: u64,
+    /// Bytes that were written since it was looked whether that is free.
+    unseen: u64,
 }
 
 impl<'f> SparseFile<'f> {
     /// A file that is empty.
     pub fn new(file: &'f File) -> SparseFile<'f> {
-        SparseFile { file, position: 0 }
+        SparseFile::sparing(file, 0)
+    }
+
+    /// The same, which leaves about so many bytes free on its file system: who would need them gets ENOSPC,
+    /// before others who need little do.
+    pub fn sparing(file: &'f File, reserve: u64) -> SparseFile<'f> {
+        SparseFile { file, position: 0, reserve, unseen: 0 }
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -35,12 +50,24 @@ impl<'f> SparseFile<'f> {
                 let full = blocks.take_while(|block| block.iter().any(|byte| *byte != 0)).count();
                 run += full * HOLE;
                 let data = rest.get(..run).unwrap_or_default();
+                self.make_sure_of_room(data.len() as u64)?;
                 self.file.write_all_at(data, self.position)?;
             }
             self.position += run as u64;
             rest = rest.get(run..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    fn make_sure_of_room(&mut self, bytes: u64) -> io::Result<()> {
+        self.unseen += bytes;
+        if self.reserve == 0 || self.unseen < LOOK {
+            return Ok(());
+        }
+        self.unseen = 0;
+        let about = fstatvfs(self.file)?;
+        let free = about.f_bavail.saturating_mul(about.f_frsize);
+        if free < self.reserve { Err(Errno::NOSPC.into()) } else { Ok(()) }
     }
 
     /// All that a stream has.
@@ -66,6 +93,20 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+
+    #[test]
+    fn what_is_to_stay_free_stays_free() {
+        let file = tempfile::tempfile().unwrap();
+        let bytes = vec![7; PIECE];
+        let mut sparse = SparseFile::sparing(&file, u64::MAX);
+        let tried = (0..9).try_for_each(|_| sparse.write(&bytes));
+        assert_eq!(tried.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        // Holes need no room, and little is not refused.
+        let mut sparse = SparseFile::sparing(&file, u64::MAX);
+        let zeros = vec![0; PIECE];
+        (0..99).try_for_each(|_| sparse.write(&zeros)).unwrap();
+        sparse.write(&bytes).unwrap();
+    }
 
     #[test]
     fn zeros_become_holes_and_bytes_stay_what_they_are() {

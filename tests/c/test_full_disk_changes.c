@@ -64,6 +64,26 @@ static void until(boxlite_box *box, boxlite_status (*try)(boxlite_box *, const c
     boxes = count_boxes(runtime);
 }
 
+// What unpacks to much leaves something for boxes that run: 64 MiB.
+static void an_import_leaves_some(boxlite_box *box)
+{
+    enum { MIB_IN_BLOCKS = (1 << 20) / BLOCK };
+    char command[256];
+    boxlite_op *op;
+    snprintf(command, sizeof command, "mount -o remount,size=500m %s", home);
+    CHECK(system(command) == 0);
+    PRINTS(box, "for i in $(seq 150); do head -c 1048576 /bin/busybox; done > /large; sync; echo done", "done\n");
+    stop(box);
+    OK(boxlite_box_export(box, archive, NULL, &op, &error));
+    wait_op(op);
+    // Enough for the archive's disk alone.
+    leave(200 * MIB_IN_BLOCKS);
+    FAILS(try_import(box, "large"), BOXLITE_RESOURCE_EXHAUSTED, "No space left");
+    leave(240 * MIB_IN_BLOCKS);
+    OK(try_import(box, "large"));
+    CHECK(unlink(archive) == 0);
+}
+
 int main(void)
 {
     if (!make_small_home())
@@ -101,6 +121,8 @@ int main(void)
     }
     OK(try_restore(box, "second"));
     PRINTS(box, "cat /file; ls -l /more | awk '{ print $5 }'", "two\n1000000\n");
+    stop(box);
+    an_import_leaves_some(box);
     boxlite_box_free(box);
     OK(boxlite_runtime_shutdown(runtime, 0, &op, &error));
     wait_op(op);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use chrono::Utc;
 
 use super::super::Observer;
+use super::super::admission::FREE_DISK;
 use super::super::config::BoxConfig;
 use super::super::context::Context;
 use super::super::create::{self, Undo};
@@ -215,7 +216,7 @@ impl Staging<'_> {
             |e: io::Error| Error::io(Code::Storage, format!("write {}", path.display()), &e);
         let created = File::options().read(true).write(true).create_new(true).open(&path);
         let file = created.map_err(failed)?;
-        let (mut sparse, mut hash) = (SparseFile::new(&file), Sha256::new());
+        let (mut sparse, mut hash) = (SparseFile::sparing(&file, FREE_DISK), Sha256::new());
         let mut left = entry.size;
         while left > 0 {
             let read = archive.with_data(left, |bytes| {
