@@ -99,19 +99,19 @@ pub fn sync_directory(directory: &Path) -> Result<()> {
         .map_err(|e| Error::io(Code::Storage, format!("sync {}", directory.display()), &e))
 }
 
-/// Makes a directory, and those above it, as far as they are missing. Durable when this returns.
+/// Makes a directory, and those above it, as far as they are missing. What was made is durable when this
+/// returns.
 pub fn make_directory(path: &Path) -> Result<()> {
-    let failed = |e: &io::Error| Error::io(Code::Storage, format!("create {}", path.display()), e);
     let Some(parent) = path.parent() else { return Ok(()) };
-    match std::fs::create_dir(path) {
+    let mut made = std::fs::create_dir(path);
+    if made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        make_directory(parent)?;
+        made = std::fs::create_dir(path);
+    }
+    match made {
         Ok(()) => sync_directory(parent),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_directory(parent)?;
-            std::fs::create_dir(path).map_err(|e| failed(&e))?;
-            sync_directory(parent)
-        }
-        Err(e) => Err(failed(&e)),
+        Err(e) => Err(Error::io(Code::Storage, format!("create {}", path.display()), &e)),
     }
 }
 
