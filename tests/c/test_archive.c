@@ -182,6 +182,8 @@ static void while_it_runs(boxlite_runtime *runtime, boxlite_box *source)
     export(source, in_place("running"), NULL, in_place("running"));
     PRINTS(source, "echo after > /state; sync; cat /state", "after\n");
     boxlite_exec_free(writer);
+    FAILS(try_export(source, in_place("running"), NULL), BOXLITE_ALREADY_EXISTS, "exists already");
+    export(source, in_place("a/b/running"), NULL, in_place("a/b/running"));
     boxlite_box *then = import(runtime, in_place("running"), "then");
     PRINTS(then, "cat /state; awk '$1 != NR { exit 1 }' /lines && echo all", "before\nall\n");
     stop(then);

@@ -95,6 +95,9 @@ impl Case {
             (Point::CloneRows, Dies::Itself, runs, "clone running"),
             (Point::BranchSwitched, Dies::Other, not_yet, "clone running"),
             (Point::BranchMoved, Dies::Other, not_yet, "clone running"),
+            (Point::CloneRows, Dies::Itself, runs, "export running"),
+            (Point::ExportHalf, Dies::Itself, runs, "export running"),
+            (Point::BranchSwitched, Dies::Other, not_yet, "export running"),
         ];
         let snapshots = Scene::Snapshots { detached: false, runs: false };
         let of_snapshot = [
@@ -212,7 +215,12 @@ impl Case {
     pub fn is_over_at_once(&self) -> bool {
         !matches!(
             self.role,
-            "start" | "stop" | "snapshot running" | "clone running" | "merge running"
+            "start"
+                | "stop"
+                | "snapshot running"
+                | "clone running"
+                | "export running"
+                | "merge running"
         )
     }
 }

@@ -81,6 +81,10 @@ async fn act(role: &str) -> Result<String> {
             merge(&runtime).await
         }
         "export" => export(&runtime).await,
+        "export running" => {
+            runtime.get(NAME).await?.start(None).await?;
+            export(&runtime).await
+        }
         "import" => import(&runtime).await,
         "clone" => clone(&runtime, None).await,
         "clone snapshot" => clone(&runtime, Some(FIRST)).await,

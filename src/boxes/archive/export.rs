@@ -15,6 +15,7 @@ use super::flow::{Course, Hashed, cause};
 use super::manifest::{DiskFile, Manifest, SnapshotFile};
 use super::{DISK, MANIFEST, SUFFIX, named_by, of_snapshot};
 use crate::disk::chain::Chain;
+use crate::disk::durable::make_directory;
 use crate::disk::overlay::DiskFormat;
 use crate::disk::qcow2::{Layer, Reader, Stream};
 use crate::disk::unnamed::UnnamedFile;
@@ -66,33 +67,46 @@ impl ExportOptions {
     }
 }
 
-/// Writes a box's archive, to a file that is not there yet, or under the box's name into a directory.
-/// Returns where it is. `disk` is the box's disk, or what that was: it does not change, and neither does what
-/// it is on.
+/// Where an archive is written to, which has no name before it is whole.
+pub struct Output {
+    file: UnnamedFile,
+    target: PathBuf,
+}
+
+impl Output {
+    /// Opens a file that is not there yet, or one of the box's name in a directory.
+    pub fn open(path: &Path, config: &BoxConfig) -> Result<Output> {
+        let target = target(path, config)?;
+        if let Some(directory) = target.parent() {
+            let failed =
+                |e| Error::io(Code::Storage, format!("create {}", directory.display()), &e);
+            make_directory(&std::path::absolute(directory).map_err(failed)?)?;
+        }
+        Ok(Output { file: UnnamedFile::create(&target)?, target })
+    }
+}
+
+/// Writes a box's archive, and returns where it is. `disk` is the box's disk, or what that was: it does not
+/// change, and neither does what it is on.
 pub fn export(
     context: &Context,
     config: &BoxConfig,
     disk: &Path,
-    path: &Path,
+    output: Output,
     options: &ExportOptions,
     observer: Option<Observer>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<PathBuf> {
-    let target = target(path, config)?;
-    if let Some(directory) = target.parent() {
-        std::fs::create_dir_all(directory)
-            .map_err(|e| Error::io(Code::Storage, format!("create {}", directory.display()), &e))?;
-    }
-    let output = UnnamedFile::create(&target)?;
+    let Output { file, target } = output;
     let parts = Plan { context, config, disk, options }.parts()?;
     let total = parts.iter().map(|part| part.stream.len()).sum();
     if let Some(observer) = &observer {
         observer(Progress::Began { what: format!("export of {total} bytes") });
     }
     let course = Course::new(observer, cancelled, "the export", total);
-    write(output.file(), config, parts, &course)
+    write(file.file(), config, parts, &course)
         .map_err(|e| e.or_object(target.display().to_string()))?;
-    output.commit()?;
+    file.commit()?;
     Ok(target)
 }
 

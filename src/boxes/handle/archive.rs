@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 
 use super::super::Observer;
-use super::super::archive::export::{self, ExportOptions};
+use super::super::archive::export::{self, ExportOptions, Output};
 use super::super::context::Context;
 use super::super::create::CancelOnDrop;
 use super::super::disks;
@@ -40,12 +40,18 @@ impl BoxHandle {
         let flag = unwanted.0.clone();
         let (path, options) = (path.to_owned(), options.clone());
         let of_disk = options.is_of_disk();
-        let export = move |context: &Context, handle: &BoxHandle, disk: &Path| {
-            let cancelled = || flag.load(Ordering::Relaxed);
-            let config = &handle.inner.config;
-            export::export(context, config, disk, &path, &options, observer, &cancelled)
+        let work = async {
+            // Where it cannot go, it is not worth a change of the disk.
+            let inner = self.inner.clone();
+            let open = move |_: &Context| Output::open(&path, &inner.config);
+            let output = self.inner.context.blocking(open).await?;
+            let export = move |context: &Context, handle: &BoxHandle, disk: &Path| {
+                let cancelled = || flag.load(Ordering::Relaxed);
+                let config = &handle.inner.config;
+                export::export(context, config, disk, output, &options, observer, &cancelled)
+            };
+            self.at_rest(of_disk, export).await
         };
-        let work = self.at_rest(of_disk, export);
         let (mut work, mut cancelled) = (pin!(work), pin!(cancelled));
         tokio::select! {
             biased;
