@@ -32,6 +32,28 @@ static void starts_nothing(boxlite_box *box, const char *who)
     boxlite_op_free(op);
 }
 
+// Who only looks, also from another program, is told without a machine or agent that would have to answer.
+static void can_be_looked_at(boxlite_box *box)
+{
+    boxlite_op *op;
+    boxlite_box *same;
+    boxlite_exec_list *execs;
+    boxlite_runtime *other = open_runtime();
+    CHECK(count_boxes(other) == 1);
+    OK(boxlite_box_get(other, boxlite_box_id(box), &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_box(op, &same, &error));
+    boxlite_op_free(op);
+    CHECK(status_of(same) == BOXLITE_BOX_RUNNING);
+    OK(boxlite_box_list_execs(same, &op, &error));
+    OK(boxlite_op_wait(op, 60000, &error));
+    OK(boxlite_op_take_exec_list(op, &execs, &error));
+    boxlite_op_free(op);
+    boxlite_exec_list_free(execs);
+    boxlite_box_free(same);
+    boxlite_runtime_free(other);
+}
+
 // One that was stopped for a while and goes on is as it was.
 static void a_machine_that_stands_still_is_noticed_and_goes_on(boxlite_runtime *runtime)
 {
@@ -40,6 +62,7 @@ static void a_machine_that_stands_still_is_noticed_and_goes_on(boxlite_runtime *
     pid_t machine = machine_pid();
     CHECK(kill(machine, SIGSTOP) == 0);
     starts_nothing(box, "virtual machine's process does not answer");
+    can_be_looked_at(box);
     CHECK(kill(machine, SIGCONT) == 0);
     boxlite_status started;
     do {

@@ -1,5 +1,6 @@
 // Boxes that stop by themselves when nothing runs in them, and boxes that are removed when they stop.
 #include "program.h"
+#include <poll.h>
 
 static boxlite_box *box_with(boxlite_runtime *runtime, uint64_t idle_s, bool auto_remove, bool checked)
 {
@@ -142,14 +143,65 @@ static void one_whose_program_died_stays(boxlite_runtime *runtime)
     CHECK(count_machines() == 0);
 }
 
+// Another program that looks, all the time, until its standard input ends: whatever goes meanwhile, a list is
+// a list.
+static void lists(void)
+{
+    boxlite_runtime *runtime = open_runtime();
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    int count = 0;
+    for (; poll(&input, 1, 0) == 0; count++) {
+        boxlite_op *op;
+        boxlite_info_list *list;
+        OK(boxlite_box_list(runtime, &op, &error));
+        OK(boxlite_op_wait(op, 60000, &error));
+        OK(boxlite_op_take_info_list(op, &list, &error));
+        boxlite_op_free(op);
+        for (size_t i = 0; i < boxlite_info_list_count(list); i++) {
+            int32_t status = boxlite_box_info_status(boxlite_info_list_get(list, i));
+            CHECK(status != BOXLITE_BOX_FAILED && status != BOXLITE_BOX_PAUSED);
+        }
+        boxlite_info_list_free(list);
+        if (count == 0)
+            CHECK(write(1, "x", 1) == 1);
+    }
+    CHECK(count > 10);
+    boxlite_runtime_free(runtime);
+}
+
+static void nobody_who_looks_is_disturbed(boxlite_runtime *runtime)
+{
+    int out[2], in[2];
+    char byte;
+    make_pipe(out);
+    make_pipe(in);
+    pid_t child = start_program("lists", in[0], out[1]);
+    CHECK(close(in[0]) == 0 && close(out[1]) == 0 && read(out[0], &byte, 1) == 1);
+    for (int i = 0; i < 8; i++) {
+        boxlite_op *op;
+        char id[64];
+        boxlite_box *box = box_with(runtime, 0, true, false);
+        snprintf(id, sizeof id, "%s", boxlite_box_id(box));
+        start_box(box);
+        OK(boxlite_box_stop(box, 0, &op, &error));
+        wait_op(op);
+        CHECK(!exists(runtime, id));
+        boxlite_box_free(box);
+    }
+    CHECK(close(in[1]) == 0 && close(out[0]) == 0);
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
-    be_program(argv, (program[]){{"dies", dies}, {NULL, NULL}});
+    be_program(argv, (program[]){{"dies", dies}, {"lists", lists}, {NULL, NULL}});
     boxlite_runtime *runtime = open_runtime();
     one_without_a_command_stops_and_tells_why(runtime);
     one_with_a_command_stays_and_so_does_one_that_is_paused(runtime);
     one_that_is_not_to_stay_goes_when_it_stops(runtime);
+    nobody_who_looks_is_disturbed(runtime);
     one_whose_program_died_stays(runtime);
     close_runtime(runtime);
     return 0;
