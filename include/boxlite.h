@@ -1333,7 +1333,8 @@ const struct boxlite_box_info *boxlite_info_list_get(const struct boxlite_info_l
 /// BOXLITE_INVALID_STATE (the box is paused, or is being stopped), BOXLITE_TIMEOUT (the file
 /// system did not come to rest within 5 s), BOXLITE_BUSY (another program is changing the box),
 /// BOXLITE_RESOURCE_EXHAUSTED (the host's disk is full, or the box's disk consists of 64 files that
-/// cannot be merged), BOXLITE_STORAGE, BOXLITE_NOT_FOUND (the box was removed). Nothing has changed then.
+/// cannot be merged), BOXLITE_STORAGE, BOXLITE_NOT_FOUND (the box was removed). Nothing has changed
+/// then.
 boxlite_status boxlite_box_snapshot_create(struct boxlite_box *box,
                                            const char *name,
                                            struct boxlite_op **op,
@@ -1487,8 +1488,8 @@ boxlite_status boxlite_export_options_set_with_snapshots(struct boxlite_export_o
 /// Errors of the operation: BOXLITE_ALREADY_EXISTS (the file), BOXLITE_INVALID_STATE (the box is
 /// paused, or is being stopped), BOXLITE_TIMEOUT (its file system did not come to rest within 5 s),
 /// BOXLITE_NOT_FOUND (the snapshot, or the box was removed), BOXLITE_BUSY (another program is
-/// changing the box), BOXLITE_RESOURCE_EXHAUSTED (there is no room, or the disk consists of 64 files
-/// that cannot be merged), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+/// changing the box), BOXLITE_RESOURCE_EXHAUSTED (there is no room, or the disk consists of 64
+/// files that cannot be merged), BOXLITE_STORAGE, BOXLITE_CANCELLED.
 boxlite_status boxlite_box_export(struct boxlite_box *box,
                                   const char *path,
                                   const struct boxlite_export_options *options,

@@ -94,8 +94,8 @@ pub unsafe extern "C" fn boxlite_export_options_set_with_snapshots(
 /// Errors of the operation: BOXLITE_ALREADY_EXISTS (the file), BOXLITE_INVALID_STATE (the box is
 /// paused, or is being stopped), BOXLITE_TIMEOUT (its file system did not come to rest within 5 s),
 /// BOXLITE_NOT_FOUND (the snapshot, or the box was removed), BOXLITE_BUSY (another program is
-/// changing the box), BOXLITE_RESOURCE_EXHAUSTED (there is no room, or the disk consists of 64 files
-/// that cannot be merged), BOXLITE_STORAGE, BOXLITE_CANCELLED.
+/// changing the box), BOXLITE_RESOURCE_EXHAUSTED (there is no room, or the disk consists of 64
+/// files that cannot be merged), BOXLITE_STORAGE, BOXLITE_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_export(
     r#box: *mut boxlite_box,

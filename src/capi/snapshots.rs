@@ -73,7 +73,8 @@ unsafe fn field(
 /// BOXLITE_INVALID_STATE (the box is paused, or is being stopped), BOXLITE_TIMEOUT (the file
 /// system did not come to rest within 5 s), BOXLITE_BUSY (another program is changing the box),
 /// BOXLITE_RESOURCE_EXHAUSTED (the host's disk is full, or the box's disk consists of 64 files that
-/// cannot be merged), BOXLITE_STORAGE, BOXLITE_NOT_FOUND (the box was removed). Nothing has changed then.
+/// cannot be merged), BOXLITE_STORAGE, BOXLITE_NOT_FOUND (the box was removed). Nothing has changed
+/// then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn boxlite_box_snapshot_create(
     r#box: *mut boxlite_box,
