@@ -139,8 +139,7 @@ pub fn settle_disk(context: &Context, id: &str, run: &str) {
         }
         Err(error) => return tracing::warn!("the disk of box {id}: {error}"),
     }
-    let settled =
-        remove_leftovers(&disk).and_then(|()| cut_off::reclaim(context.home.root(), &disk));
+    let settled = remove_leftovers(&disk).and_then(|()| cut_off::reclaim(&disk));
     if let Err(error) = settled {
         tracing::warn!("what was cut off with box {id} is still on its disk: {error}");
     }

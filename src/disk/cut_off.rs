@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::chain::Chain;
-use super::overlay::DiskFormat;
 use super::qcow2;
 use crate::error::{Code, Error, Result};
 
@@ -35,17 +33,16 @@ pub fn is_released(disk: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Frees what QEMU had taken on the disk for data that it did not come to name: in all files that the disk
-/// consists of and that no QEMU uses. The caller sees to it that no machine is started on it.
-pub fn reclaim(root: &Path, disk: &Path) -> Result<()> {
-    let chain = Chain::resolve(root, disk)?;
-    for link in chain.links.iter().filter(|link| link.format == DiskFormat::Qcow2) {
-        let file = open(&link.path, true)?;
-        if !is_used(&file).map_err(|e| failed("look who uses", &link.path, &e))? {
-            qcow2::reclaim(&file, &link.path.display().to_string())?;
-        }
+/// Frees what QEMU had taken on the disk for data that it did not come to name, unless one uses it. The
+/// caller sees to it that no machine is started on it.
+///
+/// Only in the topmost file: what that is on may be another box's too, whose machine merges into it.
+pub fn reclaim(disk: &Path) -> Result<()> {
+    let file = open(disk, true)?;
+    if is_used(&file).map_err(|e| failed("look who uses", disk, &e))? {
+        return Ok(());
     }
-    Ok(())
+    qcow2::reclaim(&file, &disk.display().to_string()).map(drop)
 }
 
 fn open(path: &Path, write: bool) -> Result<File> {

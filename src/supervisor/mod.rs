@@ -73,7 +73,7 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
             return Ok(Cause::Wanted);
         };
         let (box_dir, run) = (launcher.spec.box_dir.clone(), launcher.spec.run.clone());
-        let (home, disk) = (launcher.spec.home().to_owned(), launcher.spec.machine.disk.clone());
+        let disk = launcher.spec.machine.disk.clone();
         let pid_file = PidFile::create(&box_dir)?;
         failpoint::hit(Point::StartTaken);
         let end = async {
@@ -83,7 +83,7 @@ pub async fn run<E: Engine>(engine: E, control: UnixStream) -> Result<()> {
         .await;
         // It may have been killed just as it took space on its disk.
         if let Disk::Image(chain) = disk
-            && let Err(error) = cut_off::reclaim(&home, chain.top())
+            && let Err(error) = cut_off::reclaim(chain.top())
         {
             eprintln!("boxlite-shim: space that is lost on the box's disk is not freed: {error}");
         }

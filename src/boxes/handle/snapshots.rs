@@ -180,7 +180,8 @@ impl Inner {
         let Some(connection) = self.connection().await? else { return Ok(false) };
         let id = self.config.id.clone();
         let find = move |context: &Context| merge::unnamed_of_full(context, &id);
-        let Some(files) = self.context.blocking(find).await? else { return Ok(false) };
+        // If nobody knows, what has failed tells enough.
+        let Ok(Some(files)) = self.context.blocking(find).await else { return Ok(false) };
         let asked = merge::asked(&self.context, &files);
         connection.merge(asked).await.map_err(|error| {
             error.context("make room for one file more of the disk").or_object(&*self.config.id)
@@ -189,7 +190,10 @@ impl Inner {
             let _disks = context.take_disks()?;
             discard::collect(context, &files.lower)
         };
-        self.context.blocking(collect).await.map(|()| true)
+        if let Err(error) = self.context.blocking(collect).await {
+            tracing::warn!("a file that was merged is not removed: {error}");
+        }
+        Ok(true)
     }
 
     async fn remove_snapshot(self: &Arc<Self>, name: String) -> Result<()> {
