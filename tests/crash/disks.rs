@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -72,6 +72,13 @@ fn backing(bytes: &[u8]) -> Option<Range<usize>> {
     let at = usize::try_from(at).ok().filter(|at| *at > 0)?;
     let name = at..at.checked_add(usize::try_from(length).ok()?)?;
     bytes.get(name.clone()).map(|_| name)
+}
+
+/// The file that a file of QEMU's is on, if it is one and there is that.
+pub fn is_on(path: &Path) -> Option<PathBuf> {
+    let bytes = fs::read(path).ok().filter(|bytes| bytes.starts_with(b"QFI\xfb"))?;
+    let name = OsStr::from_bytes(&bytes[backing(&bytes)?]);
+    path.parent()?.join(name).canonicalize().ok()
 }
 
 fn examine(path: &Path) -> Disk {

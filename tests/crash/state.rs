@@ -1,9 +1,9 @@
 //! What a home keeps for its user: compared before and after something has gone wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use boxlite::{ImportOptions, Result};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::disks;
 use crate::inspect::{contradictions, database, is_old};
-use crate::place::Place;
+use crate::place::{Place, names};
 use crate::victim::open_at;
 
 /// Boxes by name, their snapshots, and the archive beside the home, each with what a guest would read.
@@ -56,13 +56,30 @@ pub fn reopened(place: &Place, directory: &Path) -> std::result::Result<State, S
     let tasks = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let archive = directory.join("archives/box");
     let archived = tasks.block_on(look(&home, &archive)).map_err(|e| e.to_string())?;
-    let found = contradictions(place, &home);
+    let mut found = contradictions(place, &home);
+    found.extend(of_bases_without_users(&home));
     if !found.is_empty() {
         return Err(found.join("; "));
     }
     let mut state = of_home(&home);
     state.extend(archived.map(|content| (ARCHIVE.to_owned(), content)));
     Ok(state)
+}
+
+/// Bases that no disk is on, after all was pruned.
+fn of_bases_without_users(home: &Path) -> Vec<String> {
+    let mut used = BTreeSet::new();
+    let mut next: Vec<PathBuf> = [home.join("boxes"), home.join("bases")].into();
+    while let Some(path) = next.pop() {
+        match path.is_dir() {
+            true => next.extend(names(&path).iter().map(|name| path.join(name))),
+            false => used.extend(disks::is_on(&path)),
+        }
+    }
+    let bases = names(&home.join("bases"));
+    let bases = bases.iter().map(|name| home.join("bases").join(name).canonicalize().unwrap());
+    let lost = bases.filter(|base| !used.contains(base));
+    lost.map(|base| format!("nobody is on {}", base.display())).collect()
 }
 
 /// What archives hold that were imported once, by their SHA-256.
@@ -73,6 +90,7 @@ async fn look(home: &Path, archive: &Path) -> Result<Option<String>> {
     const PROBE: &str = "probe";
     let runtime = open_at(home)?;
     runtime.list().await?;
+    runtime.prune(false).await?;
     let archived = fs::read(archive).ok().map(|bytes| Sha256::digest(&bytes).to_vec());
     let mut content =
         archived.as_ref().and_then(|archive| IMPORTED.lock().unwrap().get(archive).cloned());
