@@ -158,9 +158,7 @@ fn unneeded(
     path: &Path,
     goes: impl Fn(&Path) -> bool,
 ) -> Result<Vec<PathBuf>> {
-    let rows = context.store.all_snapshots()?;
-    let named: Vec<PathBuf> =
-        rows.iter().filter_map(|row| snapshot::file(context, row).ok()).collect();
+    let named = snapshot::named_files(context)?;
     let mut found: Vec<PathBuf> = Vec::new();
     let mut next = Some(path);
     while let Some(path) = next {

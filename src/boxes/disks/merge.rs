@@ -113,8 +113,7 @@ fn unnamed(context: &Context, id: &str) -> Result<(Chain, Vec<bool>)> {
     let root = context.home.root();
     let chain = Chain::resolve(root, &context.home.disk(id)).map_err(|e| e.or_object(id))?;
     let graph = Graph::read(root)?;
-    let rows = context.store.all_snapshots()?;
-    let named: Vec<PathBuf> = rows.iter().filter_map(|r| snapshot::file(context, r).ok()).collect();
+    let named = snapshot::named_files(context)?;
     let is_unnamed = |path: &PathBuf| {
         discard::is_ours(context, path)
             && !named.contains(path)

@@ -260,6 +260,12 @@ fn describe(
     }
 }
 
+/// The files of all snapshots of the home.
+pub fn named_files(context: &Context) -> Result<Vec<PathBuf>> {
+    let rows = context.store.all_snapshots()?;
+    Ok(rows.iter().filter_map(|row| file(context, row).ok()).collect())
+}
+
 /// A snapshot's file.
 pub fn file(context: &Context, row: &SnapshotRow) -> Result<PathBuf> {
     let stored: Stored = serde_json::from_str(&row.json).map_err(|e| {
