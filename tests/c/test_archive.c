@@ -272,6 +272,38 @@ static void it_is_followed_and_cancelled(boxlite_runtime *runtime, boxlite_box *
     remove_box(runtime, large);
 }
 
+// A running box that is removed meanwhile: its archive is whole, or there is none, and the box is gone.
+static void of_a_box_that_goes(boxlite_runtime *runtime)
+{
+    int whole = 0;
+    for (int i = 0; i < 6; i++) {
+        boxlite_op *op;
+        size_t boxes = count_boxes(runtime);
+        const char *bases = word_of("ls '%s/bases' | sha256sum", home);
+        boxlite_box *box = new_box(runtime);
+        PRINTS(box, "head -c 20000000 /dev/urandom > /data; sha256sum /data > /sum; sync; echo written", "written\n");
+        OK(boxlite_box_export(box, in_place("going"), NULL, &op, &error));
+        // At one moment or another.
+        sleep_ms(i * 40);
+        remove_box(runtime, box);
+        boxlite_status status = boxlite_op_wait(op, 60000, NULL);
+        boxlite_op_free(op);
+        CHECK(count_boxes(runtime) == boxes);
+        CHECK(!strcmp(word_of("ls '%s/bases' | sha256sum", home), bases));
+        if (status != BOXLITE_OK) {
+            CHECK(status == BOXLITE_NOT_FOUND || status == BOXLITE_STORAGE || status == BOXLITE_STOPPED);
+            CHECK(access(in_place("going"), F_OK) != 0);
+            continue;
+        }
+        whole++;
+        box = import(runtime, in_place("going"), "going");
+        PRINTS(box, "sha256sum -c /sum", "/data: OK\n");
+        remove_box(runtime, box);
+        CHECK(unlink(in_place("going")) == 0);
+    }
+    CHECK(whole > 0);
+}
+
 static void what_is_none(boxlite_runtime *runtime, boxlite_box *source)
 {
     boxlite_box *box;
@@ -302,6 +334,7 @@ int main(void)
     with_all_snapshots(runtime, source);
     while_it_runs(runtime, source);
     it_is_followed_and_cancelled(runtime, source);
+    of_a_box_that_goes(runtime);
     what_is_none(runtime, source);
     boxlite_box_free(source);
     close_runtime(runtime);
