@@ -66,7 +66,8 @@ pub fn reopened(place: &Place, directory: &Path) -> std::result::Result<State, S
     Ok(state)
 }
 
-/// Bases that no disk is on, after all was pruned.
+/// Bases that clones or exports have made and that no disk is on, after all was pruned. Those that older
+/// software made for its guests stay as long as their rows.
 fn of_bases_without_users(home: &Path) -> Vec<String> {
     let mut used = BTreeSet::new();
     let mut next: Vec<PathBuf> = [home.join("boxes"), home.join("bases")].into();
@@ -78,6 +79,7 @@ fn of_bases_without_users(home: &Path) -> Vec<String> {
     }
     let bases = names(&home.join("bases"));
     let bases = bases.iter().map(|name| home.join("bases").join(name).canonicalize().unwrap());
+    let bases = bases.filter(|base| base.extension().is_some_and(|e| e == "qcow2"));
     let lost = bases.filter(|base| !used.contains(base));
     lost.map(|base| format!("nobody is on {}", base.display())).collect()
 }
