@@ -161,16 +161,22 @@ boxlite_exec_list *make_exec_list(const fixture *f)
     return made;
 }
 
+// Nobody waited for the pauses and resumptions of before: they come in any order, and perhaps only now.
 boxlite_snapshot *make_snapshot(const fixture *f)
 {
     static int count;
     char name[32];
     boxlite_op *op;
-    boxlite_snapshot *made;
+    boxlite_snapshot *made = NULL;
     snprintf(name, sizeof name, "made %d", count++);
-    OK(boxlite_box_snapshot_create(f->box, name, &op, &error));
-    OK(boxlite_op_take_snapshot(completed(op), &made, &error));
-    boxlite_op_free(op);
+    while (!made) {
+        OK(boxlite_box_resume(f->box, &op, &error));
+        boxlite_op_free(completed(op));
+        OK(boxlite_box_snapshot_create(f->box, name, &op, &error));
+        boxlite_status status = boxlite_op_take_snapshot(completed(op), &made, NULL);
+        CHECK(status == BOXLITE_OK || status == BOXLITE_INVALID_STATE);
+        boxlite_op_free(op);
+    }
     return made;
 }
 
